@@ -1,0 +1,250 @@
+"""What the world is: one validated scenario, as its YAML file states it.
+
+SI units throughout (seconds, joules, watts, hertz, bits, metres). The meaning of every word is in
+``docs/simulator.md``; a physical figure that is not the scenario's own choice names its source in the preset
+file or in the profile that it refers to.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MAX_CLASSES = 4  # service classes that the simulator's records hold
+MAX_STEPS = 32  # entries of a step grid
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Decision(Part):
+    """What a UE may choose; each of the three decisions can be switched off here."""
+
+    step_grid: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+        default=(2, 4, 6, 8, 10, 15, 20, 30, 50), description="allowed denoising steps; one entry fixes them"
+    )
+    classes: Annotated[int, Field(ge=1, le=MAX_CLASSES)] = Field(
+        default=2, description="service classes, 0 served first; 1 switches the choice off"
+    )
+    local: bool = Field(default=True, description="whether a UE may generate on its own device")
+    neighbours: Annotated[int, Field(ge=0)] = Field(
+        default=6, description="a UE considers this many BSs, those it hears best; 1 = the nearest only"
+    )
+    interval_s: NonNegative = Field(default=0.0, description="0 decides at arrival; otherwise the slot's length")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Decision:
+        if not 1 <= len(self.step_grid) <= MAX_STEPS:
+            raise ValueError(f"step_grid needs 1 to {MAX_STEPS} entries")
+        if any(b <= a for a, b in zip(self.step_grid, self.step_grid[1:], strict=False)):
+            raise ValueError(f"step_grid {list(self.step_grid)} must rise strictly; sort it and drop repeats")
+        if not self.local and self.neighbours == 0:
+            raise ValueError("local is false and neighbours is 0, so no task could go anywhere")
+        return self
+
+
+class Cost(Part):
+    """Weights of the task cost that belong to the operator rather than to the requester."""
+
+    delay_ref_s: Positive = 5.0
+    energy_ref_j: Positive = 10.0
+    bs_energy_weight: NonNegative = Field(default=0.0, description="omega: the share of BS energy that counts")
+    missed: Positive = Field(default=1.0, description="added when a task misses its deadline")
+    lost: Positive = Field(default=3.0, description="added when a task is refused everywhere and given up")
+
+
+class Radio(Part):
+    path_loss: Literal["umi-street-canyon", "log-distance"] = "umi-street-canyon"
+    carrier_ghz: Annotated[float, Field(ge=0.5, le=100)] = 3.5
+    intercept_db: float = Field(default=41.0, description="log-distance only: loss at 1 m")
+    exponent_db: Positive = Field(default=28.0, description="log-distance only: dB per decade of distance")
+    wall_loss_db: NonNegative = 0.0
+    shadowing_db: NonNegative | None = Field(default=None, description="None: the path-loss model's own")
+    shadowing_time_s: Positive = 20.0
+    fading: Literal["rayleigh", "none"] = "rayleigh"
+    coherence_s: Positive = 1.0
+    noise_dbm_per_hz: float = -174.0
+    noise_figure_db: NonNegative = 7.0
+    interference: bool = Field(default=False, description="other cells' transmissions raise the noise")
+    downlink: bool = Field(default=True, description="false: results arrive at once")
+
+
+class Mobility(Part):
+    """Random waypoint; speed 0 keeps the UEs where the episode put them."""
+
+    speed_mps: NonNegative = 0.0
+    pause_s: NonNegative = 10.0
+
+
+class PoissonArrivals(Part):
+    kind: Literal["poisson"] = "poisson"
+    rate_hz: Positive = Field(description="requests per second and UE")
+
+
+class BurstyArrivals(Part):
+    """Two-state Markov-modulated Poisson: the rate is `rate_hz * calm` or `rate_hz * burst`."""
+
+    kind: Literal["bursty"] = "bursty"
+    rate_hz: Positive = Field(description="requests per second and UE where the factor is 1")
+    calm: NonNegative = 0.2
+    burst: Positive = 1.8
+    calm_s: Positive = Field(default=20.0, description="mean stay in the calm state")
+    burst_s: Positive = Field(default=20.0, description="mean stay in the burst state")
+    shared: bool = Field(default=True, description="all UEs burst together, as after a lecture")
+
+
+class TraceArrivals(Part):
+    kind: Literal["trace"] = "trace"
+    file: Path = Field(description="a CSV in the GenTD26 columns, relative to the scenario file")
+    rate_hz: Positive = Field(description="tasks per second and UE; times are scaled to it")
+
+
+Arrivals = Annotated[PoissonArrivals | BurstyArrivals | TraceArrivals, Field(discriminator="kind")]
+
+
+class RequestKind(Part):
+    """A kind of request: who waits how anxiously, and what travels."""
+
+    name: str
+    share: Share
+    delay_weight: NonNegative
+    energy_weight: NonNegative
+    quality_weight: NonNegative
+    bits_in: Positive
+    bits_out: Positive
+    deadline_s: Positive | None = None
+
+
+class Content(Part):
+    """A content class; difficulty stretches the quality curve: as many more steps for the same quality."""
+
+    name: str
+    share: Share
+    difficulty: Annotated[float, Field(ge=0.1, le=10)]
+
+
+class Ue(Part):
+    """A class of UEs (phones) that are alike."""
+
+    name: str
+    count: Count
+    profile: str
+    rate_factor: Positive = Field(default=1.0, description="how often these ask, against the arrivals' rate")
+    queue_limit: Annotated[int, Field(ge=0, le=1000)] = 8
+    radiated_w: Positive = 0.2
+    transmit_w: NonNegative = 2.3
+    receive_w: NonNegative = 1.0
+    standby_w: NonNegative = 0.1
+    battery_j: Positive = 50_000.0
+    battery_level: tuple[Share, Share] = (0.2, 1.0)
+    battery_care: NonNegative = Field(
+        default=0.0, description="energy weight is multiplied by 1 + battery_care * (1 - level)"
+    )
+
+    @model_validator(mode="after")
+    def _range(self) -> Ue:
+        if self.battery_level[0] > self.battery_level[1]:
+            raise ValueError(f"battery_level {list(self.battery_level)} must be [lowest, highest]")
+        return self
+
+
+class Bs(Part):
+    """A class of base stations that are alike; positions default to an even grid over the area."""
+
+    name: str
+    count: Count = 1
+    profile: str
+    speed: Positive = Field(default=1.0, description="of the server, against the profile's hardware")
+    batch_limit: Annotated[int, Field(ge=1, le=256)] = 4
+    queue_limit: Annotated[int, Field(ge=0, le=10_000)] = 32
+    connection_limit: Annotated[int, Field(ge=1, le=20_000)] = 64
+    bandwidth_hz: Positive = 10e6
+    power_w: Positive = 5.0
+    positions: tuple[tuple[float, float], ...] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Bs:
+        if self.positions is not None and len(self.positions) != self.count:
+            raise ValueError(f"positions lists {len(self.positions)} places for count = {self.count}")
+        if self.connection_limit < self.batch_limit:
+            raise ValueError(f"connection_limit {self.connection_limit} is below batch_limit {self.batch_limit}")
+        return self
+
+
+class Scenario(Part):
+    """The whole world of one study. Raises pydantic's ValidationError; ``load_scenario`` makes it one line."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    title: str
+    description: str = ""
+    horizon_s: Positive = Field(default=300.0, description="arrivals stop here; the episode then drains")
+    area_m: tuple[Positive, Positive] = (400.0, 400.0)
+    decision: Decision = Decision()
+    cost: Cost = Cost()
+    radio: Radio = Radio()
+    mobility: Mobility = Mobility()
+    broadcast_interval_s: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="0 = always fresh, .inf = no broadcast at all"
+    )
+    arrivals: Arrivals
+    images_per_request: dict[Annotated[int, Field(ge=1, le=16)], Share] = Field(
+        default={1: 1.0}, description="how many images a request asks for, and how often"
+    )
+    requests: tuple[RequestKind, ...]
+    contents: tuple[Content, ...] = (Content(name="any", share=1.0, difficulty=1.0),)
+    ues: tuple[Ue, ...]
+    bss: tuple[Bs, ...]
+    directory: Path = Field(default=Path(), exclude=True, description="where relative files are looked for")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Scenario:
+        for field in ("requests", "ues", "bss", "contents"):
+            entries = getattr(self, field)
+            if not entries:
+                raise ValueError(f"{field} is empty; give at least one entry")
+            names = [entry.name for entry in entries]
+            if len(set(names)) < len(names):
+                raise ValueError(f"{field} repeats a name in {names}; make the names differ")
+        for field, shares in (
+            ("requests", [entry.share for entry in self.requests]),
+            ("contents", [entry.share for entry in self.contents]),
+            ("images_per_request", list(self.images_per_request.values())),
+        ):
+            if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
+                raise ValueError(f"{field}: the shares sum to {sum(shares):g}; they must sum to 1")
+        return self
+
+    @property
+    def ue_count(self) -> int:
+        return sum(ue.count for ue in self.ues)
+
+    @property
+    def bs_count(self) -> int:
+        return sum(bs.count for bs in self.bss)
+
+    @property
+    def images_mean(self) -> float:
+        """Mean images (tasks) per request."""
+        return sum(images * share for images, share in self.images_per_request.items())
+
+    @property
+    def task_rate_hz(self) -> float:
+        """Long-run mean tasks per second over all UEs."""
+        users = sum(ue.count * ue.rate_factor for ue in self.ues)
+        arrivals = self.arrivals
+        if isinstance(arrivals, TraceArrivals):
+            return users * arrivals.rate_hz
+        factor = 1.0
+        if isinstance(arrivals, BurstyArrivals):
+            stay = arrivals.calm_s + arrivals.burst_s
+            factor = (arrivals.calm * arrivals.calm_s + arrivals.burst * arrivals.burst_s) / stay
+        return users * arrivals.rate_hz * factor * self.images_mean

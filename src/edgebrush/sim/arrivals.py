@@ -1,0 +1,114 @@
+"""Requests as they come: Poisson, two-state Markov-modulated Poisson, or a trace replayed."""
+
+import numpy as np
+
+from . import draws
+from .compile import compiled
+from .tables import BURSTY, TRACE
+
+
+@compiled
+def start_arrivals(params, world):
+    """Draw every UE's first request, or the window of the trace that this episode replays."""
+    head, clock = params.head[0], world.clock[0]
+    if head.arrivals == TRACE:
+        clock.trace_start_s = draws.uniform(clock.seed, draws.WINDOW, 0, 0) * head.trace_s
+        clock.trace_next = np.searchsorted(params.trace_s, clock.trace_start_s)
+        clock.trace_wraps = 0
+        clock.open_arrivals = 1
+        _next_of_trace(params, world)
+        for i in range(1, head.ue_count):
+            world.ue[i].next_arrival = np.inf
+        return
+    clock.open_arrivals = head.ue_count
+    for i in range(head.ue_count):
+        ue = world.ue[i]
+        if head.arrivals == BURSTY:
+            stay = head.calm_s + head.burst_s
+            chain = _chain(head, i)
+            burst = draws.uniform(clock.seed, draws.PHASE_START, chain, 0) < head.burst_s / stay
+            ue.phase = 1 if burst else 0
+            ue.phase_until = 0.0
+            _stay(head, clock.seed, ue, i)
+        next_request(params, world, i, 0.0)
+
+
+@compiled
+def next_request(params, world, i, time):
+    """Draw when UE i's next request comes after ``time``, and of how many images it is."""
+    head, clock, ue = params.head[0], world.clock[0], world.ue[i]
+    work = draws.exponential(clock.seed, draws.GAP, i, ue.requests) / (head.rate_hz * params.ue[i].rate_factor)
+    if head.arrivals == BURSTY:
+        # A unit-rate exponential used up at the rate of whatever phase is on (time change of a Poisson process).
+        while True:
+            factor = head.burst if ue.phase == 1 else head.calm
+            if work <= factor * (ue.phase_until - time):
+                time += work / factor
+                break
+            work -= factor * (ue.phase_until - time)
+            time = ue.phase_until
+            ue.phase = 1 - ue.phase
+            _stay(head, clock.seed, ue, i)
+        ue.next_arrival = time
+    else:
+        ue.next_arrival = time + work
+    ue.images_left = _images(params, clock.seed, i, ue.requests)
+    ue.requests += 1
+    _close(clock, ue)
+
+
+@compiled
+def after_task(params, world, i, time):
+    """Move arrival source i on, after it gave one task."""
+    ue = world.ue[i]
+    if params.head[0].arrivals == TRACE:
+        _next_of_trace(params, world)
+        return
+    ue.images_left -= 1
+    if ue.images_left == 0:
+        next_request(params, world, i, time)
+
+
+@compiled
+def _next_of_trace(params, world):
+    head, clock, source = params.head[0], world.clock[0], world.ue[0]
+    if clock.trace_next >= params.trace_s.shape[0]:
+        clock.trace_next = 0
+        clock.trace_wraps += 1
+    row = clock.trace_next
+    clock.trace_next += 1
+    clock.trace_ue = params.trace_ue[row]
+    same_time = row > 0 and params.trace_s[row - 1] == params.trace_s[row]
+    if not (same_time and params.trace_ue[row - 1] == params.trace_ue[row]):
+        world.ue[clock.trace_ue].requests += 1  # images of one request come at one instant and share its kind
+    source.next_arrival = params.trace_s[row] + clock.trace_wraps * head.trace_s - clock.trace_start_s
+    _close(clock, source)
+
+
+@compiled
+def _close(clock, ue):
+    if ue.next_arrival >= clock.horizon_s:
+        ue.next_arrival = np.inf
+        clock.open_arrivals -= 1
+
+
+@compiled
+def _chain(head, i):
+    """Which modulating chain UE i follows: one for all, or its own."""
+    return 0 if head.shared_bursts == 1 else i + 1
+
+
+@compiled
+def _stay(head, seed, ue, i):
+    mean_s = head.burst_s if ue.phase == 1 else head.calm_s
+    ue.phase_until += mean_s * draws.exponential(seed, draws.PHASE_STAY, _chain(head, i), ue.phases)
+    ue.phases += 1
+
+
+@compiled
+def _images(params, seed, i, request):
+    u = draws.uniform(seed, draws.IMAGES, i, request)
+    for row in range(params.images.shape[0] - 1):
+        if u < params.images[row].upto:
+            return params.images[row].count
+    return params.images[params.images.shape[0] - 1].count

@@ -1,0 +1,101 @@
+"""The accounts: cost as it accrues, and what each task came to.
+
+``C = w_D·D + w_E·(E_ue + omega·E_bs) + w_Q·(1−Q) + missed + lost``, the weights already divided by their
+references. The delay term accrues as long as a task is in the system, energy when it is charged, the rest at the
+task's end; so the sum over time equals the sum over tasks.
+"""
+
+from .compile import compiled
+from .tables import NONE
+
+
+@compiled
+def pass_time(world, time):
+    """Move the clock on; every task in the system costs its delay weight per second."""
+    clock = world.clock[0]
+    clock.cost += clock.cost_rate * (time - clock.time)
+    clock.time = time
+
+
+@compiled
+def charge_ue(world, t, joules):
+    """Charge energy that task t's UE spent on it."""
+    task = world.task[t]
+    ue = world.ue[task.ue]
+    task.energy_ue_j += joules
+    ue.battery_j = max(0.0, ue.battery_j - joules)
+    world.clock[0].cost += task.energy_weight * joules
+
+
+@compiled
+def charge_bs(params, world, t, joules):
+    """Charge task t's share of its BS's energy."""
+    task = world.task[t]
+    task.energy_bs_j += joules
+    world.clock[0].cost += task.energy_weight * params.head[0].bs_energy_weight * joules
+
+
+@compiled
+def quality_at(ceiling, half_steps, sharpness, difficulty, steps):
+    """``Q(k, c) = ceiling / (1 + (difficulty·half_steps/k)^sharpness)``."""
+    return ceiling / (1.0 + (difficulty * half_steps / steps) ** sharpness)
+
+
+@compiled
+def complete(params, world, t):
+    """Task t's image is there, now."""
+    task = world.task[t]
+    if task.bs == NONE:
+        maker = params.ue[task.ue]
+        quality = quality_at(maker.ceiling, maker.half_steps, maker.sharpness, task.difficulty, task.steps)
+    else:
+        server = params.bs[task.bs]
+        quality = quality_at(server.ceiling, server.half_steps, server.sharpness, task.difficulty, task.steps)
+    _end(params, world, t, quality, world.clock[0].time > task.deadline_at, False, False)
+
+
+@compiled
+def drop(params, world, t):
+    """Task t is past its deadline and will not be computed."""
+    _end(params, world, t, 0.0, True, True, False)
+
+
+@compiled
+def lose(params, world, t):
+    """Task t was refused everywhere."""
+    _end(params, world, t, 0.0, False, False, True)
+
+
+@compiled
+def _end(params, world, t, quality, missed, dropped, lost):
+    head, clock, task = params.head[0], world.clock[0], world.task[t]
+    penalty = (head.missed if missed else 0.0) + (head.lost if lost else 0.0)
+    clock.cost += task.quality_weight * (1.0 - quality) + penalty
+    clock.ended += 1
+    clock.in_system -= 1
+    clock.cost_rate -= task.delay_weight
+    if clock.in_system == 0:
+        clock.cost_rate = 0.0  # no rounding is carried from one busy period to the next
+    if world.outcome.shape[0] > 0:
+        if clock.recorded < world.outcome.shape[0]:
+            _record(params, world, t, quality, penalty, missed, dropped, lost)
+        clock.recorded += 1
+    task.next, clock.free = clock.free, t
+
+
+@compiled
+def _record(params, world, t, quality, penalty, missed, dropped, lost):
+    head, clock, task = params.head[0], world.clock[0], world.task[t]
+    row = world.outcome[clock.recorded]
+    row.ue, row.number, row.request, row.content = task.ue, task.number, task.request, task.content
+    row.arrival_s, row.end_s = task.arrival, clock.time
+    row.place, row.steps, row.service_class = task.bs + 1, task.steps, task.service_class
+    row.delay_s = clock.time - task.arrival
+    row.energy_ue_j, row.energy_bs_j, row.quality = task.energy_ue_j, task.energy_bs_j, quality
+    row.delay_cost = task.delay_weight * row.delay_s
+    row.energy_cost = task.energy_weight * (task.energy_ue_j + head.bs_energy_weight * task.energy_bs_j)
+    row.quality_cost = task.quality_weight * (1.0 - quality)
+    row.penalty_cost = penalty
+    row.cost = row.delay_cost + row.energy_cost + row.quality_cost + penalty
+    row.refused = task.refused
+    row.missed, row.dropped, row.lost = missed, dropped, lost

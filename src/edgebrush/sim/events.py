@@ -1,0 +1,53 @@
+"""The next event: a tournament tree over all sources of events.
+
+Leaf numbers: 0 the broadcast, 1 the slot, then each UE's arrivals, each UE's device, each BS's engine, uplink and
+downlink. The tree's node 1 holds the earliest time; a tie goes to the lower leaf.
+"""
+
+import numpy as np
+
+from .compile import compiled
+
+BROADCAST, SLOT, FIRST_ARRIVAL = 0, 1, 2
+
+
+@compiled
+def device_leaf(params, i):
+    return FIRST_ARRIVAL + params.head[0].ue_count + i
+
+
+@compiled
+def station_leaf(params, j):
+    """The engine's leaf; the uplink's is the next one, the downlink's the one after."""
+    return FIRST_ARRIVAL + 2 * params.head[0].ue_count + 3 * j
+
+
+@compiled
+def clear(tree):
+    tree[:] = np.inf
+
+
+@compiled
+def schedule(tree, leaf, time):
+    """Set the time of a leaf's next event (inf: none)."""
+    node = tree.shape[0] // 2 + leaf
+    tree[node] = time
+    node //= 2
+    while node >= 1:
+        earlier = min(tree[2 * node], tree[2 * node + 1])
+        if tree[node] == earlier:
+            break
+        tree[node] = earlier
+        node //= 2
+
+
+@compiled
+def earliest(tree):
+    """The leaf whose event comes first; its time is ``tree[1]``."""
+    leaves = tree.shape[0] // 2
+    node = 1
+    while node < leaves:
+        node *= 2
+        if tree[node] > tree[node + 1]:
+            node += 1
+    return node - leaves

@@ -1,0 +1,350 @@
+"""Channels and transfers: path loss, shadowing, fading, and processor sharing of each BS's two bands.
+
+Rates: ``r = (W/n)·log2(1 + P·g / (N·W/n))``, see ``docs/simulator.md``. Every draw is random access (a hash), so a
+gain is worked out when it is needed and kept for its coherence block.
+"""
+
+import math
+
+import numpy as np
+
+from . import draws
+from .compile import compiled
+from .events import schedule, station_leaf
+from .tables import NONE, UMI
+
+UE_HEIGHT_M, BS_HEIGHT_M = 1.5, 10.0
+LIGHT_MPS = 299_792_458.0
+
+
+@compiled
+def block_at(params, time):
+    """The coherence block of a moment; the small term keeps a block's own border inside it."""
+    return int(math.floor(time / params.head[0].coherence_s + 1e-9))
+
+
+@compiled
+def place_ue(params, world, i):
+    """Put UE i somewhere in the area, and start its first leg."""
+    head, ue, seed = params.head[0], world.ue[i], world.clock[0].seed
+    ue.x = head.width_m * draws.uniform(seed, draws.PLACE_X, i, 0)
+    ue.y = head.height_m * draws.uniform(seed, draws.PLACE_Y, i, 0)
+    ue.leg_s, ue.leg_until, ue.legs = 0.0, 0.0, 0
+    ue.leg_x, ue.leg_y = ue.x, ue.y
+
+
+@compiled
+def position(params, world, i, time):
+    """Where UE i is (random waypoint: walk straight to a drawn place, pause, draw the next)."""
+    head, ue = params.head[0], world.ue[i]
+    if head.speed_mps == 0.0:
+        return ue.x, ue.y
+    while time >= ue.leg_until:
+        seed = world.clock[0].seed
+        ue.x, ue.y, ue.leg_s = ue.leg_x, ue.leg_y, ue.leg_until
+        ue.leg_x = head.width_m * draws.uniform(seed, draws.WAYPOINT_X, i, ue.legs)
+        ue.leg_y = head.height_m * draws.uniform(seed, draws.WAYPOINT_Y, i, ue.legs)
+        ue.legs += 1
+        walk_s = math.hypot(ue.leg_x - ue.x, ue.leg_y - ue.y) / head.speed_mps
+        ue.leg_until = ue.leg_s + walk_s + head.pause_s
+    walk_s = math.hypot(ue.leg_x - ue.x, ue.leg_y - ue.y) / head.speed_mps
+    done = min(1.0, (time - ue.leg_s) / walk_s) if walk_s > 0.0 else 1.0
+    return ue.x + done * (ue.leg_x - ue.x), ue.y + done * (ue.leg_y - ue.y)
+
+
+@compiled
+def umi_path_loss_db(distance_m, carrier_ghz, line_of_sight):
+    """3GPP TR 38.901 table 7.4.1-1, UMi street canyon; distance on the ground."""
+    d = max(distance_m, 1.0)
+    d3 = math.hypot(d, BS_HEIGHT_M - UE_HEIGHT_M)
+    frequency = 20.0 * math.log10(carrier_ghz)
+    breakpoint_m = 4.0 * (BS_HEIGHT_M - 1.0) * (UE_HEIGHT_M - 1.0) * carrier_ghz * 1e9 / LIGHT_MPS
+    if d <= breakpoint_m:
+        los = 32.4 + 21.0 * math.log10(d3) + frequency
+    else:
+        beyond = 9.5 * math.log10(breakpoint_m**2 + (BS_HEIGHT_M - UE_HEIGHT_M) ** 2)
+        los = 32.4 + 40.0 * math.log10(d3) + frequency - beyond
+    if line_of_sight:
+        return los
+    blocked = 22.4 + 35.3 * math.log10(d3) + 21.3 * math.log10(carrier_ghz) - 0.3 * (UE_HEIGHT_M - 1.5)
+    return max(los, blocked)
+
+
+@compiled
+def umi_line_of_sight_probability(distance_m):
+    """3GPP TR 38.901 table 7.4.2-1, UMi street canyon."""
+    if distance_m <= 18.0:
+        return 1.0
+    return 18.0 / distance_m + math.exp(-distance_m / 36.0) * (1.0 - 18.0 / distance_m)
+
+
+@compiled
+def mean_gain(params, world, i, j, time):
+    """Gain of UE i to BS j by path loss and shadowing, without fading, at a moment."""
+    head, seed = params.head[0], world.clock[0].seed
+    x, y = position(params, world, i, time)
+    distance = math.hypot(x - params.bs[j].x, y - params.bs[j].y)
+    if head.path_loss == UMI:
+        los = draws.uniform(seed, draws.LOS, i, j) < umi_line_of_sight_probability(distance)
+        loss_db = umi_path_loss_db(distance, head.carrier_ghz, los)
+        deviation_db = 4.0 if los else 7.82
+    else:
+        loss_db = head.intercept_db + head.exponent_db * math.log10(max(distance, 1.0))
+        deviation_db = 4.0
+    if head.shadowing_db >= 0.0:
+        deviation_db = head.shadowing_db
+    # A circular interpolation of independent normals keeps the variance and can be had at any moment.
+    knot = math.floor(time / head.shadowing_s)
+    turn = 0.5 * math.pi * (time / head.shadowing_s - knot)
+    pair = i * head.bs_count + j
+    before = draws.normal(seed, draws.SHADOW, pair, int(knot))
+    after = draws.normal(seed, draws.SHADOW, pair, int(knot) + 1)
+    shadow_db = deviation_db * (math.cos(turn) * before + math.sin(turn) * after)
+    return 10.0 ** (-(loss_db + head.wall_db + shadow_db) / 10.0)
+
+
+@compiled
+def gain_of_block(params, world, i, j, block):
+    """Full gain of UE i to BS j in a coherence block."""
+    gain = mean_gain(params, world, i, j, block * params.head[0].coherence_s)
+    if params.head[0].rayleigh == 1:
+        pair = i * params.head[0].bs_count + j
+        gain *= draws.exponential(world.clock[0].seed, draws.FADING, pair, block)
+    return gain
+
+
+@compiled
+def choose_neighbours(params, world, i, time):
+    """List the BSs that UE i hears best, in BS order; all of them where they are few enough."""
+    head = params.head[0]
+    if head.neighbours == head.bs_count:
+        for j in range(head.bs_count):
+            world.neighbour[i, j] = j
+        return
+    block_start = block_at(params, time) * head.coherence_s
+    gains = np.empty(head.bs_count)
+    for j in range(head.bs_count):
+        gains[j] = mean_gain(params, world, i, j, block_start)
+    world.neighbour[i, :] = np.sort(np.argsort(-gains)[: head.neighbours])
+
+
+@compiled
+def link_gain(params, world, i, j, block):
+    """Gain of UE i to BS j in a block, kept until the block changes."""
+    link = world.link[i, j]
+    if link.block != block:
+        link.gain = gain_of_block(params, world, i, j, block)
+        link.block = block
+    return link.gain
+
+
+@compiled
+def capacity_bps(bandwidth_hz, power_w, gain, noise_w):
+    """Shannon rate of a band with a given noise power over that band; log1p keeps weak links above zero."""
+    return bandwidth_hz * math.log1p(power_w * gain / noise_w) / math.log(2.0)
+
+
+@compiled
+def measured_rates(params, world, i, j, block):
+    """(uplink, downlink) rate in bit/s of UE i to BS j, were it alone on the band."""
+    bs = params.bs[j]
+    gain = link_gain(params, world, i, j, block)
+    noise_w = params.head[0].noise_w_per_hz * bs.bandwidth_hz
+    up = capacity_bps(bs.bandwidth_hz, params.ue[i].radiated_w, gain, noise_w)
+    return up, capacity_bps(bs.bandwidth_hz, bs.power_w, gain, noise_w)
+
+
+@compiled
+def start_uplink(params, world, t, time):
+    """Task t starts to send to its BS."""
+    task = world.task[t]
+    bs = world.bs[task.bs]
+    _settle_up(world, task.bs, time)
+    task.remaining, task.since = task.bits_in, time
+    task.next, bs.up_head = bs.up_head, t
+    bs.up_count += 1
+    _uplinks_changed(params, world, task.bs, time)
+
+
+@compiled
+def end_uplink(params, world, j, time):
+    """The uplink event of BS j: the task that finished sending, or NONE where only the block changed."""
+    bs = world.bs[j]
+    finished = bs.up_first
+    _settle_up(world, j, time)
+    if finished != NONE:
+        bs.up_head = _unlink(world, bs.up_head, finished)
+        bs.up_count -= 1
+    _uplinks_changed(params, world, j, time)
+    return finished
+
+
+@compiled
+def start_downlink(params, world, t, time):
+    """Task t's result starts to come down."""
+    task = world.task[t]
+    bs = world.bs[task.bs]
+    _settle_down(world, task.bs, time)
+    task.remaining, task.since = task.bits_out, time
+    task.next, bs.down_head = bs.down_head, t
+    bs.down_count += 1
+    _downlinks_changed(params, world, task.bs, time, bs.down_count == 1)
+
+
+@compiled
+def end_downlink(params, world, j, time):
+    """The downlink event of BS j: the task whose result is there, or NONE where only the block changed."""
+    bs = world.bs[j]
+    finished = bs.down_first
+    _settle_down(world, j, time)
+    if finished != NONE:
+        bs.down_head = _unlink(world, bs.down_head, finished)
+        bs.down_count -= 1
+    _downlinks_changed(params, world, j, time, bs.down_count == 0)
+    return finished
+
+
+@compiled
+def _unlink(world, head, t):
+    """Take task t out of the list that starts at ``head``; the list's new head."""
+    if head == t:
+        return world.task[t].next
+    at = head
+    while world.task[at].next != t:
+        at = world.task[at].next
+    world.task[at].next = world.task[t].next
+    return head
+
+
+@compiled
+def _settle_up(world, j, time):
+    bs = world.bs[j]
+    _settle(world, bs.up_head, time - bs.up_since)
+    bs.up_since = time
+
+
+@compiled
+def _settle_down(world, j, time):
+    bs = world.bs[j]
+    _settle(world, bs.down_head, time - bs.down_since)
+    bs.down_since = time
+
+
+@compiled
+def _settle(world, t, elapsed):
+    while t != NONE:
+        task = world.task[t]
+        task.remaining -= task.rate * elapsed
+        t = task.next
+
+
+@compiled
+def _uplinks_changed(params, world, j, time):
+    """New rates for BS j's uplinks, and, where cells interfere, for all."""
+    if params.head[0].interference == 0:
+        _rate_uplinks(params, world, j, time)
+        return
+    for other in range(params.head[0].bs_count):
+        _settle_up(world, other, time)
+    for other in range(params.head[0].bs_count):
+        _rate_uplinks(params, world, other, time)
+
+
+@compiled
+def _downlinks_changed(params, world, j, time, cell_switched):
+    """New rates for BS j's downlinks, and, where cells interfere and this one went on or off, for all."""
+    if params.head[0].interference == 0 or not cell_switched:
+        _rate_downlinks(params, world, j, time)
+        return
+    for other in range(params.head[0].bs_count):
+        _settle_down(world, other, time)
+    for other in range(params.head[0].bs_count):
+        _rate_downlinks(params, world, other, time)
+
+
+@compiled
+def _rate_uplinks(params, world, j, time):
+    head, bs, fixed = params.head[0], world.bs[j], params.bs[j]
+    leaf = station_leaf(params, j) + 1
+    if bs.up_count == 0:
+        schedule(world.tree, leaf, np.inf)
+        return
+    block = block_at(params, time)
+    noise_w = head.noise_w_per_hz * fixed.bandwidth_hz
+    if head.interference == 1:
+        noise_w += _received_uplinks(params, world, j, block)
+    soonest, first = np.inf, NONE
+    t = bs.up_head
+    while t != NONE:
+        task = world.task[t]
+        gain = link_gain(params, world, task.ue, j, block)
+        task.rate = capacity_bps(
+            fixed.bandwidth_hz / bs.up_count, params.ue[task.ue].radiated_w, gain, noise_w / bs.up_count
+        )
+        left = task.remaining / task.rate
+        if left < soonest:
+            soonest, first = left, t
+        t = task.next
+    bs.up_first = _schedule_transfer(params, world, leaf, time, block, soonest, first)
+
+
+@compiled
+def _rate_downlinks(params, world, j, time):
+    head, bs, fixed = params.head[0], world.bs[j], params.bs[j]
+    leaf = station_leaf(params, j) + 2
+    if bs.down_count == 0:
+        schedule(world.tree, leaf, np.inf)
+        return
+    block = block_at(params, time)
+    soonest, first = np.inf, NONE
+    t = bs.down_head
+    while t != NONE:
+        task = world.task[t]
+        gain = link_gain(params, world, task.ue, j, block)
+        noise_w = head.noise_w_per_hz * fixed.bandwidth_hz
+        if head.interference == 1:
+            noise_w += _received_downlinks(params, world, task.ue, j, block)
+        share = bs.down_count
+        task.rate = capacity_bps(fixed.bandwidth_hz / share, fixed.power_w / share, gain, noise_w / share)
+        left = task.remaining / task.rate
+        if left < soonest:
+            soonest, first = left, t
+        t = task.next
+    bs.down_first = _schedule_transfer(params, world, leaf, time, block, soonest, first)
+
+
+@compiled
+def _schedule_transfer(params, world, leaf, time, block, soonest, first):
+    """Plan the band's next event: its first transfer to finish, or the block's border if that comes before."""
+    border = (block + 1) * params.head[0].coherence_s
+    if time + soonest <= border:
+        schedule(world.tree, leaf, time + max(soonest, 0.0))
+        return first
+    schedule(world.tree, leaf, border)
+    return NONE
+
+
+@compiled
+def _received_uplinks(params, world, j, block):
+    """Watts that BS j hears from other cells' uplinks; each transfer fills its share of the band."""
+    heard = 0.0
+    for other in range(params.head[0].bs_count):
+        if other == j:
+            continue
+        t = world.bs[other].up_head
+        while t != NONE:
+            i = world.task[t].ue
+            watts = params.ue[i].radiated_w * link_gain(params, world, i, j, block)
+            heard += watts / world.bs[other].up_count
+            t = world.task[t].next
+    return heard
+
+
+@compiled
+def _received_downlinks(params, world, i, j, block):
+    """Watts that UE i hears from BSs other than j that are sending."""
+    heard = 0.0
+    for other in range(params.head[0].bs_count):
+        if other != j and world.bs[other].down_count > 0:
+            heard += params.bs[other].power_w * link_gain(params, world, i, other, block)
+    return heard

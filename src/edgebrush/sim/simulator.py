@@ -1,0 +1,141 @@
+"""Many episodes side by side, on all cores: the simulator as its users hold it."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from edgebrush.decision.observation import ObservationLayout
+from edgebrush.scenario.schema import Scenario
+
+from .compile import compiled
+from .tables import World, build_params, build_worlds, choice_shape
+from .world import (
+    GLOBAL_OF_BS,
+    GLOBAL_OF_UE,
+    GLOBAL_OF_WORLD,
+    advance,
+    decide,
+    global_state,
+    observe,
+    reset,
+    take_reward,
+)
+
+
+@compiled
+def episode(worlds, e):
+    """The world of episode e."""
+    return World(
+        worlds.clock[e], worlds.ue[e], worlds.bs[e], worlds.neighbour[e], worlds.link[e], worlds.board[e],
+        worlds.task[e], worlds.tree[e], worlds.outcome[e], worlds.scratch[e], worlds.table[e],
+    )  # fmt: skip
+
+
+@compiled
+def _look(params, world, observation, state):
+    if world.clock[0].done == 1:
+        return
+    if observation.shape[0] > 0:
+        observe(params, world, observation)
+    if state.shape[0] > 0:
+        global_state(params, world, state)
+
+
+@compiled(parallel=True)
+def _reset_all(params, worlds, seeds, horizon_s, which, observations, states):
+    for e in numba.prange(seeds.shape[0]):
+        if which[e]:
+            world = episode(worlds, e)
+            reset(params, world, seeds[e], horizon_s)
+            advance(params, world)
+            take_reward(world)
+            _look(params, world, observations[e], states[e])
+
+
+@compiled(parallel=True)
+def _step_all(params, worlds, choices, rewards, gaps, alive, observations, states):
+    for e in numba.prange(choices.shape[0]):
+        world = episode(worlds, e)
+        if world.clock[0].done == 1:
+            rewards[e], gaps[e], alive[e] = 0.0, 0.0, False
+            continue
+        decide(params, world, choices[e])
+        alive[e] = advance(params, world)
+        rewards[e], gaps[e] = take_reward(world)
+        _look(params, world, observations[e], states[e])
+
+
+class Simulator:
+    """E episodes of one scenario, each always at its next decision (or drained).
+
+    ``observations (E, layout.size)``, ``states (E, state_size)``, ``rewards (E,)``, ``gaps_s (E,)`` and
+    ``alive (E,)`` are written in place by ``reset`` and ``step``. The reward of a step is minus the cost that
+    accrued from that decision to the next; ``gaps_s`` is the time between the two.
+
+    ``records`` is how many ended tasks each episode can keep for ``outcomes``; 0 keeps none.
+    """
+
+    def __init__(self, scenario: Scenario, episodes: int, *, records: int = 0, states: bool = False):
+        self.scenario = scenario
+        self.episodes = episodes
+        self.params = build_params(scenario)
+        self.worlds = build_worlds(scenario, episodes, records)
+        self.shape = choice_shape(scenario)
+        self.layout = ObservationLayout(self.shape)
+        self.state_size = state_size(scenario) if states else 0
+        self.observations = np.zeros((episodes, self.layout.size), np.float32)
+        self.states = np.zeros((episodes, self.state_size), np.float32)
+        self.rewards = np.zeros(episodes)
+        self.gaps_s = np.zeros(episodes)
+        self.alive = np.zeros(episodes, np.bool_)
+
+    def reset(self, seeds: np.ndarray, *, horizon_s: float | None = None, which: np.ndarray | None = None) -> None:
+        """Start the episodes of ``seeds (E,)`` (only those in the mask ``which``) and run to their first decision.
+
+        ``horizon_s`` replaces the scenario's; infinity never stops the arrivals.
+        """
+        horizon_s = self.scenario.horizon_s if horizon_s is None else horizon_s
+        which = np.ones(self.episodes, np.bool_) if which is None else which
+        seeds = np.ascontiguousarray(seeds, np.int64)
+        _reset_all(self.params, self.worlds, seeds, horizon_s, which, self.observations, self.states)
+        self.alive[which] = self.worlds.clock["done"][which, 0] == 0
+        self._check()
+
+    def step(self, choices: np.ndarray) -> None:
+        """Apply one joint choice per episode, ``(E,)``, and run each to its next decision."""
+        choices = np.ascontiguousarray(choices, np.int64)
+        if choices.min(initial=0) < 0 or choices.max(initial=0) >= self.shape.count:
+            raise ValueError(f"a choice lies outside 0..{self.shape.count - 1}")
+        buffers = (self.rewards, self.gaps_s, self.alive, self.observations, self.states)
+        _step_all(self.params, self.worlds, choices, *buffers)
+        self._check()
+
+    def outcomes(self) -> np.ndarray:
+        """The ended tasks of all episodes, one structured array (see ``tables.OUTCOME``), in episode order."""
+        recorded = self.worlds.clock["recorded"][:, 0]
+        room = self.worlds.outcome.shape[1]
+        if recorded.max(initial=0) > room:
+            raise RuntimeError(f"{recorded.max()} tasks ended in one episode, but only {room} can be recorded")
+        parts = []
+        for e, count in enumerate(recorded):
+            part = self.worlds.outcome[e, :count].copy()
+            part["episode"] = e
+            parts.append(part)
+        return np.concatenate(parts)
+
+    def _check(self) -> None:
+        if self.worlds.clock["overflow"].any():
+            raise RuntimeError("a task table overflowed: this is a defect of edgebrush, please report the scenario")
+
+
+def records_needed(scenario: Scenario) -> int:
+    """Room for the tasks of one episode: the mean, and many deviations of the burstiest arrivals."""
+    mean = scenario.task_rate_hz * scenario.horizon_s
+    return int(4.0 * mean + 20.0 * max(scenario.images_per_request) * mean**0.5 + 100)
+
+
+def state_size(scenario: Scenario) -> int:
+    """Length of the global state."""
+    per_bs = GLOBAL_OF_BS + 3 * scenario.decision.classes
+    return GLOBAL_OF_WORLD + scenario.bs_count * per_bs + scenario.ue_count * GLOBAL_OF_UE

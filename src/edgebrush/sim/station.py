@@ -1,0 +1,187 @@
+"""A BS's heavy GDM: step-level (continuous) batching, waiting tasks in (class, admission) order, bounded.
+
+Rounds between two changes of the batch are one event, a *run*: it ends when the next task finishes its steps, or,
+where a place is free and a task is admitted meanwhile, at the end of the round in progress.
+"""
+
+import math
+
+import numpy as np
+
+from .compile import compiled
+from .cost import charge_bs, charge_ue, complete, drop
+from .device import enter_device
+from .events import schedule, station_leaf
+from .queues import append, pop_first
+from .radio import start_downlink, start_uplink
+from .tables import NONE
+
+
+@compiled
+def connect(params, world, t):
+    """Task t asks its BS to be sent; it starts its uplink, or is refused where too many are connected."""
+    task = world.task[t]
+    bs = world.bs[task.bs]
+    if bs.connections >= params.bs[task.bs].connection_limit:
+        _refuse(params, world, t)
+        return
+    bs.connections += 1
+    world.link[task.ue, task.bs].in_flight += 1
+    start_uplink(params, world, t, world.clock[0].time)
+
+
+@compiled
+def admit(params, world, t):
+    """Task t has been sent up; it waits, or starts, or is refused where the queue is full."""
+    clock, task = world.clock[0], world.task[t]
+    j = task.bs
+    bs, fixed = world.bs[j], params.bs[j]
+    charge_ue(world, t, params.ue[task.ue].transmit_w * (clock.time - task.since))
+    task.since = clock.time
+    if bs.busy == 1 and bs.queued >= fixed.queue_limit:
+        _leave(world, t)
+        _refuse(params, world, t)
+        return
+    append(world, bs, t)
+    bs.queued += 1
+    bs.waiting[task.service_class] += 1
+    bs.waiting_steps[task.service_class] += task.steps
+    if bs.busy == 0:
+        _start_run(params, world, j)
+    elif bs.running < fixed.batch_limit:
+        _cut_run(params, world, j)
+
+
+@compiled
+def end_run(params, world, j):
+    """The engine's event of BS j: the run's rounds are done; tasks leave, others enter, the next run starts."""
+    clock, bs, fixed = world.clock[0], world.bs[j], params.bs[j]
+    share_j = bs.rounds * (fixed.alpha_j / bs.running + fixed.beta_j)
+    stay, leave = NONE, NONE
+    t = bs.running_head
+    while t != NONE:
+        task = world.task[t]
+        after = task.next
+        task.steps_left -= bs.rounds
+        bs.steps_left -= bs.rounds
+        if task.steps_left == 0:
+            charge_bs(params, world, t, share_j + fixed.fixed_j)
+            task.next, leave = leave, t
+        else:
+            charge_bs(params, world, t, share_j)
+            task.next, stay = stay, t
+        t = after
+    bs.running_head = stay
+    while leave != NONE:
+        after = world.task[leave].next
+        bs.running -= 1
+        charge_ue(world, leave, params.ue[world.task[leave].ue].standby_w * (clock.time - world.task[leave].since))
+        if params.head[0].downlink == 1:
+            start_downlink(params, world, leave, clock.time)
+        else:
+            _leave(world, leave)
+            complete(params, world, leave)
+        leave = after
+    _start_run(params, world, j)
+
+
+@compiled
+def deliver(params, world, t):
+    """Task t's result has come down."""
+    clock, task = world.clock[0], world.task[t]
+    charge_ue(world, t, params.ue[task.ue].receive_w * (clock.time - task.since))
+    _leave(world, t)
+    complete(params, world, t)
+
+
+@compiled
+def rounds_done(bs, time):
+    """How many whole rounds of the run in progress are done; the last one counts only at its own event."""
+    if bs.busy == 0:
+        return 0
+    done = int(math.floor((time - bs.run_start - bs.run_encode_s) / bs.round_s))
+    return max(0, min(done, bs.rounds - 1))
+
+
+@compiled
+def steps_left_now(bs, time):
+    """Denoising steps that the running tasks have left, the round in progress included."""
+    return bs.steps_left - bs.running * rounds_done(bs, time)
+
+
+@compiled
+def _start_run(params, world, j):
+    """At a boundary: let waiting tasks enter, then plan the rounds until the batch changes."""
+    clock, bs, fixed = world.clock[0], world.bs[j], params.bs[j]
+    entered = _enter_waiting(params, world, j)
+    leaf = station_leaf(params, j)
+    if bs.running == 0:
+        bs.busy = 0
+        schedule(world.tree, leaf, np.inf)
+        return
+    bs.busy = 1
+    bs.run_start = clock.time
+    bs.run_encode_s = entered * fixed.encode_s
+    bs.round_s = fixed.alpha_s + fixed.beta_s * bs.running
+    bs.rounds = world.task[bs.running_head].steps_left
+    t = bs.running_head
+    while t != NONE:
+        bs.rounds = min(bs.rounds, world.task[t].steps_left)
+        t = world.task[t].next
+    bs.run_leaves = 0
+    t = bs.running_head
+    while t != NONE:
+        bs.run_leaves += 1 if world.task[t].steps_left == bs.rounds else 0
+        t = world.task[t].next
+    end = clock.time + bs.run_encode_s + bs.rounds * bs.round_s + bs.run_leaves * fixed.decode_s
+    schedule(world.tree, leaf, end)
+
+
+@compiled
+def _cut_run(params, world, j):
+    """A task was admitted while a place is free: the run ends with the round in progress."""
+    bs = world.bs[j]
+    rounds = rounds_done(bs, world.clock[0].time) + 1
+    if rounds < bs.rounds:
+        bs.rounds = rounds
+        schedule(world.tree, station_leaf(params, j), bs.run_start + bs.run_encode_s + rounds * bs.round_s)
+
+
+@compiled
+def _enter_waiting(params, world, j):
+    """Fill the batch from the waiting tasks; those past their deadline are dropped. How many entered."""
+    clock, bs = world.clock[0], world.bs[j]
+    entered = 0
+    while bs.running < params.bs[j].batch_limit:
+        t = pop_first(params, world, bs)
+        if t == NONE:
+            break
+        task = world.task[t]
+        bs.queued -= 1
+        bs.waiting[task.service_class] -= 1
+        bs.waiting_steps[task.service_class] -= task.steps
+        if clock.time > task.deadline_at:
+            charge_ue(world, t, params.ue[task.ue].standby_w * (clock.time - task.since))
+            _leave(world, t)
+            drop(params, world, t)
+            continue
+        task.steps_left = task.steps
+        bs.steps_left += task.steps
+        task.next, bs.running_head = bs.running_head, t
+        bs.running += 1
+        entered += 1
+    return entered
+
+
+@compiled
+def _refuse(params, world, t):
+    world.task[t].refused = 1
+    enter_device(params, world, t)
+
+
+@compiled
+def _leave(world, t):
+    """Task t is no longer connected to its BS."""
+    task = world.task[t]
+    world.bs[task.bs].connections -= 1
+    world.link[task.ue, task.bs].in_flight -= 1

@@ -1,0 +1,347 @@
+"""All state of the simulator: a few arrays of records, preallocated, for many episodes at once.
+
+``Params`` is what does not change (the scenario as numbers), ``World`` what does. Record types do not depend on a
+scenario's size, so the loops compile once for all scenarios.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from edgebrush.decision.choices import ChoiceShape
+from edgebrush.decision.observation import BS_COLUMNS, ObservationLayout
+from edgebrush.errors import UserError
+from edgebrush.profiles.catalogue import load_profile
+from edgebrush.profiles.schema import Profile
+from edgebrush.scenario.schema import MAX_CLASSES, Bs, BurstyArrivals, Scenario, TraceArrivals, Ue
+from edgebrush.scenario.trace import read_trace, replay
+
+NONE = -1  # no task, no BS
+
+f8, i8 = np.float64, np.int64
+
+# Kinds of arrival processes and path loss, as numbers.
+POISSON, BURSTY, TRACE = 0, 1, 2
+UMI, LOG_DISTANCE = 0, 1
+
+HEAD = np.dtype(
+    [
+        ("ue_count", i8), ("bs_count", i8), ("neighbours", i8), ("classes", i8), ("steps", i8), ("local", i8),
+        ("horizon_s", f8), ("interval_s", f8), ("broadcast_s", f8),
+        ("bs_energy_weight", f8), ("missed", f8), ("lost", f8),
+        ("width_m", f8), ("height_m", f8), ("speed_mps", f8), ("pause_s", f8),
+        ("path_loss", i8), ("carrier_ghz", f8), ("intercept_db", f8), ("exponent_db", f8), ("wall_db", f8),
+        ("shadowing_db", f8), ("shadowing_s", f8), ("rayleigh", i8), ("coherence_s", f8),
+        ("noise_w_per_hz", f8), ("interference", i8), ("downlink", i8),
+        ("arrivals", i8), ("rate_hz", f8), ("calm", f8), ("burst", f8), ("calm_s", f8), ("burst_s", f8),
+        ("shared_bursts", i8), ("trace_s", f8),
+    ]
+)  # fmt: skip
+
+UE_PARAMS = np.dtype(
+    [
+        ("fixed_s", f8), ("step_s", f8), ("fixed_j", f8), ("step_j", f8),
+        ("ceiling", f8), ("half_steps", f8), ("sharpness", f8),
+        ("radiated_w", f8), ("transmit_w", f8), ("receive_w", f8), ("standby_w", f8),
+        ("battery_j", f8), ("level_low", f8), ("level_high", f8), ("battery_care", f8),
+        ("rate_factor", f8), ("queue_limit", i8),
+    ]
+)  # fmt: skip
+
+BS_PARAMS = np.dtype(
+    [
+        ("x", f8), ("y", f8), ("bandwidth_hz", f8), ("power_w", f8),
+        ("alpha_s", f8), ("beta_s", f8), ("encode_s", f8), ("decode_s", f8),
+        ("alpha_j", f8), ("beta_j", f8), ("fixed_j", f8),
+        ("ceiling", f8), ("half_steps", f8), ("sharpness", f8),
+        ("batch_limit", i8), ("queue_limit", i8), ("connection_limit", i8),
+    ]
+)  # fmt: skip
+
+REQUEST = np.dtype(
+    [
+        ("upto", f8), ("delay_weight", f8), ("energy_weight", f8), ("quality_weight", f8),
+        ("bits_in", f8), ("bits_out", f8), ("deadline_s", f8),
+    ]
+)  # fmt: skip
+
+CONTENT = np.dtype([("upto", f8), ("difficulty", f8)])
+IMAGES = np.dtype([("upto", f8), ("count", i8)])
+
+CLOCK = np.dtype(
+    [
+        ("seed", i8), ("time", f8), ("horizon_s", f8), ("deciding", i8), ("slot_cursor", i8), ("done", i8),
+        ("in_system", i8), ("open_arrivals", i8), ("free", i8), ("leaf_base", i8),
+        ("cost", f8), ("cost_seen", f8), ("time_seen", f8), ("cost_rate", f8),
+        ("arrived", i8), ("ended", i8), ("recorded", i8), ("overflow", i8), ("decisions", i8),
+        ("trace_next", i8), ("trace_wraps", i8), ("trace_start_s", f8), ("trace_ue", i8),
+    ]
+)  # fmt: skip
+
+UE_STATE = np.dtype(
+    [
+        ("serving", i8), ("serving_until", f8), ("waiting", i8),
+        ("head", i8, (MAX_CLASSES,)), ("tail", i8, (MAX_CLASSES,)), ("work_s", f8, (MAX_CLASSES,)),
+        ("pending", i8), ("pending_head", i8), ("pending_tail", i8), ("battery_j", f8),
+        ("next_arrival", f8), ("requests", i8), ("images_left", i8), ("tasks", i8),
+        ("phase", i8), ("phases", i8), ("phase_until", f8),
+        ("x", f8), ("y", f8), ("leg_s", f8), ("leg_x", f8), ("leg_y", f8), ("leg_until", f8), ("legs", i8),
+    ]
+)  # fmt: skip
+
+BS_STATE = np.dtype(
+    [
+        ("connections", i8),
+        ("up_head", i8), ("up_count", i8), ("up_since", f8), ("up_first", i8),
+        ("down_head", i8), ("down_count", i8), ("down_since", f8), ("down_first", i8),
+        ("running_head", i8), ("running", i8), ("steps_left", i8), ("busy", i8),
+        ("run_start", f8), ("run_encode_s", f8), ("round_s", f8), ("rounds", i8), ("run_leaves", i8),
+        ("head", i8, (MAX_CLASSES,)), ("tail", i8, (MAX_CLASSES,)),
+        ("waiting", i8, (MAX_CLASSES,)), ("waiting_steps", i8, (MAX_CLASSES,)), ("queued", i8),
+    ]
+)  # fmt: skip
+
+LINK = np.dtype([("block", i8), ("gain", f8), ("in_flight", i8)])
+
+BOARD = np.dtype(
+    [
+        ("time", f8), ("running", i8), ("steps_left", i8), ("connections", i8),
+        ("waiting", i8, (MAX_CLASSES,)), ("waiting_steps", i8, (MAX_CLASSES,)),
+    ]
+)  # fmt: skip
+
+TASK = np.dtype(
+    [
+        ("ue", i8), ("number", i8), ("request", i8), ("content", i8), ("next", i8),
+        ("arrival", f8), ("deadline_at", f8), ("delay_weight", f8), ("energy_weight", f8), ("quality_weight", f8),
+        ("difficulty", f8), ("bits_in", f8), ("bits_out", f8),
+        ("bs", i8), ("steps", i8), ("service_class", i8), ("steps_left", i8),
+        ("remaining", f8), ("rate", f8), ("since", f8),
+        ("energy_ue_j", f8), ("energy_bs_j", f8), ("refused", i8),
+    ]
+)  # fmt: skip
+
+OUTCOME = np.dtype(
+    [
+        ("episode", np.int32), ("ue", np.int32), ("number", np.int32), ("arrival_s", f8), ("end_s", f8),
+        ("place", np.int32), ("steps", np.int32), ("service_class", np.int32),
+        ("request", np.int32), ("content", np.int32),
+        ("delay_s", f8), ("energy_ue_j", f8), ("energy_bs_j", f8), ("quality", f8),
+        ("delay_cost", f8), ("energy_cost", f8), ("quality_cost", f8), ("penalty_cost", f8), ("cost", f8),
+        ("refused", np.uint8), ("missed", np.uint8), ("dropped", np.uint8), ("lost", np.uint8),
+    ]
+)  # fmt: skip
+
+
+class Params(NamedTuple):
+    """The scenario as numbers; shared by all episodes."""
+
+    head: np.ndarray  # (1,) HEAD
+    ue: np.ndarray  # (N,) UE_PARAMS
+    bs: np.ndarray  # (M,) BS_PARAMS
+    request: np.ndarray  # (kinds,) REQUEST
+    content: np.ndarray  # (contents,) CONTENT
+    images: np.ndarray  # (sizes,) IMAGES
+    step_grid: np.ndarray  # (K,) int64
+    trace_s: np.ndarray  # (L,) float64, arrival times of the trace's tasks; one dummy without a trace
+    trace_ue: np.ndarray  # (L,) int64
+
+
+class World(NamedTuple):
+    """The state of one episode, or, with a leading axis E, of many."""
+
+    clock: np.ndarray  # (1,) CLOCK
+    ue: np.ndarray  # (N,) UE_STATE
+    bs: np.ndarray  # (M,) BS_STATE
+    neighbour: np.ndarray  # (N, S-1) int64, the BSs that each UE considers
+    link: np.ndarray  # (N, M) LINK
+    board: np.ndarray  # (M,) BOARD, the last broadcasts
+    task: np.ndarray  # (capacity,) TASK
+    tree: np.ndarray  # (2 * leaves,) float64, a tournament of the next event times
+    outcome: np.ndarray  # (records,) OUTCOME, ended tasks
+    scratch: np.ndarray  # (rows, columns) float64, room to put an observation together
+    table: np.ndarray  # (S, K, P) float64, its expected costs
+
+
+def expand_ues(scenario: Scenario) -> list[tuple[Ue, Profile]]:
+    """One entry per UE, in the scenario's order."""
+    loaded = [(ue, load_profile(ue.profile, scenario.directory)) for ue in scenario.ues]
+    return [entry for entry in loaded for _ in range(entry[0].count)]
+
+
+def expand_bss(scenario: Scenario) -> list[tuple[Bs, Profile]]:
+    """One entry per BS, in the scenario's order."""
+    loaded = [(bs, load_profile(bs.profile, scenario.directory)) for bs in scenario.bss]
+    return [entry for entry in loaded for _ in range(entry[0].count)]
+
+
+def bs_positions(scenario: Scenario) -> np.ndarray:
+    """Where the BSs stand, ``(M, 2)`` metres: as listed, else the cells of an even grid over the area."""
+    columns = math.ceil(math.sqrt(scenario.bs_count))
+    rows = math.ceil(scenario.bs_count / columns)
+    width, height = scenario.area_m
+    places = []
+    for bs in scenario.bss:
+        for index in range(bs.count):
+            row, column = divmod(len(places), columns)
+            even = ((column + 0.5) * width / columns, (row + 0.5) * height / rows)
+            places.append(bs.positions[index] if bs.positions else even)
+    return np.array(places, f8)
+
+
+def choice_shape(scenario: Scenario) -> ChoiceShape:
+    """Slots (the own device and the neighbours), entries of the step grid, service classes."""
+    neighbours = min(scenario.decision.neighbours, scenario.bs_count)
+    return ChoiceShape(1 + neighbours, len(scenario.decision.step_grid), scenario.decision.classes)
+
+
+def build_params(scenario: Scenario) -> Params:
+    """The scenario as numbers. Raises ``UserError`` where a profile or trace cannot be used."""
+    trace_s, trace_ue, trace_span_s = _trace(scenario)
+    step_grid = np.array(scenario.decision.step_grid, i8)
+    return Params(
+        _head(scenario, trace_span_s), _ue_params(scenario), _bs_params(scenario), _requests(scenario),
+        _contents(scenario), _images(scenario), step_grid, trace_s, trace_ue,
+    )  # fmt: skip
+
+
+def build_worlds(scenario: Scenario, episodes: int, records: int) -> World:
+    """Empty worlds for so many episodes, each with room to record so many ended tasks."""
+    n, m = scenario.ue_count, scenario.bs_count
+    shape = choice_shape(scenario)
+    slotted = scenario.decision.interval_s > 0
+    per_ue = sum(ue.count * (1 + ue.queue_limit * (2 if slotted else 1)) for ue in scenario.ues)
+    capacity = per_ue + sum(bs.count * bs.connection_limit for bs in scenario.bss) + 2
+    leaves = 1 << (leaf_count(n, m) - 1).bit_length()
+    columns = max(ObservationLayout(shape).candidate_features, BS_COLUMNS + 2 * MAX_CLASSES)
+    return World(
+        np.zeros((episodes, 1), CLOCK),
+        np.zeros((episodes, n), UE_STATE),
+        np.zeros((episodes, m), BS_STATE),
+        np.zeros((episodes, n, shape.slots - 1), i8),
+        np.zeros((episodes, n, m), LINK),
+        np.zeros((episodes, m), BOARD),
+        np.zeros((episodes, capacity), TASK),
+        np.zeros((episodes, 2 * leaves), f8),
+        np.zeros((episodes, records), OUTCOME),
+        np.zeros((episodes, 1 + 2 * shape.slots, columns), f8),
+        np.zeros((episodes, *shape), f8),
+    )
+
+
+def leaf_count(ue_count: int, bs_count: int) -> int:
+    """Sources of events: broadcast, slot, each UE's arrivals and device, each BS's engine, uplink, downlink."""
+    return 2 + 2 * ue_count + 3 * bs_count
+
+
+def _head(scenario: Scenario, trace_span_s: float) -> np.ndarray:
+    decision, radio, arrivals = scenario.decision, scenario.radio, scenario.arrivals
+    head = np.zeros(1, HEAD)
+    noise_db = radio.noise_dbm_per_hz + radio.noise_figure_db
+    values = {
+        "ue_count": scenario.ue_count, "bs_count": scenario.bs_count,
+        "neighbours": choice_shape(scenario).slots - 1, "classes": decision.classes,
+        "steps": len(decision.step_grid), "local": decision.local,
+        "horizon_s": scenario.horizon_s, "interval_s": decision.interval_s,
+        "broadcast_s": scenario.broadcast_interval_s, "bs_energy_weight": scenario.cost.bs_energy_weight,
+        "missed": scenario.cost.missed, "lost": scenario.cost.lost,
+        "width_m": scenario.area_m[0], "height_m": scenario.area_m[1],
+        "speed_mps": scenario.mobility.speed_mps, "pause_s": scenario.mobility.pause_s,
+        "path_loss": UMI if radio.path_loss == "umi-street-canyon" else LOG_DISTANCE,
+        "carrier_ghz": radio.carrier_ghz, "intercept_db": radio.intercept_db, "exponent_db": radio.exponent_db,
+        "wall_db": radio.wall_loss_db, "shadowing_db": -1.0 if radio.shadowing_db is None else radio.shadowing_db,
+        "shadowing_s": radio.shadowing_time_s, "rayleigh": radio.fading == "rayleigh",
+        "coherence_s": radio.coherence_s, "noise_w_per_hz": 10.0 ** (noise_db / 10.0) * 1e-3,
+        "interference": radio.interference, "downlink": radio.downlink, "rate_hz": arrivals.rate_hz,
+        "trace_s": trace_span_s,
+    }  # fmt: skip
+    if isinstance(arrivals, BurstyArrivals):
+        values |= {
+            "arrivals": BURSTY, "calm": arrivals.calm, "burst": arrivals.burst, "calm_s": arrivals.calm_s,
+            "burst_s": arrivals.burst_s, "shared_bursts": arrivals.shared,
+        }  # fmt: skip
+    elif isinstance(arrivals, TraceArrivals):
+        values["arrivals"] = TRACE
+    for name, value in values.items():
+        head[name] = value
+    return head
+
+
+def _ue_params(scenario: Scenario) -> np.ndarray:
+    rows = np.zeros(scenario.ue_count, UE_PARAMS)
+    for row, (ue, profile) in zip(rows, expand_ues(scenario), strict=True):
+        compute, energy = profile.compute, profile.energy
+        row["fixed_s"] = compute.encode_s + compute.decode_s
+        row["step_s"] = compute.round_intercept_s + compute.round_slope_s
+        row["fixed_j"] = energy.fixed_j
+        row["step_j"] = energy.round_intercept_j + energy.round_slope_j
+        _copy(profile.quality, row, "ceiling", "half_steps", "sharpness")
+        _copy(ue, row, "radiated_w", "transmit_w", "receive_w", "standby_w", "battery_j", "battery_care")
+        _copy(ue, row, "rate_factor", "queue_limit")
+        row["level_low"], row["level_high"] = ue.battery_level
+    return rows
+
+
+def _bs_params(scenario: Scenario) -> np.ndarray:
+    rows = np.zeros(scenario.bs_count, BS_PARAMS)
+    rows["x"], rows["y"] = bs_positions(scenario).T
+    for row, (bs, profile) in zip(rows, expand_bss(scenario), strict=True):
+        compute, energy = profile.compute, profile.energy
+        row["alpha_s"] = compute.round_intercept_s / bs.speed
+        row["beta_s"] = compute.round_slope_s / bs.speed
+        row["encode_s"] = compute.encode_s / bs.speed
+        row["decode_s"] = compute.decode_s / bs.speed
+        row["alpha_j"], row["beta_j"] = energy.round_intercept_j, energy.round_slope_j
+        row["fixed_j"] = energy.fixed_j
+        _copy(profile.quality, row, "ceiling", "half_steps", "sharpness")
+        _copy(bs, row, "bandwidth_hz", "power_w", "batch_limit", "queue_limit", "connection_limit")
+    return rows
+
+
+def _requests(scenario: Scenario) -> np.ndarray:
+    rows = np.zeros(len(scenario.requests), REQUEST)
+    for row, kind in zip(rows, scenario.requests, strict=True):
+        row["delay_weight"] = kind.delay_weight / scenario.cost.delay_ref_s
+        row["energy_weight"] = kind.energy_weight / scenario.cost.energy_ref_j
+        row["quality_weight"] = kind.quality_weight
+        _copy(kind, row, "bits_in", "bits_out")
+        row["deadline_s"] = np.inf if kind.deadline_s is None else kind.deadline_s
+    rows["upto"] = np.cumsum([kind.share for kind in scenario.requests])
+    return rows
+
+
+def _contents(scenario: Scenario) -> np.ndarray:
+    rows = np.zeros(len(scenario.contents), CONTENT)
+    rows["difficulty"] = [content.difficulty for content in scenario.contents]
+    rows["upto"] = np.cumsum([content.share for content in scenario.contents])
+    return rows
+
+
+def _images(scenario: Scenario) -> np.ndarray:
+    rows = np.zeros(len(scenario.images_per_request), IMAGES)
+    rows["count"] = list(scenario.images_per_request)
+    rows["upto"] = np.cumsum(list(scenario.images_per_request.values()))
+    return rows
+
+
+def _trace(scenario: Scenario) -> tuple[np.ndarray, np.ndarray, float]:
+    """Arrival times and UEs of the trace's tasks, and the span after which it repeats."""
+    if not isinstance(scenario.arrivals, TraceArrivals):
+        return np.zeros(1), np.zeros(1, i8), 1.0
+    path = scenario.directory / scenario.arrivals.file
+    time_s, ue = replay(read_trace(path), scenario.ue_count, scenario.task_rate_hz)
+    span_s = len(time_s) / scenario.task_rate_hz
+    if span_s < scenario.horizon_s:
+        raise UserError(
+            f"{path}: at {scenario.task_rate_hz:g} tasks/s the trace lasts {span_s:.0f} s, less than "
+            f"horizon_s = {scenario.horizon_s:g}; shorten the horizon or lower arrivals.rate_hz"
+        )
+    return time_s.astype(f8), ue.astype(i8), max(span_s, float(time_s[-1]))
+
+
+def _copy(source, row, *names: str) -> None:
+    for name in names:
+        row[name] = getattr(source, name)
