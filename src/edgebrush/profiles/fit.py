@@ -1,0 +1,52 @@
+"""Curves through measured points: seconds and joules against batch size, quality against denoising steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import minimize
+
+from .schema import QualityPoint
+
+CONCAVE_FROM = 2.0  # steps; the quality curve bends down everywhere a step grid usually looks
+
+
+def fit_affine(batch: Sequence[float], value: Sequence[float]) -> tuple[float, float, float]:
+    """Least squares ``value = intercept + slope * batch``; returns (intercept, slope, relative RMSE)."""
+    batch, value = np.asarray(batch, float), np.asarray(value, float)
+    design = np.stack([np.ones_like(batch), batch], axis=1)
+    (intercept, slope), *_ = np.linalg.lstsq(design, value, rcond=None)
+    residual = intercept + slope * batch - value
+    return float(intercept), float(slope), float(np.sqrt(np.mean((residual / value) ** 2)))
+
+
+def inflection(half_steps: float, sharpness: float) -> float:
+    """Where ``1 / (1 + (h/k)^s)`` turns from convex to concave: ``h ((s-1)/(s+1))^(1/s)``; 0 for s <= 1."""
+    if sharpness <= 1.0:
+        return 0.0
+    return half_steps * ((sharpness - 1.0) / (sharpness + 1.0)) ** (1.0 / sharpness)
+
+
+def fit_quality(points: Sequence[QualityPoint], ceiling: float) -> tuple[float, float, float]:
+    """Fit (half_steps, sharpness, RMSE) of the saturating curve below a known ceiling.
+
+    The form is a power law of the Fréchet distance with a floor, ``FID = floor + A k^-s``, read as quality
+    ``ceiling * floor / FID``. Constrained to be concave from ``CONCAVE_FROM`` steps on, so that no policy lives
+    off a bend of the fit.
+    """
+    steps = np.array([point.steps for point in points], float)
+    quality = np.array([point.quality for point in points])
+
+    def loss(theta):
+        half_steps, sharpness = np.exp(theta)
+        return np.mean((ceiling / (1.0 + (half_steps / steps) ** sharpness) - quality) ** 2)
+
+    concave = {"type": "ineq", "fun": lambda theta: CONCAVE_FROM - inflection(*np.exp(theta))}
+    starts = [np.log([h, s]) for h in (1.0, 3.0, 10.0) for s in (0.8, 1.2)]
+    found = min(
+        (minimize(loss, start, method="SLSQP", constraints=[concave], options={"ftol": 1e-14}) for start in starts),
+        key=lambda result: result.fun if result.success else np.inf,
+    )
+    half_steps, sharpness = np.exp(found.x)
+    return float(half_steps), float(sharpness), float(np.sqrt(found.fun))

@@ -1,0 +1,82 @@
+"""A profile: one GDM on one piece of hardware. SI units; every block names where its figures come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Part(BaseModel):
+    """A validated, immutable piece of a file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sourced(Part):
+    """A block of figures: where they were published or measured, and what was assumed to complete them."""
+
+    source: Annotated[str, Field(min_length=1)]
+    assumption: str = Field(default="", description="what of it is nobody's measurement; empty if nothing")
+
+
+class Compute(Sourced):
+    """Seconds: a round with b tasks takes ``round_intercept_s + round_slope_s * b``."""
+
+    encode_s: NonNegative = Field(description="text encoder, when a task enters")
+    decode_s: NonNegative = Field(description="VAE decoder, when a task leaves")
+    round_intercept_s: NonNegative
+    round_slope_s: Positive
+    error: NonNegative | None = Field(default=None, description="relative error of the fit, where published")
+
+
+class Energy(Sourced):
+    """Joules: a round with b tasks takes ``round_intercept_j + round_slope_j * b``."""
+
+    fixed_j: NonNegative = Field(description="text encoder and VAE decoder together")
+    round_intercept_j: NonNegative
+    round_slope_j: Positive
+
+
+class QualityPoint(Part):
+    steps: Annotated[int, Field(ge=1)]
+    quality: Annotated[float, Field(ge=0, le=1)]
+
+
+class Quality(Sourced):
+    """``Q(k) = ceiling / (1 + (half_steps / k)^sharpness)``, fitted to ``points``; ``error`` is the fit's RMSE."""
+
+    ceiling: Annotated[float, Field(gt=0, le=1)]
+    half_steps: Positive
+    sharpness: Positive
+    points: tuple[QualityPoint, ...] = Field(min_length=3)
+    error: NonNegative
+
+    def at(self, steps, difficulty=1.0):
+        """Quality after ``steps`` (any shape) for content that needs ``difficulty`` times as many."""
+        steps = np.asarray(steps, float)
+        return self.ceiling / (1.0 + (difficulty * self.half_steps / steps) ** self.sharpness)
+
+
+class Profile(Part):
+    """One GDM on one piece of hardware."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    title: str
+    role: Literal["light", "heavy"]
+    model: str
+    hardware: str
+    resolution_px: Annotated[int, Field(ge=1)]
+    compute: Compute
+    energy: Energy
+    quality: Quality
+
+    @model_validator(mode="after")
+    def _light_is_unbatched(self) -> Profile:
+        if self.role == "light" and self.compute.round_intercept_s > 0:
+            raise ValueError("a light model runs one task at a time; put its whole step into round_slope_s")
+        return self
