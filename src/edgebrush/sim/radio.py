@@ -282,7 +282,7 @@ def _rate_uplinks(params, world, j, time):
             fixed.bandwidth_hz / bs.up_count, params.ue[task.ue].radiated_w, gain, noise_w / bs.up_count
         )
         left = task.remaining / task.rate
-        if left < soonest:
+        if left <= soonest:  # of those that end together, the one that started first (the list is last in, first out)
             soonest, first = left, t
         t = task.next
     bs.up_first = _schedule_transfer(params, world, leaf, time, block, soonest, first)
@@ -307,7 +307,7 @@ def _rate_downlinks(params, world, j, time):
         share = bs.down_count
         task.rate = capacity_bps(fixed.bandwidth_hz / share, fixed.power_w / share, gain, noise_w / share)
         left = task.remaining / task.rate
-        if left < soonest:
+        if left <= soonest:  # of those that end together, the one that started first (the list is last in, first out)
             soonest, first = left, t
         t = task.next
     bs.down_first = _schedule_transfer(params, world, leaf, time, block, soonest, first)
