@@ -11,12 +11,18 @@ from hypothesis import strategies as st
 
 from edgebrush.decision.choices import split
 from edgebrush.scenario.schema import Scenario
+from edgebrush.sim.compile import compiled
 from edgebrush.sim.radio import gain_of_block
 from edgebrush.sim.simulator import Simulator, records_needed
 from edgebrush.sim.tables import expand_bss, expand_ues
 
 from ..reference.model import Task, run
 from .worlds import deciding, world_of, write_profile
+
+@compiled(entry=True)
+def block_gain(params, world, ue, bs, block):
+    return gain_of_block(params, world, ue, bs, block)
+
 
 NUMBERS = (
     "arrival_s", "end_s", "delay_s", "energy_ue_j", "energy_bs_j", "quality",
@@ -156,7 +162,7 @@ def play_both(scenario: Scenario, seed: int, choose: np.random.Generator):
 
     @cache
     def gain(ue, bs, block):
-        return gain_of_block(fresh.params, world, ue, bs, block)
+        return block_gain(fresh.params, world, ue, bs, block)
 
     profiles = [[profile for _, profile in expand(scenario)] for expand in (expand_ues, expand_bss)]
     told = run(scenario, *profiles, tasks, lambda task: decisions[task.ue, task.number], gain, levels)

@@ -12,6 +12,8 @@ last broadcasts, nothing of another UE.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .choices import ChoiceShape
@@ -134,16 +136,20 @@ def describe_candidates(task, own, stations, known_bs, classes, bs_energy_weight
             candidates[s + 1, PRESENT] = 1.0
 
 
-def expected_cost(task, candidates, step_grid, classes, missed_cost, cost):
-    """Fill ``cost (S, K, P)``: the selfish expected cost of each choice, 0 for candidates that are not present."""
+def expected_cost(task, candidates, step_grid, log_step_grid, classes, missed_cost, cost):
+    """Fill ``cost (S, K, P)``: the selfish expected cost of each choice, 0 for candidates that are not present.
+
+    ``(half/k)^s`` is worked out as ``exp(s·(log half − log k))``: one logarithm per candidate and no power.
+    """
     for s in range(candidates.shape[0]):
         row = candidates[s]
+        if row[PRESENT] == 0.0:
+            cost[s, :, :] = 0.0
+            continue
+        log_half_steps = math.log(row[HALF_STEPS])
         for k in range(step_grid.shape[0]):
             steps = step_grid[k]
-            if row[PRESENT] == 0.0:
-                cost[s, k, :] = 0.0
-                continue
-            quality = row[CEILING] / (1.0 + (row[HALF_STEPS] / steps) ** row[SHARPNESS])
+            quality = row[CEILING] / (1.0 + math.exp(row[SHARPNESS] * (log_half_steps - log_step_grid[k])))
             joules = row[FIXED_J] + steps * row[STEP_J]
             still = task[ENERGY_WEIGHT] * joules + task[QUALITY_WEIGHT] * (1.0 - quality)
             service_s = row[UP_S] + row[FIXED_S] + steps * row[STEP_S] + row[DOWN_S]

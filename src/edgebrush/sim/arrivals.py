@@ -13,7 +13,7 @@ def start_arrivals(params, world):
     head, clock = params.head[0], world.clock[0]
     if head.arrivals == TRACE:
         clock.trace_start_s = draws.uniform(clock.seed, draws.WINDOW, 0, 0) * head.trace_s
-        clock.trace_next = np.searchsorted(params.trace_s, clock.trace_start_s)
+        clock.trace_next = _first_row_from(params.trace_s, clock.trace_start_s)
         clock.trace_wraps = 0
         clock.open_arrivals = 1
         _next_of_trace(params, world)
@@ -83,6 +83,19 @@ def _next_of_trace(params, world):
         world.ue[clock.trace_ue].requests += 1  # images of one request come at one instant and share its kind
     source.next_arrival = params.trace_s[row] + clock.trace_wraps * head.trace_s - clock.trace_start_s
     _close(clock, source)
+
+
+@compiled
+def _first_row_from(times, time):
+    """The first row of rising ``times`` that is not before ``time`` (bisection)."""
+    low, high = 0, times.shape[0]
+    while low < high:
+        middle = (low + high) // 2
+        if times[middle] < time:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @compiled

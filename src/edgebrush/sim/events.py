@@ -24,7 +24,8 @@ def station_leaf(params, j):
 
 @compiled
 def clear(tree):
-    tree[:] = np.inf
+    for node in range(tree.shape[0]):
+        tree[node] = np.inf
 
 
 @compiled

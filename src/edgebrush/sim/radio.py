@@ -122,10 +122,28 @@ def choose_neighbours(params, world, i, time):
             world.neighbour[i, j] = j
         return
     block_start = block_at(params, time) * head.coherence_s
-    gains = np.empty(head.bs_count)
-    for j in range(head.bs_count):
-        gains[j] = mean_gain(params, world, i, j, block_start)
-    world.neighbour[i, :] = np.sort(np.argsort(-gains)[: head.neighbours])
+    heard = world.neighbour[i]
+    gains = np.empty(head.neighbours)
+    count = 0
+    for j in range(head.bs_count):  # keep the best so far, the best first
+        gain = mean_gain(params, world, i, j, block_start)
+        if count < head.neighbours:
+            at = count
+            count += 1
+        elif gain > gains[count - 1]:
+            at = count - 1
+        else:
+            continue
+        while at > 0 and gains[at - 1] < gain:
+            gains[at], heard[at] = gains[at - 1], heard[at - 1]
+            at -= 1
+        gains[at], heard[at] = gain, j
+    for n in range(1, count):  # and list them in BS order
+        j, at = heard[n], n
+        while at > 0 and heard[at - 1] > j:
+            heard[at] = heard[at - 1]
+            at -= 1
+        heard[at] = j
 
 
 @compiled

@@ -146,6 +146,7 @@ class Params(NamedTuple):
     content: np.ndarray  # (contents,) CONTENT
     images: np.ndarray  # (sizes,) IMAGES
     step_grid: np.ndarray  # (K,) int64
+    log_step_grid: np.ndarray  # (K,) float64
     trace_s: np.ndarray  # (L,) float64, arrival times of the trace's tasks; one dummy without a trace
     trace_ue: np.ndarray  # (L,) int64
 
@@ -204,7 +205,7 @@ def build_params(scenario: Scenario) -> Params:
     step_grid = np.array(scenario.decision.step_grid, i8)
     return Params(
         _head(scenario, trace_span_s), _ue_params(scenario), _bs_params(scenario), _requests(scenario),
-        _contents(scenario), _images(scenario), step_grid, trace_s, trace_ue,
+        _contents(scenario), _images(scenario), step_grid, np.log(step_grid), trace_s, trace_ue,
     )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """One episode's life: reset, run to the next decision, observe, apply the decision. Exact semantics: docs/simulator.md."""
 
+import math
+
 import numpy as np
 
 from edgebrush.decision import observation as obs
@@ -59,12 +61,12 @@ def advance(params, world):
         pass_time(world, world.tree[1])
         if leaf == BROADCAST:
             _publish_all(params, world)
-            schedule(world.tree, BROADCAST, clock.time + head.broadcast_s)
+            schedule(world.tree, BROADCAST, _next_multiple(clock.time, head.broadcast_s))
         elif leaf == SLOT:
             if head.broadcast_s == 0.0:
                 _publish_all(params, world)
             clock.slot_cursor = 0
-            schedule(world.tree, SLOT, clock.time + head.interval_s)
+            schedule(world.tree, SLOT, _next_multiple(clock.time, head.interval_s))
         elif leaf < FIRST_ARRIVAL + head.ue_count:
             if _arrive(params, world, leaf - FIRST_ARRIVAL):
                 return True
@@ -72,6 +74,12 @@ def advance(params, world):
             end_service(params, world, leaf - FIRST_ARRIVAL - head.ue_count)
         else:
             _station_event(params, world, leaf - FIRST_ARRIVAL - 2 * head.ue_count)
+
+
+@compiled
+def _next_multiple(time, interval_s):
+    """The multiple of an interval after the one that ``time`` is: no rounding adds up over an episode."""
+    return (math.floor(time / interval_s + 0.5) + 1.0) * interval_s
 
 
 @compiled
@@ -126,7 +134,7 @@ def observe(params, world, out):
             out[at] = candidates[s, f]
             at += 1
     cost = world.table
-    expected_cost(task, candidates, params.step_grid, classes, head.missed, cost)
+    expected_cost(task, candidates, params.step_grid, params.log_step_grid, classes, head.missed, cost)
     for s in range(slots):
         for k in range(head.steps):
             for p in range(classes):
