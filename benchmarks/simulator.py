@@ -23,7 +23,7 @@ from edgebrush.decision.observation import PRESENT, TASK_FEATURES
 from edgebrush.scenario.load import load_scenario, preset_names
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.compile import compiled
-from edgebrush.sim.simulator import Simulator, episode
+from edgebrush.sim.simulator import Simulator, episode, shared
 from edgebrush.sim.world import advance, decide, observe, reset
 
 MEASURE_S = 3.0
@@ -55,8 +55,9 @@ def cheapest(observation, slots, features, per_slot):
 
 
 @compiled(entry=True)
-def play_all(first, last, params, worlds, seeds, horizon_s, features, observations, decisions):
+def play_all(first, last, arrays, worlds, seeds, horizon_s, features, observations, decisions):
     """Play one whole episode per seed; ``decisions (E,)`` counts what was decided."""
+    params = shared(arrays)
     for e in range(first, last):
         world = episode(worlds, e)
         slots, per_slot = params.head[0].neighbours + 1, params.head[0].steps * params.head[0].classes

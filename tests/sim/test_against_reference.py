@@ -13,15 +13,15 @@ from edgebrush.decision.choices import split
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.compile import compiled
 from edgebrush.sim.radio import gain_of_block
-from edgebrush.sim.simulator import Simulator, records_needed
+from edgebrush.sim.simulator import Simulator, episode, records_needed, shared
 from edgebrush.sim.tables import expand_bss, expand_ues
 
 from ..reference.model import Task, run
-from .worlds import deciding, world_of, write_profile
+from .worlds import deciding, write_profile
 
 @compiled(entry=True)
-def block_gain(params, world, ue, bs, block):
-    return gain_of_block(params, world, ue, bs, block)
+def block_gain(params, worlds, ue, bs, block):
+    return gain_of_block(shared(params), episode(worlds, 0), ue, bs, block)
 
 
 NUMBERS = (
@@ -158,11 +158,10 @@ def play_both(scenario: Scenario, seed: int, choose: np.random.Generator):
     turn = {key: n for n, key in enumerate(decisions)}
     rows = sorted(outcomes, key=lambda row: (row["arrival_s"], turn.get((row["ue"], row["number"]), len(turn))))
     tasks = [Task(*(row[name].item() for name in Task.__annotations__)) for row in rows]
-    world = world_of(fresh)
 
     @cache
     def gain(ue, bs, block):
-        return block_gain(fresh.params, world, ue, bs, block)
+        return block_gain(fresh.params, fresh.worlds, ue, bs, block)
 
     profiles = [[profile for _, profile in expand(scenario)] for expand in (expand_ues, expand_bss)]
     told = run(scenario, *profiles, tasks, lambda task: decisions[task.ue, task.number], gain, levels)

@@ -6,10 +6,11 @@ import pytest
 from edgebrush.decision.observation import AGE_S, IN_FLIGHT, LOAD, PRESENT, QUEUED, TASK_FEATURES
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.compile import compiled
-from edgebrush.sim.simulator import Simulator, records_needed
+from edgebrush.sim.simulator import Simulator, episode, records_needed, shared
+from edgebrush.sim.tables import World
 from edgebrush.sim.world import observe
 
-from .worlds import at_random, deciding, plain, play, world_of
+from .worlds import at_random, deciding, plain, play
 
 BURSTY = dict(kind="bursty", rate_hz=0.4, calm=0.0, burst=3.0, calm_s=5.0, burst_s=5.0)
 PHONES = [dict(name="phone", count=5, profile="sd15-snapdragon-8-elite", queue_limit=2)]
@@ -19,13 +20,13 @@ DEADLINE = [PATIENT | dict(bits_in=1e5, bits_out=1e6, deadline_s=8.0)]
 
 
 @compiled(entry=True)
-def write_observation(params, world, out):
-    observe(params, world, out)
+def write_observation(params, worlds, e, out):
+    observe(shared(params), episode(worlds, e), out)
 
 
 def look(simulator, e):
     """Writes the observation of episode e anew."""
-    write_observation(simulator.params, world_of(simulator, e), simulator.observations[e])
+    write_observation(simulator.params, simulator.worlds, e, simulator.observations[e])
 
 
 def busy(**fields):
@@ -182,7 +183,7 @@ def test_an_observation_holds_nothing_of_another_ue_and_nothing_since_the_last_b
     for _ in range(40):
         simulator.step(np.repeat(choose(simulator)[:1], 2))
     asking = deciding(simulator)[0]
-    other = world_of(simulator, 1)
+    other = World(*(field[1] for field in simulator.worlds))
     for i in range(scenario.ue_count):
         if i != asking:
             other.ue["waiting"][i] += 1

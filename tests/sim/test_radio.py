@@ -7,9 +7,9 @@ import pytest
 
 from edgebrush.sim.compile import compiled
 from edgebrush.sim.radio import gain_of_block, mean_gain, position
-from edgebrush.sim.simulator import Simulator
+from edgebrush.sim.simulator import Simulator, episode, shared
 
-from .worlds import plain, world_of
+from .worlds import plain
 
 UES, BSS = 500, 6
 PHONES = [dict(name="phone", count=UES, profile="sd15-snapdragon-8-elite")]
@@ -17,8 +17,9 @@ STATIONS = [dict(name="bs", count=BSS, profile="sd15-a100")]
 
 
 @compiled(entry=True)
-def fill_gains(params, world, time, block, mean, full):
+def fill_gains(arrays, worlds, time, block, mean, full):
     """Gains without fading at a moment, and with it in a block."""
+    params, world = shared(arrays), episode(worlds, 0)
     for i in range(mean.shape[0]):
         for j in range(mean.shape[1]):
             mean[i, j] = mean_gain(params, world, i, j, time)
@@ -26,7 +27,8 @@ def fill_gains(params, world, time, block, mean, full):
 
 
 @compiled(entry=True)
-def fill_places(params, world, time, places):
+def fill_places(arrays, worlds, time, places):
+    params, world = shared(arrays), episode(worlds, 0)
     for i in range(places.shape[0]):
         places[i, 0], places[i, 1] = position(params, world, i, time)
 
@@ -38,16 +40,15 @@ class Air:
         scenario = plain(ues=PHONES, bss=STATIONS, radio=radio, area_m=(1500.0, 900.0), mobility=dict(mobility))
         self.simulator = Simulator(scenario, 1)
         self.simulator.reset(np.array([seed]))
-        self.world = world_of(self.simulator)
 
     def gains(self, time=0.0, block=0):
         mean, full = np.empty((UES, BSS)), np.empty((UES, BSS))
-        fill_gains(self.simulator.params, self.world, time, block, mean, full)
+        fill_gains(self.simulator.params, self.simulator.worlds, time, block, mean, full)
         return mean, full
 
     def places(self, time):
         places = np.empty((UES, 2))
-        fill_places(self.simulator.params, self.world, time, places)
+        fill_places(self.simulator.params, self.simulator.worlds, time, places)
         return places
 
     def distances(self):

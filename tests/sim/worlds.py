@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from edgebrush.scenario.schema import Scenario
-from edgebrush.sim.simulator import Simulator, episode
+from edgebrush.sim.simulator import Simulator
 
 
 def write_profile(folder: Path, name: str, role: str, **figures: float) -> str:
@@ -45,11 +45,6 @@ def deciding(simulator: Simulator, e: int = 0) -> tuple[int, int, float]:
     clock = simulator.worlds.clock[e, 0]
     task = simulator.worlds.task[e, clock["deciding"]]
     return int(task["ue"]), int(task["number"]), float(clock["time"])
-
-
-def world_of(simulator: Simulator, e: int = 0):
-    """The state of episode e, as the compiled functions take it."""
-    return episode.py_func(simulator.worlds, e)
 
 
 def play(simulator: Simulator, seeds, decide, **options) -> np.ndarray:

@@ -76,8 +76,8 @@ def _end(params, world, t, quality, missed, dropped, lost):
     clock.cost_rate -= task.delay_weight
     if clock.in_system == 0:
         clock.cost_rate = 0.0  # no rounding is carried from one busy period to the next
-    if world.outcome.shape[0] > 0:
-        if clock.recorded < world.outcome.shape[0]:
+    if clock.records > 0:
+        if clock.recorded < clock.records:
             _record(params, world, t, quality, penalty, missed, dropped, lost)
         clock.recorded += 1
     task.next, clock.free = clock.free, t

@@ -23,15 +23,16 @@ def station_leaf(params, j):
 
 
 @compiled
-def clear(tree):
-    for node in range(tree.shape[0]):
-        tree[node] = np.inf
+def clear(world):
+    for node in range(2 * world.clock[0].leaves):
+        world.tree[node] = np.inf
 
 
 @compiled
-def schedule(tree, leaf, time):
+def schedule(world, leaf, time):
     """Set the time of a leaf's next event (inf: none)."""
-    node = tree.shape[0] // 2 + leaf
+    tree = world.tree
+    node = world.clock[0].leaves + leaf
     tree[node] = time
     node //= 2
     while node >= 1:
@@ -43,9 +44,9 @@ def schedule(tree, leaf, time):
 
 
 @compiled
-def earliest(tree):
+def earliest(world):
     """The leaf whose event comes first; its time is ``tree[1]``."""
-    leaves = tree.shape[0] // 2
+    tree, leaves = world.tree, world.clock[0].leaves
     node = 1
     while node < leaves:
         node *= 2

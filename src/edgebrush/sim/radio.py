@@ -11,6 +11,7 @@ import numpy as np
 from . import draws
 from .compile import compiled
 from .events import schedule, station_leaf
+from .rows import array_at
 from .tables import NONE, UMI
 
 UE_HEIGHT_M, BS_HEIGHT_M = 1.5, 10.0
@@ -119,10 +120,10 @@ def choose_neighbours(params, world, i, time):
     head = params.head[0]
     if head.neighbours == head.bs_count:
         for j in range(head.bs_count):
-            world.neighbour[i, j] = j
+            world.neighbour[i * head.neighbours + j] = j
         return
     block_start = block_at(params, time) * head.coherence_s
-    heard = world.neighbour[i]
+    heard = array_at(world.neighbour, i * head.neighbours, (head.neighbours,))
     gains = np.empty(head.neighbours)
     count = 0
     for j in range(head.bs_count):  # keep the best so far, the best first
@@ -147,9 +148,15 @@ def choose_neighbours(params, world, i, time):
 
 
 @compiled
+def link_of(params, world, i, j):
+    """The record of the pair UE i, BS j."""
+    return world.link[i * params.head[0].bs_count + j]
+
+
+@compiled
 def link_gain(params, world, i, j, block):
     """Gain of UE i to BS j in a block, kept until the block changes."""
-    link = world.link[i, j]
+    link = link_of(params, world, i, j)
     if link.block != block:
         link.gain = gain_of_block(params, world, i, j, block)
         link.block = block
@@ -285,7 +292,7 @@ def _rate_uplinks(params, world, j, time):
     head, bs, fixed = params.head[0], world.bs[j], params.bs[j]
     leaf = station_leaf(params, j) + 1
     if bs.up_count == 0:
-        schedule(world.tree, leaf, np.inf)
+        schedule(world, leaf, np.inf)
         return
     block = block_at(params, time)
     noise_w = head.noise_w_per_hz * fixed.bandwidth_hz
@@ -311,7 +318,7 @@ def _rate_downlinks(params, world, j, time):
     head, bs, fixed = params.head[0], world.bs[j], params.bs[j]
     leaf = station_leaf(params, j) + 2
     if bs.down_count == 0:
-        schedule(world.tree, leaf, np.inf)
+        schedule(world, leaf, np.inf)
         return
     block = block_at(params, time)
     soonest, first = np.inf, NONE
@@ -336,9 +343,9 @@ def _schedule_transfer(params, world, leaf, time, block, soonest, first):
     """Plan the band's next event: its first transfer to finish, or the block's border if that comes before."""
     border = (block + 1) * params.head[0].coherence_s
     if time + soonest <= border:
-        schedule(world.tree, leaf, time + max(soonest, 0.0))
+        schedule(world, leaf, time + max(soonest, 0.0))
         return first
-    schedule(world.tree, leaf, border)
+    schedule(world, leaf, border)
     return NONE
 
 

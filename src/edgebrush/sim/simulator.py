@@ -11,7 +11,8 @@ from edgebrush.decision.observation import ObservationLayout
 from edgebrush.scenario.schema import Scenario
 
 from .compile import compiled, spread
-from .tables import World, build_params, build_worlds, choice_shape
+from .rows import rows
+from .tables import Params, World, build_params, build_worlds, choice_shape
 from .world import (
     GLOBAL_OF_BS,
     GLOBAL_OF_UE,
@@ -26,11 +27,22 @@ from .world import (
 
 
 @compiled
+def shared(params):
+    """The scenario's numbers as the loops take them. An entry calls this and ``episode``, then never sees an array."""
+    return Params(
+        rows(params.head), rows(params.ue), rows(params.bs), rows(params.request), rows(params.content),
+        rows(params.images), rows(params.step_grid), rows(params.log_step_grid), rows(params.trace_s),
+        rows(params.trace_ue),
+    )  # fmt: skip
+
+
+@compiled
 def episode(worlds, e):
-    """The world of episode e."""
+    """The world of episode e, as the loops take it."""
     return World(
-        worlds.clock[e], worlds.ue[e], worlds.bs[e], worlds.neighbour[e], worlds.link[e], worlds.board[e],
-        worlds.task[e], worlds.tree[e], worlds.outcome[e], worlds.scratch[e], worlds.table[e],
+        rows(worlds.clock[e]), rows(worlds.ue[e]), rows(worlds.bs[e]), rows(worlds.neighbour[e]),
+        rows(worlds.link[e]), rows(worlds.board[e]), rows(worlds.task[e]), rows(worlds.tree[e]),
+        rows(worlds.outcome[e]), rows(worlds.scratch[e]),
     )  # fmt: skip
 
 
@@ -49,20 +61,21 @@ def _reset_or_step(
     first, last, params, worlds, resetting, which, seeds, horizon_s, choices, rewards, gaps, alive, observations, states
 ):  # fmt: skip
     """One kernel for both, because most of it is ``advance``, which takes long to compile."""
+    scenario = shared(params)
     for e in range(first, last):
         if not which[e]:
             continue
         world = episode(worlds, e)
         if resetting:
-            reset(params, world, seeds[e], horizon_s)
+            reset(scenario, world, seeds[e], horizon_s)
         elif world.clock[0].done == 1:
             rewards[e], gaps[e] = 0.0, 0.0
             continue
         else:
-            decide(params, world, choices[e])
-        alive[e] = advance(params, world)
+            decide(scenario, world, choices[e])
+        alive[e] = advance(scenario, world)
         rewards[e], gaps[e] = take_reward(world)
-        _look(params, world, observations[e], states[e])
+        _look(scenario, world, observations[e], states[e])
 
 
 class Simulator:

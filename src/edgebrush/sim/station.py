@@ -13,7 +13,7 @@ from .cost import charge_bs, charge_ue, complete, drop
 from .device import enter_device
 from .events import schedule, station_leaf
 from .queues import append, pop_first
-from .radio import start_downlink, start_uplink
+from .radio import link_of, start_downlink, start_uplink
 from .tables import NONE
 
 
@@ -26,7 +26,7 @@ def connect(params, world, t):
         _refuse(params, world, t)
         return
     bs.connections += 1
-    world.link[task.ue, task.bs].in_flight += 1
+    link_of(params, world, task.ue, task.bs).in_flight += 1
     start_uplink(params, world, t, world.clock[0].time)
 
 
@@ -39,7 +39,7 @@ def admit(params, world, t):
     charge_ue(world, t, params.ue[task.ue].transmit_w * (clock.time - task.since))
     task.since = clock.time
     if bs.busy == 1 and bs.queued >= fixed.queue_limit:
-        _leave(world, t)
+        _leave(params, world, t)
         _refuse(params, world, t)
         return
     append(world, bs, t)
@@ -79,7 +79,7 @@ def end_run(params, world, j):
         if params.head[0].downlink == 1:
             start_downlink(params, world, leave, clock.time)
         else:
-            _leave(world, leave)
+            _leave(params, world, leave)
             complete(params, world, leave)
         leave = after
     _start_run(params, world, j)
@@ -90,7 +90,7 @@ def deliver(params, world, t):
     """Task t's result has come down."""
     clock, task = world.clock[0], world.task[t]
     charge_ue(world, t, params.ue[task.ue].receive_w * (clock.time - task.since))
-    _leave(world, t)
+    _leave(params, world, t)
     complete(params, world, t)
 
 
@@ -117,7 +117,7 @@ def _start_run(params, world, j):
     leaf = station_leaf(params, j)
     if bs.running == 0:
         bs.busy = 0
-        schedule(world.tree, leaf, np.inf)
+        schedule(world, leaf, np.inf)
         return
     bs.busy = 1
     bs.run_start = clock.time
@@ -134,7 +134,7 @@ def _start_run(params, world, j):
         bs.run_leaves += 1 if world.task[t].steps_left == bs.rounds else 0
         t = world.task[t].next
     end = clock.time + bs.run_encode_s + bs.rounds * bs.round_s + bs.run_leaves * fixed.decode_s
-    schedule(world.tree, leaf, end)
+    schedule(world, leaf, end)
 
 
 @compiled
@@ -144,7 +144,7 @@ def _cut_run(params, world, j):
     rounds = rounds_done(bs, world.clock[0].time) + 1
     if rounds < bs.rounds:
         bs.rounds = rounds
-        schedule(world.tree, station_leaf(params, j), bs.run_start + bs.run_encode_s + rounds * bs.round_s)
+        schedule(world, station_leaf(params, j), bs.run_start + bs.run_encode_s + rounds * bs.round_s)
 
 
 @compiled
@@ -162,7 +162,7 @@ def _enter_waiting(params, world, j):
         bs.waiting_steps[task.service_class] -= task.steps
         if clock.time > task.deadline_at:
             charge_ue(world, t, params.ue[task.ue].standby_w * (clock.time - task.since))
-            _leave(world, t)
+            _leave(params, world, t)
             drop(params, world, t)
             continue
         task.steps_left = task.steps
@@ -180,8 +180,8 @@ def _refuse(params, world, t):
 
 
 @compiled
-def _leave(world, t):
+def _leave(params, world, t):
     """Task t is no longer connected to its BS."""
     task = world.task[t]
     world.bs[task.bs].connections -= 1
-    world.link[task.ue, task.bs].in_flight -= 1
+    link_of(params, world, task.ue, task.bs).in_flight -= 1
