@@ -2,9 +2,9 @@
 
     python benchmarks/simulator.py [PRESET ...]
 
-Whole episodes are played in one compiled call per episode; each task goes where its UE expects the least cost. Each
-figure is the best of a few runs. Compile times are those of a new process: with an empty cache, and with the cache
-that it then left.
+Whole episodes are played in one compiled call per episode; each task goes where its UE expects the least
+cost. Each figure is the best of a few runs. Compile times are those of a new process: with an empty cache,
+and with the cache that it then left.
 """
 
 from __future__ import annotations
@@ -114,7 +114,10 @@ def main(presets: list[str]) -> None:
             seconds = float(in_new_process("-c", FIRST_STEP, XDG_CACHE_HOME=cache))
             print(f"import to first step with {state}: {seconds:.1f} s")
     cores = numba.config.NUMBA_NUM_THREADS
-    print(f"{'preset':<12}{'UEs':>6}{'BSs':>5}{'episodes':>10}{'1 core, /s':>14}{f'{cores} cores, /s':>14}{'1 core, µs':>12}{'peak, MB':>10}")
+    print(
+        f"{'preset':<12}{'UEs':>6}{'BSs':>5}{'episodes':>10}{'1 core, /s':>14}{f'{cores} cores, /s':>14}"
+        f"{'1 core, µs':>12}{'peak, MB':>10}"
+    )
     for preset in presets or preset_names():
         print(in_new_process(__file__, "--row", preset).strip(), flush=True)
 

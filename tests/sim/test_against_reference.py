@@ -19,6 +19,7 @@ from edgebrush.sim.tables import expand_bss, expand_ues
 from ..reference.model import Task, run
 from .worlds import deciding, write_profile
 
+
 @compiled(entry=True)
 def block_gain(params, worlds, ue, bs, block):
     return gain_of_block(shared(params), episode(worlds, 0), ue, bs, block)
@@ -35,10 +36,13 @@ FACTS = "steps", "service_class", "refused", "missed", "dropped", "lost"
 def folder(tmp_path_factory):
     """A folder with odd profiles and a trace in which several users often ask in the same second."""
     folder = tmp_path_factory.mktemp("world")
-    write_profile(folder, "slow-phone", "light", encode_s=0.31, decode_s=0.17, round_slope_s=0.413, fixed_j=1.3)
     write_profile(
-        folder, "odd-server", "heavy", encode_s=0.23, decode_s=0.37, round_intercept_s=0.19, round_slope_s=0.071,
-        fixed_j=7.0, round_intercept_j=11.0, round_slope_j=3.0, ceiling=1.0, half_steps=5.0, sharpness=2.0,
+        folder, "slow-phone", "light", encode_s=0.31, decode_s=0.17, round_slope_s=0.413, fixed_j=1.3
+    )
+    write_profile(
+        folder, "odd-server", "heavy", encode_s=0.23, decode_s=0.37, round_intercept_s=0.19,
+        round_slope_s=0.071, fixed_j=7.0, round_intercept_j=11.0, round_slope_j=3.0,
+        ceiling=1.0, half_steps=5.0, sharpness=2.0,
     )  # fmt: skip
     draw = np.random.default_rng(1)
     start = datetime(2024, 11, 15)
@@ -87,8 +91,9 @@ def scenarios(draw):
     heavy = st.sampled_from(["odd-server.json", "odd-server.json", "sdxl-a100", "sd35-medium-h100"])
     ues = draw(
         named(
-            1, 2, count=st.integers(1, 3), profile=light, rate_factor=some(0.5, 2), queue_limit=st.integers(0, 3),
-            battery_j=st.sampled_from([20.0, 300.0, 5e4]), battery_level=levels, battery_care=some(0, 2),
+            1, 2, count=st.integers(1, 3), profile=light, rate_factor=some(0.5, 2),
+            queue_limit=st.integers(0, 3), battery_j=st.sampled_from([20.0, 300.0, 5e4]),
+            battery_level=levels, battery_care=some(0, 2),
             radiated_w=some(0.05, 0.3), transmit_w=some(0, 3), receive_w=some(0, 2), standby_w=some(0, 0.5),
         )
     )  # fmt: skip
@@ -107,7 +112,9 @@ def scenarios(draw):
                 calm_s=some(1, 10), burst_s=some(1, 10), shared=st.booleans(),
             )
         )
-        | st.fixed_dictionaries(dict(kind=st.just("trace"), file=st.just("trace.csv"), rate_hz=some(0.2, 0.5)))
+        | st.fixed_dictionaries(
+            dict(kind=st.just("trace"), file=st.just("trace.csv"), rate_hz=some(0.2, 0.5))
+        )
     )  # fmt: skip
     images = {}
     if arrivals["kind"] != "trace":
@@ -156,7 +163,9 @@ def play_both(scenario: Scenario, seed: int, choose: np.random.Generator):
     assert len(outcomes) == clock["arrived"] == clock["ended"]
     # The oracle takes tasks as they came; those of one instant came in the order in which they were decided.
     turn = {key: n for n, key in enumerate(decisions)}
-    rows = sorted(outcomes, key=lambda row: (row["arrival_s"], turn.get((row["ue"], row["number"]), len(turn))))
+    rows = sorted(
+        outcomes, key=lambda row: (row["arrival_s"], turn.get((row["ue"], row["number"]), len(turn)))
+    )
     tasks = [Task(*(row[name].item() for name in Task.__annotations__)) for row in rows]
 
     @cache
@@ -178,7 +187,9 @@ def assert_same(rows, told):
             assert row[name] == pytest.approx(getattr(outcome, name), rel=1e-9, abs=1e-12), name
 
 
-COMPARED = dict(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+COMPARED = dict(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 DRAWN = given(fields=scenarios(), seed=st.integers(0, 2**40), choices=st.integers(0, 2**32))
 
 

@@ -33,7 +33,7 @@ def assert_mean_and_variance(counts, mean, variance):
 def test_poisson_counts_gaps_and_shares():
     outcomes, _ = arrivals(
         arrivals=dict(kind="poisson", rate_hz=0.5), images_per_request={1: 0.75, 3: 0.25},
-        ues=1, contents=[dict(name="a", share=0.2, difficulty=1.0), dict(name="b", share=0.8, difficulty=2.0)],
+        contents=[dict(name="a", share=0.2, difficulty=1.0), dict(name="b", share=0.8, difficulty=2.0)],
     )  # fmt: skip
     first = np.unique(outcomes[["episode", "arrival_s"]])
     requests = np.bincount(first["episode"], minlength=EPISODES)
@@ -54,14 +54,16 @@ def test_rate_factors_scale_a_class_of_ues():
     play(simulator, range(EPISODES), lambda simulator: np.zeros(EPISODES))
     outcomes = simulator.outcomes()
     for i, mean in enumerate((10.0, 40.0)):
-        assert_mean_and_variance(np.bincount(outcomes["episode"][outcomes["ue"] == i], minlength=EPISODES), mean, mean)
+        assert_mean_and_variance(
+            np.bincount(outcomes["episode"][outcomes["ue"] == i], minlength=EPISODES), mean, mean
+        )
 
 
 BURSTS = dict(kind="bursty", rate_hz=1.0, calm=0.1, burst=2.0, calm_s=6.0, burst_s=3.0)
 
 
 def mmpp(seconds):
-    """Mean and covariance part of the counts of the two-state process above (Fischer & Meier-Hellstern 1993)."""
+    """Mean of the counts of the process above, and their variance beyond it."""
     leave_calm, leave_burst = 1 / 6.0, 1 / 3.0
     both = leave_calm + leave_burst
     mean = seconds * (0.1 * leave_burst + 2.0 * leave_calm) / both
@@ -94,8 +96,12 @@ def test_a_trace_is_replayed_in_its_order_from_a_drawn_moment_and_round_its_end(
         for second in np.sort(draw.integers(3000, size=400)):
             moment = f"2024-11-15 {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
             print(f"{moment},user {draw.integers(40)},{draw.integers(1, 4)}", file=file)
-    outcomes, scenario = arrivals(
-        200, ues=5, arrivals=dict(kind="trace", file="trace.csv", rate_hz=0.5), horizon_s=100.0, folder=tmp_path
+    outcomes, _ = arrivals(
+        200,
+        ues=5,
+        arrivals=dict(kind="trace", file="trace.csv", rate_hz=0.5),
+        horizon_s=100.0,
+        folder=tmp_path,
     )
     time_s, ue = replay(read_trace(tmp_path / "trace.csv"), 5, 2.5)
     span_s = time_s[-1]

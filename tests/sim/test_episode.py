@@ -1,4 +1,4 @@
-"""What holds for every episode: the sum of rewards, common arrivals, full tables, staleness, and who sees what."""
+"""What holds for every episode: rewards, common arrivals, full tables, staleness, who sees what."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,9 @@ def test_rewards_sum_to_minus_the_costs_of_all_tasks(interval_s):
     simulator = Simulator(scenario, 16, records=records_needed(scenario))
     simulator.reset(np.arange(16))
     before, seconds = simulator.rewards.copy(), simulator.gaps_s.copy()
-    assert interval_s > 0 or not before.any()  # only where tasks wait for a slot does cost come before a decision
+    assert (
+        interval_s > 0 or not before.any()
+    )  # only where tasks wait for a slot does cost come before a decision
     choose, total = at_random(1), before
     while simulator.alive.any():
         simulator.step(choose(simulator))
@@ -85,7 +87,9 @@ def test_too_few_records_are_an_error_and_not_a_gap():
 def test_copies_decide_on_the_same_tasks_whatever_they_decide(interval_s):
     """Decision n is the same task at the same moment, with the same kind, content and gains."""
     decision = dict(interval_s=interval_s)
-    ues = [PHONES[0] | dict(queue_limit=1000)]  # in slots only what is pending can be lost, and here nothing is
+    ues = [
+        PHONES[0] | dict(queue_limit=1000)
+    ]  # in slots only what is pending can be lost, and here nothing is
     scenario = busy(decision=decision, ues=ues, mobility=dict(speed_mps=2.0), radio=dict(fading="rayleigh"))
     simulator = Simulator(scenario, 4, records=records_needed(scenario))
     simulator.reset(np.full(4, 11))
@@ -97,12 +101,16 @@ def test_copies_decide_on_the_same_tasks_whatever_they_decide(interval_s):
         task, candidates, _ = layout.split(simulator.observations)
         assert (task[:, :7] == task[0, :7]).all()
         if interval_s == 0.0:
-            assert (candidates[..., 1:4] == candidates[0, ..., 1:4]).all()  # which BSs, and how fast their links
+            assert (
+                candidates[..., 1:4] == candidates[0, ..., 1:4]
+            ).all()  # which BSs, and how fast their links
         simulator.step(choose(simulator))
         decisions += 1
     assert decisions > 50
     assert len(set(np.bincount(simulator.outcomes()["episode"]))) == 1
-    assert len({float(cost) for cost in simulator.worlds.clock["cost"][:, 0]}) == 4  # they did decide differently
+    assert (
+        len({float(cost) for cost in simulator.worlds.clock["cost"][:, 0]}) == 4
+    )  # they did decide differently
 
 
 @pytest.mark.parametrize("preset", ["campus"])
@@ -162,7 +170,9 @@ def test_broadcasts_are_as_old_as_they_say():
     never, times = observed(np.inf)
     assert not never[:, 1:, [LOAD, QUEUED]].any() and (never[:, 1:, PRESENT] == 1.0).all()
     assert never[:, 1, AGE_S] == pytest.approx(times, rel=1e-6)
-    assert never[:, 1:, IN_FLIGHT].any()  # what the UE itself has under way there it knows without a broadcast
+    assert never[
+        :, 1:, IN_FLIGHT
+    ].any()  # what the UE itself has under way there it knows without a broadcast
 
 
 def test_a_slot_shows_what_was_known_at_its_start():
@@ -176,7 +186,9 @@ def test_a_slot_shows_what_was_known_at_its_start():
 
 def test_an_observation_holds_nothing_of_another_ue_and_nothing_since_the_last_broadcast():
     """Two copies see the same although the others' queues, batteries and places, and the BSs, differ."""
-    scenario = busy(broadcast_interval_s=5.0, arrivals=dict(kind="poisson", rate_hz=1.0), mobility=dict(speed_mps=1.0))
+    scenario = busy(
+        broadcast_interval_s=5.0, arrivals=dict(kind="poisson", rate_hz=1.0), mobility=dict(speed_mps=1.0)
+    )
     simulator = Simulator(scenario, 2)
     simulator.reset(np.full(2, 9))
     choose = at_random(7)
@@ -201,3 +213,24 @@ def test_an_observation_holds_nothing_of_another_ue_and_nothing_since_the_last_b
     other.ue["work_s"][asking] += 3.0  # and the comparison would notice
     look(simulator, 1)
     assert (simulator.observations[1] != simulator.observations[0]).any()
+
+
+def test_the_expected_cost_of_a_lone_task_is_what_it_comes_to():
+    """Every choice for the same first task, with nobody else about and channels that stay as they are."""
+    scenario = busy(
+        arrivals=dict(kind="poisson", rate_hz=1e-4), images_per_request={1: 1.0}, horizon_s=3e4,
+        radio=dict(fading="none", shadowing_db=0.0), cost=dict(bs_energy_weight=0.3),
+        requests=[PATIENT | dict(bits_in=1e6, bits_out=4e6, deadline_s=4.0)],
+        ues=[PHONES[0] | dict(battery_care=1.5)],
+    )  # fmt: skip
+    choices = np.arange(Simulator(scenario, 1).shape.count)
+    simulator = Simulator(scenario, len(choices), records=records_needed(scenario))
+    simulator.reset(np.full(len(choices), 2))
+    expected = simulator.layout.split(simulator.observations[0])[2].flatten()
+    first = deciding(simulator)
+    while simulator.alive.any():
+        simulator.step(choices)
+    outcomes = simulator.outcomes()
+    outcomes = outcomes[(outcomes["ue"] == first[0]) & (outcomes["number"] == first[1])]
+    assert outcomes["missed"].any() and not outcomes["missed"].all()
+    assert outcomes["cost"] == pytest.approx(expected, rel=1e-5)

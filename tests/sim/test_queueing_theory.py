@@ -1,4 +1,4 @@
-"""Where the simulator reduces to a queue that theory solves, its means are theory's, within the sampling error."""
+"""Where the simulator is a queue that theory solves, its means are theory's, within the sampling error."""
 
 import math
 
@@ -69,7 +69,9 @@ def test_fixed_steps_make_an_m_d_1_queue(place, tmp_path):
 @pytest.mark.parametrize("place", [0, 1])
 def test_drawn_steps_make_an_m_g_1_queue(place, tmp_path):
     draw = np.random.default_rng(1)
-    outcomes, delays = delays_in_queue(place, tmp_path, lambda size: (draw.integers(3, size=size), np.zeros(size, int)))
+    outcomes, delays = delays_in_queue(
+        place, tmp_path, lambda size: (draw.integers(3, size=size), np.zeros(size, int))
+    )
     service_s = SCALE_S * np.array(STEPS)
     wait_s = RATE_HZ * (service_s**2).mean() / (2 * (1 - RATE_HZ * service_s.mean()))  # Pollaczek-Khinchine
     assert_mean(outcomes, delays, service_s.mean() + wait_s)
@@ -95,7 +97,7 @@ def test_two_classes_wait_as_cobham_says(place, tmp_path):
 
 
 def test_the_downlink_shares_its_band_like_an_m_g_1_ps_queue(tmp_path):
-    """Two sizes of images, an engine that takes no time: each needs ``own time / (1 - load)`` (insensitivity)."""
+    """Two sizes of images, an engine that takes no time: each needs ``own time / (1 - load)``."""
     server = write_profile(tmp_path, "server", "heavy")
     gain = 10.0 ** (-(41.0 + 30.0) / 10)  # everything lies within a metre of the BS
     noise_w = 10.0 ** ((-174.0 + 7.0 - 30.0) / 10) * 1e6
@@ -107,18 +109,20 @@ def test_the_downlink_shares_its_band_like_an_m_g_1_ps_queue(tmp_path):
         tmp_path,
         area_m=(0.5, 0.5),
         radio=dict(
-            path_loss="log-distance", intercept_db=41.0, wall_loss_db=30.0, shadowing_db=0.0, fading="none", coherence_s=7.0
+            path_loss="log-distance", intercept_db=41.0, wall_loss_db=30.0, shadowing_db=0.0, fading="none",
+            coherence_s=7.0,
         ),
         requests=[
             kind | dict(name=f"size {n}", share=shares[n], bits_out=own_s[n] * rate_bps) for n in range(2)
         ],
         bss=[
             dict(
-                name="bs", profile=server, speed=1e9, batch_limit=256, queue_limit=10_000, connection_limit=20_000,
-                bandwidth_hz=1e6,
+                name="bs", profile=server, speed=1e9, batch_limit=256, queue_limit=10_000,
+                connection_limit=20_000, bandwidth_hz=1e6,
             )
         ],
-        arrivals=dict(kind="poisson", rate_hz=RATE_HZ), decision=dict(step_grid=[1], classes=1), horizon_s=HORIZON_S,
+        arrivals=dict(kind="poisson", rate_hz=RATE_HZ), decision=dict(step_grid=[1], classes=1),
+        horizon_s=HORIZON_S,
     )  # fmt: skip
     simulator = Simulator(scenario, EPISODES, records=records_needed(scenario))
     play(simulator, range(EPISODES), lambda simulator: np.ones(EPISODES))

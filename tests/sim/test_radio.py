@@ -37,7 +37,9 @@ class Air:
     """A scenario's channels, all pairs at once."""
 
     def __init__(self, seed=1, mobility=(), **radio):
-        scenario = plain(ues=PHONES, bss=STATIONS, radio=radio, area_m=(1500.0, 900.0), mobility=dict(mobility))
+        scenario = plain(
+            ues=PHONES, bss=STATIONS, radio=radio, area_m=(1500.0, 900.0), mobility=dict(mobility)
+        )
         self.simulator = Simulator(scenario, 1)
         self.simulator.reset(np.array([seed]))
 
@@ -97,17 +99,26 @@ def test_log_distance():
 @pytest.mark.parametrize("shadowing_db, deviation", [(None, 4.0), (7.0, 7.0)])
 def test_shadowing_is_gaussian_and_forgets_within_its_time(shadowing_db, deviation):
     air = Air(
-        path_loss="log-distance", intercept_db=40.0, exponent_db=31.0, shadowing_db=shadowing_db, shadowing_time_s=20.0
+        path_loss="log-distance",
+        intercept_db=40.0,
+        exponent_db=31.0,
+        shadowing_db=shadowing_db,
+        shadowing_time_s=20.0,
     )
     loss_db = 40 + 31 * np.log10(np.maximum(1, air.distances()))
-    at = {time: (-db(air.gains(time)[0]) - loss_db).ravel() / deviation for time in (0.0, 10.0, 20.0, 33.0, 53.0)}
+    at = {
+        time: (-db(air.gains(time)[0]) - loss_db).ravel() / deviation
+        for time in (0.0, 10.0, 20.0, 33.0, 53.0)
+    }
     count = UES * BSS
     for shadow in at.values():
         assert close(shadow.mean(), 0, 1, count) and close((shadow**2).mean(), 1, math.sqrt(2), count)
         assert close((abs(shadow) > 1.96).mean(), 0.05, 0.22, count)
     assert close((at[0.0] * at[10.0]).mean(), math.cos(math.pi / 4), 1.3, count)
     assert close((at[0.0] * at[20.0]).mean(), 0, 1, count)
-    assert close((at[33.0] * at[53.0]).mean(), math.cos(0.65 * math.pi / 2) * math.sin(0.65 * math.pi / 2), 1.3, count)
+    assert close(
+        (at[33.0] * at[53.0]).mean(), math.cos(0.65 * math.pi / 2) * math.sin(0.65 * math.pi / 2), 1.3, count
+    )
 
 
 def test_umi_shadowing_has_the_deviation_of_the_sight():

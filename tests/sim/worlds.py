@@ -1,4 +1,4 @@
-"""Little worlds for the simulator's tests: profiles that are no real model's, a plain scenario, whole episodes."""
+"""Little worlds for the simulator's tests: invented profiles, a plain scenario, whole episodes."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from edgebrush.sim.simulator import Simulator
 
 
 def write_profile(folder: Path, name: str, role: str, **figures: float) -> str:
-    """Writes a profile that takes a second and a joule per step unless ``figures`` say otherwise; its file name."""
+    """Writes a profile of a second and a joule per step, unless ``figures`` say otherwise; its file name."""
     compute = dict(encode_s=0.0, decode_s=0.0, round_intercept_s=0.0, round_slope_s=1.0)
     energy = dict(fixed_j=0.0, round_intercept_j=0.0, round_slope_j=1.0)
     quality = dict(ceiling=0.9, half_steps=3.0, sharpness=1.5)
@@ -29,7 +29,13 @@ def write_profile(folder: Path, name: str, role: str, **figures: float) -> str:
 def plain(folder: Path = Path(), **fields) -> Scenario:
     """One UE, one BS, one kind of request, no fading; ``fields`` replace whole top-level fields."""
     request = dict(
-        name="any", share=1.0, delay_weight=1.0, energy_weight=0.5, quality_weight=1.0, bits_in=1e4, bits_out=1e5
+        name="any",
+        share=1.0,
+        delay_weight=1.0,
+        energy_weight=0.5,
+        quality_weight=1.0,
+        bits_in=1e4,
+        bits_out=1e5,
     )
     defaults = dict(
         name="plain", title="a test", arrivals=dict(kind="poisson", rate_hz=0.5), requests=[request],

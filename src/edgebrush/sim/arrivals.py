@@ -37,9 +37,11 @@ def start_arrivals(params, world):
 def next_request(params, world, i, time):
     """Draw when UE i's next request comes after ``time``, and of how many images it is."""
     head, clock, ue = params.head[0], world.clock[0], world.ue[i]
-    work = draws.exponential(clock.seed, draws.GAP, i, ue.requests) / (head.rate_hz * params.ue[i].rate_factor)
+    work = draws.exponential(clock.seed, draws.GAP, i, ue.requests) / (
+        head.rate_hz * params.ue[i].rate_factor
+    )
     if head.arrivals == BURSTY:
-        # A unit-rate exponential used up at the rate of whatever phase is on (time change of a Poisson process).
+        # A unit-rate exponential, used up at the rate of the phase that is on (a time change).
         while True:
             factor = head.burst if ue.phase == 1 else head.calm
             if work <= factor * (ue.phase_until - time):

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numba
@@ -14,8 +15,8 @@ import numpy as np
 def _cache_folder() -> str:
     """A numba cache folder of its own for each version of the sources.
 
-    Numba looks only at the file that holds a cached function, so a change in a callee of another file would go
-    unnoticed; naming the folder after all sources makes a stale cache impossible.
+    Numba looks only at the file that holds a cached function, so a change in a callee of another file would
+    go unnoticed; naming the folder after all sources makes a stale cache impossible.
     """
     package = Path(__file__).parent.parent
     digest = hashlib.sha256(numba.__version__.encode())
@@ -32,8 +33,8 @@ _CACHE_FOLDER = _cache_folder()
 def compiled(function=None, *, entry: bool = False):
     """``numba.njit`` with this project's cache; exact floating point, so that the oracle agrees to 1e-9.
 
-    Only an ``entry`` can be called from Python. All others do without the wrapper that would unpack their
-    arguments, which would take a third of the compile time.
+    Only an ``entry`` may be called from Python. All others do without the wrapper that would unpack their
+    arguments, which would take a third of the compile time; calling one from Python crashes the process.
     """
     if function is None:
         return lambda function: compiled(function, entry=entry)
@@ -48,17 +49,17 @@ def compiled(function=None, *, entry: bool = False):
 
 
 def spread(kernel: Callable, episodes: int, threads: int, *arguments) -> None:
-    """Run a compiled ``kernel(first, last, *arguments)`` over all episodes, each thread on a range of its own.
+    """Run a compiled ``kernel(first, last, *arguments)`` over all episodes, each thread on its own range.
 
-    Python's threads (the kernels release the GIL) rather than numba's: ``parallel=True`` would compile the whole
-    simulator twice more, and its barriers spin where another job holds a core.
+    Python's threads (the kernels release the GIL) rather than numba's: ``parallel=True`` would compile the
+    whole simulator twice more, and its barriers spin where another job holds a core.
     """
     if threads == 1:
         kernel(0, episodes, *arguments)
         return
     bounds = np.linspace(0, episodes, threads + 1).astype(int)
-    parts = zip(bounds[:-1], bounds[1:], strict=True)
-    waiting = [_pool(os.getpid(), threads).submit(kernel, first, last, *arguments) for first, last in parts]
+    submit = _pool(os.getpid(), threads).submit
+    waiting = [submit(kernel, first, last, *arguments) for first, last in pairwise(bounds)]
     for part in waiting:
         part.result()
 

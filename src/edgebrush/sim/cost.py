@@ -1,8 +1,8 @@
 """The accounts: cost as it accrues, and what each task came to.
 
 ``C = w_D·D + w_E·(E_ue + omega·E_bs) + w_Q·(1−Q) + missed + lost``, the weights already divided by their
-references. The delay term accrues as long as a task is in the system, energy when it is charged, the rest at the
-task's end; so the sum over time equals the sum over tasks.
+references. The delay term accrues as long as a task is in the system, energy when it is charged, the rest at
+the task's end; so the sum over time equals the sum over tasks.
 """
 
 from .compile import compiled

@@ -1,7 +1,7 @@
 """The next event: a tournament tree over all sources of events.
 
-Leaf numbers: 0 the broadcast, 1 the slot, then each UE's arrivals, each UE's device, each BS's engine, uplink and
-downlink. The tree's node 1 holds the earliest time; a tie goes to the lower leaf.
+Leaf numbers: 0 the broadcast, 1 the slot, then each UE's arrivals, each UE's device, each BS's engine, uplink
+and downlink. The tree's node 1 holds the earliest time; a tie goes to the lower leaf.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Channels and transfers: path loss, shadowing, fading, and processor sharing of each BS's two bands.
 
-Rates: ``r = (W/n)·log2(1 + P·g / (N·W/n))``, see ``docs/simulator.md``. Every draw is random access (a hash), so a
-gain is worked out when it is needed and kept for its coherence block.
+Rates: ``r = (W/n)·log2(1 + P·g / (N·W/n))``, see ``docs/simulator.md``. Every draw is random access (a hash),
+so a gain is worked out when it is needed and kept for its coherence block.
 """
 
 import math
@@ -21,7 +21,7 @@ LIGHT_MPS = 299_792_458.0
 @compiled
 def block_at(params, time):
     """The coherence block of a moment; the small term keeps a block's own border inside it."""
-    return int(math.floor(time / params.head[0].coherence_s + 1e-9))
+    return math.floor(time / params.head[0].coherence_s + 1e-9)
 
 
 @compiled
@@ -307,7 +307,7 @@ def _rate_uplinks(params, world, j, time):
             fixed.bandwidth_hz / bs.up_count, params.ue[task.ue].radiated_w, gain, noise_w / bs.up_count
         )
         left = task.remaining / task.rate
-        if left <= soonest:  # of those that end together, the one that started first (the list is last in, first out)
+        if left <= soonest:  # of several that end together, the one that started first
             soonest, first = left, t
         t = task.next
     bs.up_first = _schedule_transfer(params, world, leaf, time, block, soonest, first)
@@ -332,7 +332,7 @@ def _rate_downlinks(params, world, j, time):
         share = bs.down_count
         task.rate = capacity_bps(fixed.bandwidth_hz / share, fixed.power_w / share, gain, noise_w / share)
         left = task.remaining / task.rate
-        if left <= soonest:  # of those that end together, the one that started first (the list is last in, first out)
+        if left <= soonest:  # of several that end together, the one that started first
             soonest, first = left, t
         t = task.next
     bs.down_first = _schedule_transfer(params, world, leaf, time, block, soonest, first)
@@ -340,7 +340,7 @@ def _rate_downlinks(params, world, j, time):
 
 @compiled
 def _schedule_transfer(params, world, leaf, time, block, soonest, first):
-    """Plan the band's next event: its first transfer to finish, or the block's border if that comes before."""
+    """Plan the band's next event: its first transfer to finish, or the block's border if that is first."""
     border = (block + 1) * params.head[0].coherence_s
     if time + soonest <= border:
         schedule(world, leaf, time + max(soonest, 0.0))

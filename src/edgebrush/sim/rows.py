@@ -1,8 +1,9 @@
-"""Rows: a bare pointer to records or numbers that lie one after the other, as the compiled loops see an array.
+"""Rows: a bare pointer to records or numbers in a row, which is how the compiled loops see an array.
 
-A numba array is seven words or more, and a tuple of twenty of them is passed to every function word by word: that
-took half of the simulator's time and most of its compile time. Rows are one word. They have no length and no bounds
-and keep nothing alive: whoever makes them holds the array, and its size stands in the scenario's head or the clock.
+A numba array is seven words or more, and a tuple of twenty of them is passed to every function word by word:
+that took half of the simulator's time and most of its compile time. Rows are one word. They have no length
+and no bounds and keep nothing alive: whoever makes them holds the array, and its size stands in the
+scenario's head or the clock.
 """
 
 import operator

@@ -28,7 +28,7 @@ from .world import (
 
 @compiled
 def shared(params):
-    """The scenario's numbers as the loops take them. An entry calls this and ``episode``, then never sees an array."""
+    """The scenario's numbers as the loops take them; every entry starts with this and ``episode``."""
     return Params(
         rows(params.head), rows(params.ue), rows(params.bs), rows(params.request), rows(params.content),
         rows(params.images), rows(params.step_grid), rows(params.log_step_grid), rows(params.trace_s),
@@ -58,7 +58,8 @@ def _look(params, world, observation, state):
 
 @compiled(entry=True)
 def _reset_or_step(
-    first, last, params, worlds, resetting, which, seeds, horizon_s, choices, rewards, gaps, alive, observations, states
+    first, last, params, worlds, resetting, which, seeds, horizon_s, choices, rewards, gaps, alive,
+    observations, states,
 ):  # fmt: skip
     """One kernel for both, because most of it is ``advance``, which takes long to compile."""
     scenario = shared(params)
@@ -83,11 +84,12 @@ class Simulator:
 
     ``observations (E, layout.size)``, ``states (E, state_size)``, ``rewards (E,)``, ``gaps_s (E,)`` and
     ``alive (E,)`` are written in place by ``reset`` and ``step``. The reward of a step is minus the cost that
-    accrued from that decision to the next; ``gaps_s`` is the time between the two. After ``reset`` they hold what
-    came before the first decision: some cost in slotted mode, where tasks wait for the first slot, otherwise none.
+    accrued from that decision to the next; ``gaps_s`` is the time between the two. After ``reset`` they hold
+    what came before the first decision: some cost in slotted mode, where tasks wait for the first slot,
+    otherwise none.
 
-    ``records`` is how many ended tasks each episode can keep for ``outcomes``; 0 keeps none. ``threads`` is how many
-    threads share the episodes; None: one per core. The numbers do not depend on it.
+    ``records`` is how many ended tasks each episode can keep for ``outcomes``; 0 keeps none. ``threads`` is
+    how many threads share the episodes; None: one per core. The numbers do not depend on it.
     """
 
     def __init__(
@@ -115,8 +117,10 @@ class Simulator:
         self._all = np.ones(episodes, np.bool_)
         self._no_choices = self._no_seeds = np.zeros(episodes, np.int64)
 
-    def reset(self, seeds: np.ndarray, *, horizon_s: float | None = None, which: np.ndarray | None = None) -> None:
-        """Start the episodes of ``seeds (E,)`` (only those in the mask ``which``) and run to their first decision.
+    def reset(
+        self, seeds: np.ndarray, *, horizon_s: float | None = None, which: np.ndarray | None = None
+    ) -> None:
+        """Start the episodes of ``seeds (E,)`` (those in the mask ``which``) and run to their first decision.
 
         ``horizon_s`` replaces the scenario's; infinity never stops the arrivals.
         """
@@ -133,21 +137,27 @@ class Simulator:
         self._run(False, self._all, self._no_seeds, 0.0, choices)
 
     def spread(self, kernel: Callable, *arguments) -> None:
-        """Run a compiled entry ``kernel(first, last, *arguments)`` over all episodes on this simulator's threads."""
+        """Run a compiled entry ``kernel(first, last, *arguments)`` over all episodes, on all threads."""
         spread(kernel, self.episodes, self.threads, *arguments)
 
     def _run(self, resetting: bool, which, seeds, horizon_s: float, choices) -> None:
         given = (self.params, self.worlds, resetting, which, seeds, float(horizon_s), choices)
-        self.spread(_reset_or_step, *given, self.rewards, self.gaps_s, self.alive, self.observations, self.states)
+        self.spread(
+            _reset_or_step, *given, self.rewards, self.gaps_s, self.alive, self.observations, self.states
+        )
         if self.worlds.clock["overflow"].any():
-            raise RuntimeError("a task table overflowed: this is a defect of edgebrush, please report the scenario")
+            raise RuntimeError(
+                "a task table overflowed: this is a defect of edgebrush, please report the scenario"
+            )
 
     def outcomes(self) -> np.ndarray:
-        """The ended tasks of all episodes, one structured array (see ``tables.OUTCOME``), in episode order."""
+        """The ended tasks of all episodes, one structured array (``tables.OUTCOME``), in episode order."""
         recorded = self.worlds.clock["recorded"][:, 0]
         room = self.worlds.outcome.shape[1]
         if recorded.max(initial=0) > room:
-            raise RuntimeError(f"{recorded.max()} tasks ended in one episode, but only {room} can be recorded")
+            raise RuntimeError(
+                f"{recorded.max()} tasks ended in one episode, but only {room} can be recorded"
+            )
         parts = []
         for e, count in enumerate(recorded):
             part = self.worlds.outcome[e, :count].copy()

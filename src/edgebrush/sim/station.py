@@ -1,7 +1,7 @@
 """A BS's heavy GDM: step-level (continuous) batching, waiting tasks in (class, admission) order, bounded.
 
-Rounds between two changes of the batch are one event, a *run*: it ends when the next task finishes its steps, or,
-where a place is free and a task is admitted meanwhile, at the end of the round in progress.
+Rounds between two changes of the batch are one event, a *run*: it ends when the next task finishes its steps,
+or, where a place is free and a task is admitted meanwhile, at the end of the round in progress.
 """
 
 import math
@@ -54,7 +54,7 @@ def admit(params, world, t):
 
 @compiled
 def end_run(params, world, j):
-    """The engine's event of BS j: the run's rounds are done; tasks leave, others enter, the next run starts."""
+    """The engine's event of BS j: the run is over; tasks leave, others enter, the next run starts."""
     clock, bs, fixed = world.clock[0], world.bs[j], params.bs[j]
     share_j = bs.rounds * (fixed.alpha_j / bs.running + fixed.beta_j)
     stay, leave = NONE, NONE
@@ -75,7 +75,9 @@ def end_run(params, world, j):
     while leave != NONE:
         after = world.task[leave].next
         bs.running -= 1
-        charge_ue(world, leave, params.ue[world.task[leave].ue].standby_w * (clock.time - world.task[leave].since))
+        charge_ue(
+            world, leave, params.ue[world.task[leave].ue].standby_w * (clock.time - world.task[leave].since)
+        )
         if params.head[0].downlink == 1:
             start_downlink(params, world, leave, clock.time)
         else:
@@ -99,7 +101,7 @@ def rounds_done(bs, time):
     """How many whole rounds of the run in progress are done; the last one counts only at its own event."""
     if bs.busy == 0:
         return 0
-    done = int(math.floor((time - bs.run_start - bs.run_encode_s) / bs.round_s))
+    done = math.floor((time - bs.run_start - bs.run_encode_s) / bs.round_s)
     return max(0, min(done, bs.rounds - 1))
 
 

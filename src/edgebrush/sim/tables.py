@@ -1,7 +1,7 @@
 """All state of the simulator: a few arrays of records, preallocated, for many episodes at once.
 
-``Params`` is what does not change (the scenario as numbers), ``World`` what does. Record types do not depend on a
-scenario's size, so the loops compile once for all scenarios.
+``Params`` is what does not change (the scenario as numbers), ``World`` what does. Record types do not depend
+on a scenario's size, so the loops compile once for all scenarios.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ IMAGES = np.dtype([("upto", f8), ("count", i8)])
 CLOCK = np.dtype(
     [
         ("seed", i8), ("time", f8), ("horizon_s", f8), ("deciding", i8), ("slot_cursor", i8), ("done", i8),
-        ("in_system", i8), ("open_arrivals", i8), ("free", i8), ("capacity", i8), ("leaves", i8), ("records", i8),
+        ("in_system", i8), ("open_arrivals", i8), ("free", i8), ("capacity", i8),
+        ("leaves", i8), ("records", i8),
         ("cost", f8), ("cost_seen", f8), ("time_seen", f8), ("cost_rate", f8),
         ("arrived", i8), ("ended", i8), ("recorded", i8), ("overflow", i8), ("decisions", i8),
         ("trace_next", i8), ("trace_wraps", i8), ("trace_start_s", f8), ("trace_ue", i8),
@@ -116,8 +117,8 @@ BOARD = np.dtype(
 TASK = np.dtype(
     [
         ("ue", i8), ("number", i8), ("request", i8), ("content", i8), ("next", i8),
-        ("arrival", f8), ("deadline_at", f8), ("delay_weight", f8), ("energy_weight", f8), ("quality_weight", f8),
-        ("difficulty", f8), ("bits_in", f8), ("bits_out", f8),
+        ("arrival", f8), ("deadline_at", f8), ("delay_weight", f8), ("energy_weight", f8),
+        ("quality_weight", f8), ("difficulty", f8), ("bits_in", f8), ("bits_out", f8),
         ("bs", i8), ("steps", i8), ("service_class", i8), ("steps_left", i8),
         ("remaining", f8), ("rate", f8), ("since", f8),
         ("energy_ue_j", f8), ("energy_bs_j", f8), ("refused", i8),
@@ -152,7 +153,7 @@ class Params(NamedTuple):
 
 
 class World(NamedTuple):
-    """The state of many episodes, with a leading axis E; or, each field as ``Rows``, of one in the compiled loops."""
+    """The state of many episodes, with a leading axis E; in the compiled loops, of one, as ``Rows``."""
 
     clock: np.ndarray  # (1,) CLOCK
     ue: np.ndarray  # (N,) UE_STATE
@@ -203,8 +204,9 @@ def build_params(scenario: Scenario) -> Params:
     trace_s, trace_ue, trace_span_s = _trace(scenario)
     step_grid = np.array(scenario.decision.step_grid, i8)
     return Params(
-        _head(scenario, trace_span_s, len(trace_s)), _ue_params(scenario), _bs_params(scenario), _requests(scenario),
-        _contents(scenario), _images(scenario), step_grid, np.log(step_grid), trace_s, trace_ue,
+        _head(scenario, trace_span_s, len(trace_s)), _ue_params(scenario), _bs_params(scenario),
+        _requests(scenario), _contents(scenario), _images(scenario), step_grid, np.log(step_grid),
+        trace_s, trace_ue,
     )  # fmt: skip
 
 
@@ -234,7 +236,7 @@ def build_worlds(scenario: Scenario, episodes: int, records: int) -> World:
 
 
 def leaf_count(ue_count: int, bs_count: int) -> int:
-    """Sources of events: broadcast, slot, each UE's arrivals and device, each BS's engine, uplink, downlink."""
+    """Broadcast, slot, each UE's arrivals and device, each BS's engine, uplink and downlink."""
     return 2 + 2 * ue_count + 3 * bs_count
 
 
@@ -252,8 +254,9 @@ def _head(scenario: Scenario, trace_span_s: float, trace_rows: int) -> np.ndarra
         "width_m": scenario.area_m[0], "height_m": scenario.area_m[1],
         "speed_mps": scenario.mobility.speed_mps, "pause_s": scenario.mobility.pause_s,
         "path_loss": UMI if radio.path_loss == "umi-street-canyon" else LOG_DISTANCE,
-        "carrier_ghz": radio.carrier_ghz, "intercept_db": radio.intercept_db, "exponent_db": radio.exponent_db,
-        "wall_db": radio.wall_loss_db, "shadowing_db": -1.0 if radio.shadowing_db is None else radio.shadowing_db,
+        "carrier_ghz": radio.carrier_ghz, "intercept_db": radio.intercept_db,
+        "exponent_db": radio.exponent_db, "wall_db": radio.wall_loss_db,
+        "shadowing_db": -1.0 if radio.shadowing_db is None else radio.shadowing_db,
         "shadowing_s": radio.shadowing_time_s, "rayleigh": radio.fading == "rayleigh",
         "coherence_s": radio.coherence_s, "noise_w_per_hz": 10.0 ** (noise_db / 10.0) * 1e-3,
         "interference": radio.interference, "downlink": radio.downlink, "rate_hz": arrivals.rate_hz,

@@ -1,4 +1,4 @@
-"""One episode's life: reset, run to the next decision, observe, apply the decision. Exact semantics: docs/simulator.md."""
+"""One episode's life: reset, run to the next decision, observe, decide. Semantics: docs/simulator.md."""
 
 import math
 
@@ -13,8 +13,8 @@ from .cost import lose, pass_time
 from .device import device_has_room, end_service, enter_device
 from .events import BROADCAST, FIRST_ARRIVAL, SLOT, clear, earliest, schedule
 from .radio import block_at, choose_neighbours, end_downlink, end_uplink, link_of, measured_rates, place_ue
-from .station import admit, connect, deliver, end_run, steps_left_now
 from .rows import array_at
+from .station import admit, connect, deliver, end_run, steps_left_now
 from .tables import MAX_CLASSES, NONE, TRACE
 
 describe_candidates = compiled(obs.describe_candidates)
@@ -48,7 +48,7 @@ def reset(params, world, seed, horizon_s):
 
 @compiled
 def advance(params, world):
-    """Run to the next decision. True: task ``clock.deciding`` waits for one; False: the episode has drained."""
+    """Run to the next decision. True: task ``clock.deciding`` waits for it; False: the episode is over."""
     head, clock = params.head[0], world.clock[0]
     clock.deciding = NONE
     while True:
@@ -114,7 +114,7 @@ def take_reward(world):
 @compiled
 def observe(params, world, out):
     """Write the local observation of the deciding task's UE to ``out (layout.size,)`` float32."""
-    head, clock = params.head[0], world.clock[0]
+    head = params.head[0]
     classes, slots = head.classes, head.neighbours + 1
     own_columns, bs_columns = obs.OWN_COLUMNS + classes, obs.BS_COLUMNS + 2 * classes
     own_at = obs.TASK_FEATURES
@@ -212,12 +212,12 @@ GLOBAL_OF_WORLD, GLOBAL_OF_BS, GLOBAL_OF_UE = 3, 5, 6  # numbers of features; BS
 
 @compiled
 def global_state(params, world, out):
-    """Write the global state, for a critic in training only: everything, fresh, at the moment of the decision.
+    """Write the global state, for a critic in training only: everything, fresh, at the decision.
 
     World: tasks in the system, cost accruing per second, share of UEs in a burst. Per BS: tasks sending up,
-    running, steps left, sending down, cost per second of the tasks that run; and by class waiting tasks, their
-    steps, their cost per second. Per UE: seconds of work in service and waiting, tasks waiting, in a burst or not,
-    cost per second of its queue, whether it is the one that decides.
+    running, steps left, sending down, cost per second of the tasks that run; and by class waiting tasks,
+    their steps, their cost per second. Per UE: seconds of work in service and waiting, tasks waiting, in a
+    burst or not, cost per second of its queue, whether it is the one that decides.
     """
     head, clock = params.head[0], world.clock[0]
     at = GLOBAL_OF_WORLD
@@ -322,7 +322,7 @@ def _arrive(params, world, source):
 
 @compiled
 def _new_task(params, world, i):
-    """A task of UE i's present request enters the system. NONE (and an overflow counted) where no room is left."""
+    """A task of UE i's present request enters. NONE, and an overflow counted, where no room is left."""
     clock, ue = world.clock[0], world.ue[i]
     t = clock.free
     if t == NONE:
@@ -367,7 +367,7 @@ def _put_off(params, world, t):
 
 @compiled
 def _next_of_slot(params, world):
-    """Slotted mode: the next UE with a pending task decides its oldest one; False where the slot is through."""
+    """Slotted mode: the next UE with a pending task decides its oldest one; False at the slot's end."""
     clock = world.clock[0]
     for i in range(clock.slot_cursor, params.head[0].ue_count):
         ue = world.ue[i]
