@@ -1,14 +1,14 @@
 """The next event: a tournament tree over all sources of events.
 
-Leaf numbers: 0 the broadcast, 1 the slot, then each UE's arrivals, each UE's device, each BS's engine, uplink
-and downlink. The tree's node 1 holds the earliest time; a tie goes to the lower leaf.
+Leaf numbers: 0 the broadcast, then each UE's arrivals, each UE's device, each BS's engine, uplink and
+downlink, at last the slot. The tree's node 1 holds the earliest time; a tie goes to the lower leaf.
 """
 
 import numpy as np
 
 from .compile import compiled
 
-BROADCAST, SLOT, FIRST_ARRIVAL = 0, 1, 2
+BROADCAST, FIRST_ARRIVAL = 0, 1
 
 
 @compiled
@@ -20,6 +20,11 @@ def device_leaf(params, i):
 def station_leaf(params, j):
     """The engine's leaf; the uplink's is the next one, the downlink's the one after."""
     return FIRST_ARRIVAL + 2 * params.head[0].ue_count + 3 * j
+
+
+@compiled
+def slot_leaf(params):
+    return FIRST_ARRIVAL + 2 * params.head[0].ue_count + 3 * params.head[0].bs_count
 
 
 @compiled

@@ -11,7 +11,7 @@ from .arrivals import after_task, pick, start_arrivals
 from .compile import compiled
 from .cost import lose, pass_time
 from .device import device_has_room, end_service, enter_device
-from .events import BROADCAST, FIRST_ARRIVAL, SLOT, clear, earliest, schedule
+from .events import BROADCAST, FIRST_ARRIVAL, clear, earliest, schedule, slot_leaf
 from .radio import block_at, choose_neighbours, end_downlink, end_uplink, link_of, measured_rates, place_ue
 from .rows import array_at
 from .station import admit, connect, deliver, end_run, steps_left_now
@@ -43,7 +43,7 @@ def reset(params, world, seed, horizon_s):
     if 0.0 < head.broadcast_s < np.inf:
         schedule(world, BROADCAST, 0.0)
     if head.interval_s > 0.0:
-        schedule(world, SLOT, head.interval_s)
+        schedule(world, slot_leaf(params), head.interval_s)
 
 
 @compiled
@@ -62,18 +62,18 @@ def advance(params, world):
         if leaf == BROADCAST:
             _publish_all(params, world)
             schedule(world, BROADCAST, _next_multiple(clock.time, head.broadcast_s))
-        elif leaf == SLOT:
-            if head.broadcast_s == 0.0:
-                _publish_all(params, world)
-            clock.slot_cursor = 0
-            schedule(world, SLOT, _next_multiple(clock.time, head.interval_s))
         elif leaf < FIRST_ARRIVAL + head.ue_count:
             if _arrive(params, world, leaf - FIRST_ARRIVAL):
                 return True
         elif leaf < FIRST_ARRIVAL + 2 * head.ue_count:
             end_service(params, world, leaf - FIRST_ARRIVAL - head.ue_count)
-        else:
+        elif leaf < slot_leaf(params):
             _station_event(params, world, leaf - FIRST_ARRIVAL - 2 * head.ue_count)
+        else:
+            if head.broadcast_s == 0.0:
+                _publish_all(params, world)
+            clock.slot_cursor = 0
+            schedule(world, leaf, _next_multiple(clock.time, head.interval_s))
 
 
 @compiled
