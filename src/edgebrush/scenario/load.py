@@ -30,13 +30,21 @@ def scenario_path(scenario: str | Path) -> Path:
     return path
 
 
+def read_yaml(path: Path) -> str:
+    """The file's text, comments and all. Raises ``UserError`` where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+
+
 def load_scenario(scenario: str | Path) -> Scenario:
     """The scenario of a preset's name (``campus``) or of a YAML file. Raises ``UserError``."""
     path = scenario_path(scenario)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        content = yaml.safe_load(read_yaml(path))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
