@@ -43,37 +43,43 @@ def check(scenario: ScenarioArgument) -> None:
 
 
 def list_presets() -> None:
-    """A table of the presets, the default first."""
+    """A table of the presets, the default first, and what each is for."""
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
+    from rich.text import Text
 
-    from edgebrush.scenario.load import load_scenario, preset_names
     from edgebrush.scenario.capacity import offered_load
+    from edgebrush.scenario.load import load_scenario, preset_names
 
-    table = Table(
-        title="Scenarios",
-        caption="load: 1 = all that the BSs can do at 15 steps with full batches; the UEs do the rest.\n"
-        "`edgebrush scenarios show NAME > mine.yaml` starts your own.",
-        caption_justify="left",
-        show_lines=True,
-    )
-    table.add_column("name", style="bold cyan", no_wrap=True)
-    table.add_column("UEs", justify="right")
-    table.add_column("BSs", justify="right")
-    table.add_column("load", justify="right")
+    presets = [load_scenario(name) for name in preset_names()]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("name", style="cyan", no_wrap=True)
+    for header in ("UEs", "BSs", "load", "tasks/s"):
+        table.add_column(header, justify="right")
     table.add_column("arrivals")
-    table.add_column("what it is", ratio=1)
-    for name in preset_names():
-        scenario = load_scenario(name)
+    table.add_column("title", no_wrap=True)
+    for preset in presets:
         table.add_row(
-            name,
-            f"{scenario.ue_count:,}",
-            f"{scenario.bs_count:,}",
-            f"{offered_load(scenario):.2f}",
-            arrivals(scenario),
-            f"[bold]{scenario.title}[/bold]\n{' '.join(scenario.description.split())}".rstrip(),
+            preset.name,
+            f"{preset.ue_count:,}",
+            f"{preset.bs_count:,}",
+            f"{offered_load(preset):.2f}",
+            f"{preset.task_rate_hz:.3g}",
+            preset.arrivals.kind,
+            preset.title,
         )
-    Console().print(table)
+
+    console = Console()
+    console.print(table, "")
+    for preset in presets:
+        console.print(Text(preset.name, "cyan"), Padding(preset.description.strip(), (0, 0, 1, 2)), sep="\n")
+    console.print(
+        "load: tasks that arrive over tasks that the BSs can finish at 15 steps with full batches; "
+        "above 1 the phones must help.\n`edgebrush scenarios show NAME > mine.yaml` starts your own.",
+        style="dim",
+        highlight=False,
+    )
 
 
 def sizes(scenario: Scenario) -> str:
