@@ -53,12 +53,11 @@ def list_presets() -> None:
     from edgebrush.scenario.load import load_scenario, preset_names
 
     presets = [load_scenario(name) for name in preset_names()]
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(title="Scenarios", title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("name", style="cyan", no_wrap=True)
     for header in ("UEs", "BSs", "load", "tasks/s"):
         table.add_column(header, justify="right")
     table.add_column("arrivals")
-    table.add_column("title", no_wrap=True)
     for preset in presets:
         table.add_row(
             preset.name,
@@ -67,13 +66,13 @@ def list_presets() -> None:
             f"{offered_load(preset):.2f}",
             f"{preset.task_rate_hz:.3g}",
             preset.arrivals.kind,
-            preset.title,
         )
 
     console = Console()
     console.print(table, "")
     for preset in presets:
-        console.print(Text(preset.name, "cyan"), Padding(preset.description.strip(), (0, 0, 1, 2)), sep="\n")
+        console.print(Text.assemble((preset.name, "cyan"), f": {preset.title}"), highlight=False)
+        console.print(Padding(preset.description.strip(), (0, 0, 1, 2)), highlight=False)
     console.print(
         "load: tasks that arrive over tasks that the BSs can finish at 15 steps with full batches; "
         "above 1 the phones must help.\n`edgebrush scenarios show NAME > mine.yaml` starts your own.",

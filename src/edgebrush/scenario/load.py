@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from edgebrush.errors import UserError, explain
+from edgebrush.profiles.catalogue import catalogue_names, load_profile
 
 from .schema import Scenario
 
@@ -41,15 +42,44 @@ def read_yaml(path: Path) -> str:
 
 
 def load_scenario(scenario: str | Path) -> Scenario:
-    """The scenario of a preset's name (``campus``) or of a YAML file. Raises ``UserError``."""
+    """The scenario of a preset's name (``campus``) or of a YAML file, its profiles checked. Raises ``UserError``."""
     path = scenario_path(scenario)
     try:
-        content = yaml.safe_load(read_yaml(path))
+        content = yaml.load(read_yaml(path), UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a scenario is a mapping of fields; see `edgebrush scenarios show campus`")
     try:
-        return Scenario.model_validate({**content, "directory": path.parent})
+        loaded = Scenario.model_validate({**content, "directory": path.parent})
     except ValidationError as error:
         raise UserError(explain(error, str(path))) from None
+    for field, classes, role in (("ues", loaded.ues, "light"), ("bss", loaded.bss, "heavy")):
+        for index, each in enumerate(classes):
+            check_profile(f"{path}: {field}.{index}.profile", each.profile, role, path.parent)
+    return loaded
+
+
+def check_profile(where: str, name: str, role: str, directory: Path) -> None:
+    """Raises ``UserError`` unless there is such a profile and it has this role."""
+    try:
+        profile = load_profile(name, directory)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    if profile.role != role:
+        fitting = ", ".join(known for known in catalogue_names() if load_profile(known).role == role)
+        raise UserError(f"{where} = {name!r}: is a {profile.role} model's, but a {role} one belongs here, as {fitting}")
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, but a key given twice is an error rather than silently the last one."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key_node, yaml.ScalarNode) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"field {key!r} is given twice", key_node.start_mark)
+            if isinstance(key_node, yaml.ScalarNode):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
