@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,8 @@ def save_picture(profiles: Sequence[Profile], path: Path) -> None:
         figure.savefig(unfinished, format=path.suffix[1:].lower(), dpi=160)
         unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
         raise UserError(f"{path}: cannot be written: {error.strerror}; choose another place") from None
 
 

@@ -25,6 +25,8 @@ def scenario_path(scenario: str | Path) -> Path:
     path = Path(scenario)
     if path.suffix not in (".yaml", ".yml"):
         path = PRESETS / f"{scenario}.yaml"
+    if path.is_dir() and path.suffix:
+        raise UserError(f"scenario {str(scenario)!r} is a folder; give a .yaml file")
     if not path.is_file():
         known = ", ".join(preset_names())
         raise UserError(f"scenario {str(scenario)!r} is not there; give a .yaml file or one of: {known}")

@@ -48,22 +48,25 @@ def read_trace(path: Path) -> Trace:
 
 
 def _read_row(path: Path, line: int, row: dict[str, str]) -> tuple[float, str, int]:
+    for column in COLUMNS:
+        if row[column] is None:
+            raise UserError(f"{path}: line {line}: {column} is missing; a row needs {', '.join(COLUMNS)}")
     try:
         time_s = datetime.fromisoformat(row["gmt_create"]).timestamp()
-    except (TypeError, ValueError):
+    except ValueError:
         raise UserError(
             f"{path}: line {line}: gmt_create = {row['gmt_create']!r} is no time; write 2024-11-15 16:57:50"
         ) from None
     try:
         images = float(row["num_images_per_prompt"] or 1)
-    except (TypeError, ValueError):
+    except ValueError:
         images = float("nan")
     if not (images.is_integer() and 1 <= images <= MAX_IMAGES):
         raise UserError(
             f"{path}: line {line}: num_images_per_prompt = {row['num_images_per_prompt']!r} must be a whole "
             f"number from 1 to {MAX_IMAGES}"
         )
-    return time_s, row["groupId"] or "", int(images)
+    return time_s, row["groupId"], int(images)
 
 
 def replay(trace: Trace, ue_count: int, task_rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
