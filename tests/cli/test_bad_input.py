@@ -1,4 +1,4 @@
-"""What users get wrong: exit code 2, one line on stderr that names file, field, value and fix, nothing half-written."""
+"""What users get wrong: exit code 2, one line that names file, field, value and fix, nothing half-written."""
 
 import copy
 import json
@@ -64,26 +64,58 @@ FIELDS = {
     "shares below 1": ("requests.0.share", 0.5, "requests: the shares sum to 0.5; they must sum to 1"),
     "image shares": ("images_per_request", {1: 0.5, 2: 0.4}, "images_per_request: the shares sum to 0.9"),
     "no images": ("images_per_request", {0: 1.0}, "images_per_request.0"),
-    "duplicate names": ("requests", [dict(REQUEST, share=0.5)] * 2, "requests repeats a name in ['any', 'any']"),
+    "duplicate names": (
+        "requests",
+        [dict(REQUEST, share=0.5)] * 2,
+        "requests repeats a name in ['any', 'any']",
+    ),
     "no BS": ("bss", [], "bss is empty; give at least one entry"),
     "batch limit 0": ("bss.0.batch_limit", 0, "bss.0.batch_limit = 0: must be at least 1"),
     "few connections": ("bss.0.connection_limit", 2, "connection_limit 2 is below batch_limit 4"),
     "positions miscounted": ("bss.0.positions", [[1, 1]], "positions lists 1 places for count = 2"),
-    "position of three": ("bss.0.positions", [[1, 1, 1], [2, 2]], "bss.0.positions.0 = [1, 1, 1]: must have at most 2"),
-    "battery reversed": ("ues.0.battery_level", [0.9, 0.1], "battery_level [0.9, 0.1] must be [lowest, highest]"),
+    "position of three": (
+        "bss.0.positions",
+        [[1, 1, 1], [2, 2]],
+        "bss.0.positions.0 = [1, 1, 1]: must have at most 2",
+    ),
+    "battery reversed": (
+        "ues.0.battery_level",
+        [0.9, 0.1],
+        "battery_level [0.9, 0.1] must be [lowest, highest]",
+    ),
     "overfull battery": ("ues.0.battery_level", [0.1, 90], "ues.0.battery_level.1 = 90: must be at most 1"),
-    "unknown arrivals": ("arrivals.kind", "weekly", "arrivals: kind must be one of 'poisson', 'bursty', 'trace'"),
+    "unknown arrivals": (
+        "arrivals.kind",
+        "weekly",
+        "arrivals: kind must be one of 'poisson', 'bursty', 'trace'",
+    ),
     "arrivals of no kind": ("arrivals", dict(rate_hz=1), "arrivals: kind is missing"),
     "calmer bursts": ("arrivals", dict(BURSTY, calm=2, burst=1), "calm = 2 is above burst = 1; swap them"),
-    "unknown path loss": ("radio", dict(path_loss="free"), "path_loss = 'free': must be 'umi-street-canyon' or"),
+    "unknown path loss": (
+        "radio",
+        dict(path_loss="free"),
+        "path_loss = 'free': must be 'umi-street-canyon' or",
+    ),
     "too many UEs": ("ues.0.count", 10**9, "ues.0.count = 1000000000: must be at most 20000"),
     "too many BSs": ("bss.0.count", 10**5, "bss.0.count = 100000: must be at most 1000"),
-    "too many tasks": ("arrivals.rate_hz", 1e9, "at most 10,000,000 are possible, lower rate_hz or horizon_s"),
-    "name with blanks": ("name", "My World", "name = 'My World': must be lower-case letters, digits and hyphens"),
+    "too many tasks": (
+        "arrivals.rate_hz",
+        1e9,
+        "at most 10,000,000 are possible; lower rate_hz or horizon_s",
+    ),
+    "name with blanks": (
+        "name",
+        "My World",
+        "name = 'My World': must be lower-case letters, digits and hyphens",
+    ),
     "profile not there": ("ues.0.profile", "sd99", "ues.0.profile: profile 'sd99' is not there"),
     "profile file not there": ("bss.0.profile", "my.json", "bss.0.profile: profile 'my.json' is not there"),
     "light profile at a BS": ("bss.0.profile", "sd15-snapdragon-8-elite", "a heavy one belongs here, as"),
-    "heavy profile on a phone": ("ues.0.profile", "sdxl-a100", "ues.0.profile = 'sdxl-a100': is a heavy model's"),
+    "heavy profile on a phone": (
+        "ues.0.profile",
+        "sdxl-a100",
+        "ues.0.profile = 'sdxl-a100': is a heavy model's",
+    ),
     "trace not there": ("arrivals", TRACE, "trace.csv: trace cannot be read: No such file"),
 }
 
@@ -101,21 +133,42 @@ FILES = {
 TRACES = {
     "empty trace": ("", "column 'gmt_create' is missing; a trace needs gmt_create, groupId"),
     "header alone": (HEADER, "holds 0 requests; a trace needs at least 2"),
-    "missing column": ("gmt_create,groupId\n2024-11-15 16:00:00,G1\n", "column 'num_images_per_prompt' is missing"),
-    "bad time": (LONG_ENOUGH + "yesterday,G1,1\n", "line 4: gmt_create = 'yesterday' is no time; write 2024-"),
-    "0 images": (LONG_ENOUGH + "2024-11-15 17:30:00,G1,0\n", "line 4: num_images_per_prompt = '0' must be a whole"),
+    "missing column": (
+        "gmt_create,groupId\n2024-11-15 16:00:00,G1\n",
+        "column 'num_images_per_prompt' is missing",
+    ),
+    "bad time": (
+        LONG_ENOUGH + "yesterday,G1,1\n",
+        "line 4: gmt_create = 'yesterday' is no time; write 2024-",
+    ),
+    "0 images": (
+        LONG_ENOUGH + "2024-11-15 17:30:00,G1,0\n",
+        "line 4: num_images_per_prompt = '0' must be a whole",
+    ),
     "half an image": (LONG_ENOUGH + "2024-11-15 17:30:00,G1,0.5\n", "must be a whole number from 1 to 16"),
     "one moment": (HEADER + "2024-11-15 16:00:00,G1,1\n" * 3, "all requests have the same gmt_create"),
-    "too short": (HEADER + "2024-11-15 16:00:00,G1,1\n2024-11-15 17:00:00,G2,1\n", "less than horizon_s = 100"),
-    "a short row": (HEADER + "2024-11-15 16:00:00\n2024-11-15 17:00:00,G2,1\n", "line 2: groupId is missing; a row needs gmt_create, groupId,"),
+    "too short": (
+        HEADER + "2024-11-15 16:00:00,G1,1\n2024-11-15 17:00:00,G2,1\n",
+        "less than horizon_s = 100",
+    ),
+    "a short row": (
+        HEADER + "2024-11-15 16:00:00\n2024-11-15 17:00:00,G2,1\n",
+        "line 2: groupId is missing; a row needs gmt_create, groupId,",
+    ),
 }
 
 PROFILES = {
     "without quality": (("quality", REMOVED), "quality: this field is missing; add it"),
-    "negative seconds": (("compute.round_slope_s", -0.1), "compute.round_slope_s = -0.1: must be greater than 0"),
+    "negative seconds": (
+        ("compute.round_slope_s", -0.1),
+        "compute.round_slope_s = -0.1: must be greater than 0",
+    ),
     "without a source": (("energy.source", ""), "energy.source = '': must not be empty"),
     "two points": (("quality.points", [dict(steps=4, quality=0.6)] * 2), "must have at least 3 entries"),
-    "untrue error": (("quality.error", 0.2), "quality: error = 0.2, but the curve misses its points by 0.0296"),
+    "untrue error": (
+        ("quality.error", 0.2),
+        "quality: error = 0.2, but the curve misses its points by 0.0296",
+    ),
     "unknown role": (("role", "medium"), "role = 'medium': must be 'light' or 'heavy'"),
 }
 
@@ -155,7 +208,9 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def write(folder: Path, content: dict | bytes) -> Path:
     path = folder / "mine.yaml"
-    path.write_bytes(content if isinstance(content, bytes) else yaml.safe_dump(content, sort_keys=False).encode())
+    path.write_bytes(
+        content if isinstance(content, bytes) else yaml.safe_dump(content, sort_keys=False).encode()
+    )
     return path
 
 
@@ -218,13 +273,18 @@ def test_profile_of_broken_json(folder, capsys):
 def test_light_profile_that_batches(folder, capsys):
     profile = json.loads((CATALOGUE / "sd15-snapdragon-8-elite.json").read_text())
     (folder / "my.json").write_text(json.dumps(changed(profile, "compute.round_intercept_s", 0.1)))
-    check_refused(capsys, folder, changed(SOUND, "ues.0.profile", "my.json"), "a light model runs one task at a time")
+    check_refused(
+        capsys, folder, changed(SOUND, "ues.0.profile", "my.json"), "a light model runs one task at a time"
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["scenarios", "check", "nowhere"], "scenario 'nowhere' is not there; give a .yaml file or one of: campus"),
+        (
+            ["scenarios", "check", "nowhere"],
+            "scenario 'nowhere' is not there; give a .yaml file or one of: campus",
+        ),
         (["scenarios", "check", "nowhere.yaml"], "scenario 'nowhere.yaml' is not there"),
         (["scenarios", "show", "nowhere"], "scenario 'nowhere' is not there"),
         (["scenarios", "check", "."], "scenario '.' is not there"),
@@ -234,10 +294,13 @@ def test_light_profile_that_batches(folder, capsys):
         (["profiles", "show", "nothing"], "profile 'nothing' is not there; give a .json file or one of: "),
         (["profiles", "show", "folder.json"], "profile 'folder.json' cannot be read: Is a directory"),
         (["profiles", "--plot", "picture.doc"], "plot = 'picture.doc': must end in .png, .pdf, .svg"),
-        (["profiles", "--plot", "nowhere/picture.png"], "nowhere/picture.png: cannot be written: No such file"),
+        (
+            ["profiles", "--plot", "nowhere/picture.png"],
+            "nowhere/picture.png: cannot be written: No such file",
+        ),
         (["profiles", "--plot", "file/picture.png"], "file/picture.png: cannot be written: Not a directory"),
         (["profiles", "--plot", "folder.png"], "folder.png: cannot be written: "),
-        # Here belong compare, train, evaluate, report and tune: a policy for other shapes, an output that cannot be written.
+        # Here belong compare, train, evaluate, report, tune: a policy for other shapes, a locked folder.
         (["--verbose"], "No such option: --verbose"),
         (["paint"], "No such command 'paint'; see `edgebrush --help`"),
     ],

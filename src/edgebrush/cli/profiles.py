@@ -49,7 +49,9 @@ def profiles(
         console.print(table, "", sep="\n")
     for note, letter in notes.items():
         console.print(f"[yellow]{letter}[/yellow] assumed, not measured: {note}")
-    console.print("[dim]`edgebrush profiles show NAME` prints a profile with the sources of its figures.[/dim]")
+    console.print(
+        "[dim]`edgebrush profiles show NAME` prints a profile with the sources of its figures.[/dim]"
+    )
     if plot is not None:
         console.print(f"picture: {plot}")
 

@@ -40,11 +40,13 @@ def read_yaml(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+        raise UserError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
 
 
 def load_scenario(scenario: str | Path) -> Scenario:
-    """The scenario of a preset's name (``campus``) or of a YAML file, its profiles checked. Raises ``UserError``."""
+    """The scenario of a preset's name or of a YAML file, its profiles checked. Raises ``UserError``."""
     path = scenario_path(scenario)
     try:
         content = yaml.load(read_yaml(path), UniqueKeyLoader)
@@ -70,7 +72,9 @@ def check_profile(where: str, name: str, role: str, directory: Path) -> None:
         raise UserError(f"{where}: {error}") from None
     if profile.role != role:
         fitting = ", ".join(known for known in catalogue_names() if load_profile(known).role == role)
-        raise UserError(f"{where} = {name!r}: is a {profile.role} model's, but a {role} one belongs here, as {fitting}")
+        raise UserError(
+            f"{where} = {name!r}: is a {profile.role} model's, but a {role} one belongs here, as {fitting}"
+        )
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
@@ -81,7 +85,9 @@ class UniqueKeyLoader(yaml.SafeLoader):
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = self.construct_object(key_node, deep=True)
             if isinstance(key_node, yaml.ScalarNode) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"field {key!r} is given twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"field {key!r} is given twice", key_node.start_mark
+                )
             if isinstance(key_node, yaml.ScalarNode):
                 seen.add(key)
         return super().construct_mapping(node, deep)

@@ -26,13 +26,15 @@ class Trace:
 
 
 def read_trace(path: Path) -> Trace:
-    """Read a CSV that has at least the columns ``COLUMNS``. Raises ``UserError`` naming the line and the fix."""
+    """Read a CSV with at least the columns ``COLUMNS``. Raises ``UserError`` naming the line and the fix."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             if missing:
-                raise UserError(f"{path}: column {missing[0]!r} is missing; a trace needs {', '.join(COLUMNS)}")
+                raise UserError(
+                    f"{path}: column {missing[0]!r} is missing; a trace needs {', '.join(COLUMNS)}"
+                )
             rows = [_read_row(path, reader.line_num, row) for row in reader]
     except OSError as error:
         raise UserError(f"{path}: trace cannot be read: {error.strerror}") from None
@@ -70,7 +72,7 @@ def _read_row(path: Path, line: int, row: dict[str, str]) -> tuple[float, str, i
 
 
 def replay(trace: Trace, ue_count: int, task_rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
-    """Arrival times and UEs of the trace's tasks, one row per image, times scaled to ``task_rate_hz`` overall.
+    """Arrival times and UEs of the trace's tasks, one row per image, scaled to ``task_rate_hz`` overall.
 
     A user is always the same UE: the one its name's CRC-32 falls on.
     """
