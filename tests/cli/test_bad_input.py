@@ -43,7 +43,11 @@ FIELDS = {
     "negative bandwidth": ("bss.0.bandwidth_hz", -1, "bss.0.bandwidth_hz = -1: must be greater than 0"),
     "NaN": ("bss.0.power_w", float("nan"), "bss.0.power_w = nan: must be a finite number"),
     "infinite horizon": ("horizon_s", float("inf"), "horizon_s = inf: must be a finite number"),
-    "infinite noise": ("radio", dict(noise_dbm_per_hz=float("inf")), "radio.noise_dbm_per_hz = inf"),
+    "infinite noise": (
+        "radio",
+        dict(noise_dbm_per_hz=float("inf")),
+        "radio.noise_dbm_per_hz = inf: must be at most 300",
+    ),
     "text for a number": ("horizon_s", "long", "horizon_s = 'long': must be a number"),
     "list for a number": ("horizon_s", [1], "horizon_s = [1]: must be a number"),
     "number for text": ("title", 5, "title = 5: must be text"),
@@ -128,6 +132,12 @@ FILES = {
     "not UTF-8": (b"name: caf\xe9", "not UTF-8 text"),
     "a program": (b"name: !!python/object/apply:os.system ['touch pwned']", "not valid YAML"),
     "a field twice": (b"name: mine\ntitle: mine\nname: yours", "field 'name' is given twice"),
+    "too deep": (b"name: " + b"[" * 5000, "not valid YAML"),
+    "no such day": (b"name: mine\ntitle: 2024-13-45", "not valid YAML: month must be in 1..12"),
+    "a folder of its own": (
+        b"name: mine\ndirectory: /tmp",
+        "directory: no such field; files are looked for beside",
+    ),
 }
 
 TRACES = {

@@ -50,10 +50,16 @@ def load_scenario(scenario: str | Path) -> Scenario:
     path = scenario_path(scenario)
     try:
         content = yaml.load(read_yaml(path), UniqueKeyLoader)
-    except yaml.YAMLError as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: a date or a number beyond Python's
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a scenario is a mapping of fields; see `edgebrush scenarios show campus`")
+    if "directory" in content:
+        raise UserError(f"{path}: directory: no such field; files are looked for beside the scenario")
     try:
         loaded = Scenario.model_validate({**content, "directory": path.parent})
     except ValidationError as error:
@@ -78,16 +84,11 @@ def check_profile(where: str, name: str, role: str, directory: Path) -> None:
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, but a key given twice is an error rather than silently the last one."""
+    """YAML's safe loader, but a field given twice is an error rather than silently the last one."""
 
     def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key_node, yaml.ScalarNode) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"field {key!r} is given twice", key_node.start_mark
-                )
-            if isinstance(key_node, yaml.ScalarNode):
-                seen.add(key)
+        fields = [key.value for key, _ in node.value if key.tag == "tag:yaml.org,2002:str"]
+        for field in fields:
+            if fields.count(field) > 1:
+                raise yaml.YAMLError(f"field {field!r} is given twice, {node.start_mark}")
         return super().construct_mapping(node, deep)

@@ -23,6 +23,8 @@ SHORTEST_S = 1e-3  # of whatever recurs, so that an episode stays finite
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Decibels = Annotated[float, Field(ge=-300, le=300)]
+LossDb = Annotated[float, Field(ge=0, le=300)]
 Recurring = Annotated[float, Field(ge=SHORTEST_S, allow_inf_nan=False)]
 
 
@@ -78,15 +80,15 @@ class Radio(Part):
     carrier_ghz: Annotated[float, Field(ge=0.5, le=100)] = Field(
         default=3.5, description="umi-street-canyon only; band n78 (3GPP TS 38.101-1)"
     )
-    intercept_db: Finite = Field(default=41.0, description="log-distance only: loss at 1 m")
+    intercept_db: Decibels = Field(default=41.0, description="log-distance only: loss at 1 m")
     exponent_db: Positive = Field(default=28.0, description="log-distance only: dB per decade of distance")
-    wall_loss_db: NonNegative = 0.0
-    shadowing_db: NonNegative | None = Field(default=None, description="None: the path-loss model's own")
+    wall_loss_db: LossDb = 0.0
+    shadowing_db: LossDb | None = Field(default=None, description="None: the path-loss model's own")
     shadowing_time_s: Positive = 20.0
     fading: Literal["rayleigh", "none"] = "rayleigh"
     coherence_s: Recurring = 1.0
-    noise_dbm_per_hz: Finite = Field(default=-174.0, description="thermal noise at 290 K")
-    noise_figure_db: NonNegative = Field(default=7.0, description="of a UE's receiver (ITU-R M.2412)")
+    noise_dbm_per_hz: Decibels = Field(default=-174.0, description="thermal noise at 290 K")
+    noise_figure_db: LossDb = Field(default=7.0, description="of a UE's receiver (ITU-R M.2412)")
     interference: bool = Field(default=False, description="other cells' transmissions raise the noise")
     downlink: bool = Field(default=True, description="false: results arrive at once")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import zlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ class Trace:
 def read_trace(path: Path) -> Trace:
     """Read a CSV with at least the columns ``COLUMNS``. Raises ``UserError`` naming the line and the fix."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             if missing:
@@ -54,7 +54,7 @@ def _read_row(path: Path, line: int, row: dict[str, str]) -> tuple[float, str, i
         if row[column] is None:
             raise UserError(f"{path}: line {line}: {column} is missing; a row needs {', '.join(COLUMNS)}")
     try:
-        time_s = datetime.fromisoformat(row["gmt_create"]).timestamp()
+        time = datetime.fromisoformat(row["gmt_create"])
     except ValueError:
         raise UserError(
             f"{path}: line {line}: gmt_create = {row['gmt_create']!r} is no time; write 2024-11-15 16:57:50"
@@ -68,7 +68,9 @@ def _read_row(path: Path, line: int, row: dict[str, str]) -> tuple[float, str, i
             f"{path}: line {line}: num_images_per_prompt = {row['num_images_per_prompt']!r} must be a whole "
             f"number from 1 to {MAX_IMAGES}"
         )
-    return time_s, row["groupId"], int(images)
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)  # else the machine's summer time would tear a gap into the trace
+    return time.timestamp(), row["groupId"], int(images)
 
 
 def replay(trace: Trace, ue_count: int, task_rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
