@@ -64,8 +64,8 @@ def load_scenario(scenario: str | Path) -> Scenario:
         loaded = Scenario.model_validate({**content, "directory": path.parent})
     except ValidationError as error:
         raise UserError(explain(error, str(path))) from None
-    for field, classes, role in (("ues", loaded.ues, "light"), ("bss", loaded.bss, "heavy")):
-        for index, each in enumerate(classes):
+    for field, role in (("ues", "light"), ("bss", "heavy")):
+        for index, each in enumerate(getattr(loaded, field)):
             check_profile(f"{path}: {field}.{index}.profile", each.profile, role, path.parent)
     return loaded
 
