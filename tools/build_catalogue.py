@@ -84,14 +84,13 @@ def light(row: dict, quality_rows: list[dict]) -> Profile:
             source="seconds as above",
             assumption=f"the phone draws {PHONE_W:g} W more while it computes (3 to 8 W is plausible)",
         ),
-        quality=quality("sd14", quality_rows),
+        quality=quality("sd14", quality_rows, f"{row['model']} reaches sd14's ceiling; "),
     )  # fmt: skip
 
 
 def heavy(row: dict, quality_rows: list[dict]) -> Profile:
     name, ceiling_of = HEAVY[row["model"]]
-    measured = row["model"].startswith(("sdxl", "sd15"))  # in quality.csv
-    assumed = "" if measured else f"{row['model']} reaches SDXL's ceiling; "
+    assumed = "" if row["model"] == ceiling_of else f"{row['model']} reaches {ceiling_of}'s ceiling; "
     fixed_s = float(row["fixed_s"] or 0.0)
     one, eight = float(row["j_per_step_b1"]), float(row["j_per_step_b8"])
     intercept_j, slope_j, _ = fit_affine([1, 8], [one, 8 * eight])

@@ -100,7 +100,7 @@ def scenario(**fields) -> Scenario:
 
 
 def test_task_rate_counts_images_rate_factors_and_bursts_but_a_trace_states_tasks():
-    """2 x 3 + 4 = 10 UEs' worth of 0.1 requests/s of 1.5 images; the bursts' mean (3 x 0.5 + 2.5) / 4 is 1."""
+    """2 x 3 + 4 = 10 UEs' worth of 0.1 requests/s of 1.5 images; bursts' mean (3 x 0.5 + 2.5) / 4 = 1."""
     images = {1: 0.75, 3: 0.25}
     poisson = dict(kind="poisson", rate_hz=0.1)
     bursty = dict(kind="bursty", rate_hz=0.1, calm=0.5, burst=2.5, calm_s=30, burst_s=10)
