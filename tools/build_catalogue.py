@@ -94,8 +94,10 @@ def heavy(row: dict, quality_rows: list[dict]) -> Profile:
     fixed_s = float(row["fixed_s"] or 0.0)
     one, eight = float(row["j_per_step_b1"]), float(row["j_per_step_b8"])
     intercept_j, slope_j, _ = fit_affine([1, 8], [one, 8 * eight])
+    energy_assumed = ""
     if intercept_j < 0:  # a little superlinear: keep batch 8's joules per task
         intercept_j, slope_j = 0.0, eight
+        energy_assumed = f"batch 8's joules at every size (alone it was {one:g})"
     return Profile(
         name=name, title=f"{row['model']} on {row['hardware']}", role="heavy", model=row["model"],
         hardware=row["hardware"], resolution_px=int(row["resolution_px"]),
@@ -109,7 +111,7 @@ def heavy(row: dict, quality_rows: list[dict]) -> Profile:
         energy=Energy(
             fixed_j=float(row["fixed_j"] or 0.0), round_intercept_j=intercept_j, round_slope_j=slope_j,
             error=held_out(row["status"], "energy"),
-            source=f"{row['source']}: joules per step at batch 1 and 8",
+            source=f"{row['source']}: joules per step at batch 1 and 8", assumption=energy_assumed,
         ),
         quality=quality(ceiling_of, quality_rows, assumed),
     )  # fmt: skip
