@@ -105,7 +105,12 @@ BS_STATE = np.dtype(
     ]
 )  # fmt: skip
 
-LINK = np.dtype([("block", i8), ("gain", f8), ("in_flight", i8)])
+LINK = np.dtype(
+    [
+        ("in_flight", i8), ("block", i8), ("gain", f8),
+        ("loss_db", f8), ("deviation_db", f8), ("knot", i8), ("shadow_before", f8), ("shadow_after", f8),
+    ]
+)  # fmt: skip
 
 BOARD = np.dtype(
     [
