@@ -3,12 +3,14 @@
     python tools/build_catalogue.py ../shared/data/gdm-profiles
 
 Every figure keeps its source. What no source gives is an assumption, said so in the profile:
-- the step-count *shape* is that of SD 1.5 under DPM-Solver++, the *ceiling* is each model's CLIP score over SDXL's;
+- the step-count *shape* is that of SD 1.5 under DPM-Solver++, the *ceiling* a model's CLIP over SDXL's;
 - a phone's NPU draws 5 W while it computes (no public measurement; 3 to 8 W is plausible);
 - a tenth of a server's fixed part is the text encoder, the rest the VAE decoder.
 """
 
 import csv
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from edgebrush.profiles.schema import Compute, Energy, Profile, Quality, Quality
 
 PHONE_W = 5.0
 ENCODE_SHARE = 0.1
+ENCODER_ASSUMED = "a tenth of the fixed part is the text encoder"
 LIGHT = {  # device.csv's row -> (name, text encoder's share of the fixed part)
     "Snapdragon 8 Elite Gen 5": "sd15-snapdragon-8-elite-gen-5",
     "Snapdragon 8 Elite (Galaxy S25)": "sd15-snapdragon-8-elite",
@@ -35,12 +38,34 @@ HEAVY = {  # server.csv's row -> (name, the model in quality.csv whose CLIP scor
 
 
 def main(folder: Path) -> None:
-    rows = {name: list(csv.DictReader((folder / f"{name}.csv").open())) for name in ("device", "server", "quality")}
-    profiles = [light(row, rows["quality"]) for row in rows["device"] if row["device"] in LIGHT]
-    profiles += [heavy(row, rows["quality"]) for row in rows["server"] if row["model"] in HEAVY]
-    for profile in profiles:
-        (CATALOGUE / f"{profile.name}.json").write_text(profile.model_dump_json(indent=2) + "\n")
+    for profile in build(folder):
+        (CATALOGUE / f"{profile.name}.json").write_text(as_json(profile), encoding="utf-8")
         print(f"{profile.name}: quality RMSE {profile.quality.error:.3f}")
+
+
+def build(folder: Path) -> list[Profile]:
+    """All profiles from the folder's device.csv, server.csv and quality.csv."""
+    devices, servers, qualities = (read(folder / f"{name}.csv") for name in ("device", "server", "quality"))
+    profiles = [light(row, qualities) for row in devices if row["device"] in LIGHT]
+    return profiles + [heavy(row, qualities) for row in servers if row["model"] in HEAVY]
+
+
+def as_json(profile: Profile) -> str:
+    """The catalogue's file: six digits, so that it is the same on every machine."""
+    return json.dumps(rounded(profile.model_dump()), indent=2, ensure_ascii=False) + "\n"
+
+
+def rounded(value):
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: rounded(entry) for key, entry in value.items()}
+    return [rounded(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def read(path: Path) -> list[dict]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def light(row: dict, quality_rows: list[dict]) -> Profile:
@@ -48,42 +73,59 @@ def light(row: dict, quality_rows: list[dict]) -> Profile:
     measured_energy = bool(row["j_per_step"]) and "ASSUMED" not in row["status"]
     assert not measured_energy, "a measured energy has come: use it"
     return Profile(
-        name=LIGHT[row["device"]], title=f"{row['model']} on {row['device']}", role="light", model=row["model"],
-        hardware=row["device"], resolution_px=int(row["resolution_px"]),
+        name=LIGHT[row["device"]], title=f"{row['model']} on {row['device']}", role="light",
+        model=row["model"], hardware=row["device"], resolution_px=int(row["resolution_px"]),
         compute=Compute(
             encode_s=0.0, decode_s=fixed_s, round_intercept_s=0.0, round_slope_s=step_s,
             source=f"{row['source']}: {row['status']}",
         ),
         energy=Energy(
             fixed_j=PHONE_W * fixed_s, round_intercept_j=0.0, round_slope_j=PHONE_W * step_s,
-            source="seconds as above", assumption=f"the phone draws {PHONE_W:g} W more while it computes (3 to 8 W is plausible)",
+            source="seconds as above",
+            assumption=f"the phone draws {PHONE_W:g} W more while it computes (3 to 8 W is plausible)",
         ),
-        quality=quality("sd14", quality_rows),
+        quality=quality("sd14", quality_rows, f"{row['model']} reaches sd14's ceiling; "),
     )  # fmt: skip
 
 
 def heavy(row: dict, quality_rows: list[dict]) -> Profile:
     name, ceiling_of = HEAVY[row["model"]]
+    assumed = "" if row["model"] == ceiling_of else f"{row['model']} reaches {ceiling_of}'s ceiling; "
     fixed_s = float(row["fixed_s"] or 0.0)
     one, eight = float(row["j_per_step_b1"]), float(row["j_per_step_b8"])
     intercept_j, slope_j, _ = fit_affine([1, 8], [one, 8 * eight])
+    energy_assumed = ""
     if intercept_j < 0:  # a little superlinear: keep batch 8's joules per task
         intercept_j, slope_j = 0.0, eight
+        energy_assumed = f"batch 8's joules at every size (alone it was {one:g})"
     return Profile(
         name=name, title=f"{row['model']} on {row['hardware']}", role="heavy", model=row["model"],
         hardware=row["hardware"], resolution_px=int(row["resolution_px"]),
         compute=Compute(
             encode_s=ENCODE_SHARE * fixed_s, decode_s=(1 - ENCODE_SHARE) * fixed_s,
             round_intercept_s=float(row["batch_intercept_s"]), round_slope_s=float(row["batch_slope_s"]),
+            error=held_out(row["status"], "delay"), r_squared=stated(r"R2 ([\d.]+)", row["status"]),
             source=f"{row['source']}: {row['status']}",
-            assumption="a tenth of the fixed part is the text encoder" if fixed_s else "the fixed part lies in the slope",
+            assumption=ENCODER_ASSUMED if fixed_s else "the fixed part lies in the slope",
         ),
         energy=Energy(
             fixed_j=float(row["fixed_j"] or 0.0), round_intercept_j=intercept_j, round_slope_j=slope_j,
-            source=f"{row['source']}: joules per step at batch 1 and 8",
+            error=held_out(row["status"], "energy"),
+            source=f"{row['source']}: joules per step at batch 1 and 8", assumption=energy_assumed,
         ),
-        quality=quality(ceiling_of, quality_rows, "" if row["model"].startswith(("sdxl", "sd15")) else f"{row['model']} reaches SDXL's ceiling; "),
+        quality=quality(ceiling_of, quality_rows, assumed),
     )  # fmt: skip
+
+
+def held_out(status: str, what: str) -> float | None:
+    """The relative error on held-out runs that the source states, if it does."""
+    percent = stated(rf"([\d.]+)% \({what}\)", status)
+    return None if percent is None else round(percent / 100, 6)
+
+
+def stated(pattern: str, status: str) -> float | None:
+    found = re.search(pattern, status)
+    return float(found[1]) if found else None
 
 
 def quality(model: str, rows: list[dict], assumption: str = "") -> Quality:
@@ -92,14 +134,16 @@ def quality(model: str, rows: list[dict], assumption: str = "") -> Quality:
     shape = [row for row in rows if row["model"] == "sd15"]
     floor = 14.31  # of the power law 14.31 + 1026 k^-3.60 through these points, see the data's README
     points = tuple(
-        QualityPoint(steps=int(row["steps"]), quality=round(ceiling * floor / float(row["value"]), 4)) for row in shape
+        QualityPoint(steps=int(row["steps"]), quality=round(ceiling * floor / float(row["value"]), 4))
+        for row in shape
     )
     half_steps, sharpness, error = fit_quality(points, ceiling)
     return Quality(
         ceiling=ceiling, half_steps=half_steps, sharpness=sharpness, points=points, error=error,
         source=f"ceiling: CLIP of {model} over SDXL's, COCO-30K (BK-SDM model card and a later table); "
         "shape: FID of SD 1.5, DPM-Solver++(2M), COCO 512 px, 4 to 10 steps (table of a later paper)",
-        assumption=f"{assumption}ceiling and shape come from two protocols; quality is ceiling x FID floor / FID",
+        assumption=f"{assumption}ceiling and shape come from two protocols; "
+        "quality is ceiling x FID floor / FID",
     )  # fmt: skip
 
 

@@ -158,6 +158,8 @@ def describe_candidates(task, own, stations, known_bs, classes, bs_energy_weight
     if any_present == 0.0:  # everything looks full: the BSs may be asked all the same, and may refuse
         for s in range(known_bs):
             candidates[s + 1, PRESENT] = 1.0
+        if known_bs == 0:
+            device[PRESENT] = 1.0
 
 
 def expected_cost(task, candidates, step_grid, log_step_grid, classes, missed_cost, cost):

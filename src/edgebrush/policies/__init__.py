@@ -1,0 +1,1 @@
+"""Observation in, decision out: rules and the trained actor, on NumPy alone."""

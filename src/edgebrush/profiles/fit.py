@@ -10,15 +10,15 @@ from scipy.optimize import minimize
 from .schema import QualityPoint
 
 CONCAVE_FROM = 2.0  # steps; the quality curve bends down everywhere a step grid usually looks
+HALF_STEPS, SHARPNESS = (0.05, 500.0), (0.1, 10.0)  # where the fit may look; steps are 1 to 1,000
 
 
 def fit_affine(batch: Sequence[float], value: Sequence[float]) -> tuple[float, float, float]:
     """Least squares ``value = intercept + slope * batch``; returns (intercept, slope, relative RMSE)."""
-    batch, value = np.asarray(batch, float), np.asarray(value, float)
-    design = np.stack([np.ones_like(batch), batch], axis=1)
-    (intercept, slope), *_ = np.linalg.lstsq(design, value, rcond=None)
-    residual = intercept + slope * batch - value
-    return float(intercept), float(slope), float(np.sqrt(np.mean((residual / value) ** 2)))
+    x, y = np.asarray(batch, float), np.asarray(value, float)
+    (intercept, slope), *_ = np.linalg.lstsq(np.stack([np.ones_like(x), x], axis=1), y, rcond=None)
+    residual = intercept + slope * x - y
+    return float(intercept), float(slope), float(np.sqrt(np.mean((residual / y) ** 2)))
 
 
 def inflection(half_steps: float, sharpness: float) -> float:
@@ -32,8 +32,8 @@ def fit_quality(points: Sequence[QualityPoint], ceiling: float) -> tuple[float, 
     """Fit (half_steps, sharpness, RMSE) of the saturating curve below a known ceiling.
 
     The form is a power law of the Fréchet distance with a floor, ``FID = floor + A k^-s``, read as quality
-    ``ceiling * floor / FID``. Constrained to be concave from ``CONCAVE_FROM`` steps on, so that no policy lives
-    off a bend of the fit.
+    ``ceiling * floor / FID``. Constrained to be concave from ``CONCAVE_FROM`` steps on, so that no policy
+    lives off a bend of the fit.
     """
     steps = np.array([point.steps for point in points], float)
     quality = np.array([point.quality for point in points])
@@ -44,8 +44,14 @@ def fit_quality(points: Sequence[QualityPoint], ceiling: float) -> tuple[float, 
 
     concave = {"type": "ineq", "fun": lambda theta: CONCAVE_FROM - inflection(*np.exp(theta))}
     starts = [np.log([h, s]) for h in (1.0, 3.0, 10.0) for s in (0.8, 1.2)]
+    bounds = [np.log(HALF_STEPS), np.log(SHARPNESS)]
     found = min(
-        (minimize(loss, start, method="SLSQP", constraints=[concave], options={"ftol": 1e-14}) for start in starts),
+        (
+            minimize(
+                loss, start, method="SLSQP", bounds=bounds, constraints=[concave], options={"ftol": 1e-14}
+            )
+            for start in starts
+        ),
         key=lambda result: result.fun if result.success else np.inf,
     )
     half_steps, sharpness = np.exp(found.x)

@@ -8,10 +8,12 @@ import yaml
 from pydantic import ValidationError
 
 from edgebrush.errors import UserError, explain
+from edgebrush.profiles.catalogue import catalogue_names, load_profile
 
 from .schema import Scenario
 
 PRESETS = Path(__file__).parent / "presets"
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # a ValueError: 2024-13-45, or thousands of digits
 
 
 def preset_names() -> list[str]:
@@ -24,24 +26,69 @@ def scenario_path(scenario: str | Path) -> Path:
     path = Path(scenario)
     if path.suffix not in (".yaml", ".yml"):
         path = PRESETS / f"{scenario}.yaml"
+    if path.is_dir():
+        raise UserError(f"scenario {str(scenario)!r} is a folder; give a .yaml file")
     if not path.is_file():
         known = ", ".join(preset_names())
         raise UserError(f"scenario {str(scenario)!r} is not there; give a .yaml file or one of: {known}")
     return path
 
 
+def read_yaml(path: Path) -> str:
+    """The file's text, comments and all. Raises ``UserError`` where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
+
+
 def load_scenario(scenario: str | Path) -> Scenario:
-    """The scenario of a preset's name (``campus``) or of a YAML file. Raises ``UserError``."""
+    """The scenario of a preset's name or of a YAML file, its profiles checked. Raises ``UserError``."""
     path = scenario_path(scenario)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+        content = yaml.load(read_yaml(path), UniqueKeyLoader)
+    except NOT_YAML as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a scenario is a mapping of fields; see `edgebrush scenarios show campus`")
+    if "directory" in content:
+        raise UserError(f"{path}: directory: no such field; files are looked for beside the scenario")
     try:
-        return Scenario.model_validate({**content, "directory": path.parent})
+        loaded = Scenario.model_validate({**content, "directory": path.parent})
     except ValidationError as error:
         raise UserError(explain(error, str(path))) from None
+    for field, role in (("ues", "light"), ("bss", "heavy")):
+        for index, each in enumerate(getattr(loaded, field)):
+            check_profile(f"{path}: {field}.{index}.profile", each.profile, role, path.parent)
+    return loaded
+
+
+def check_profile(where: str, name: str, role: str, directory: Path) -> None:
+    """Raises ``UserError`` unless there is such a profile and it has this role."""
+    try:
+        profile = load_profile(name, directory)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    if profile.role != role:
+        fitting = ", ".join(known for known in catalogue_names() if load_profile(known).role == role)
+        raise UserError(
+            f"{where} = {name!r}: is a {profile.role} model's, but a {role} one belongs here, as {fitting}"
+        )
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, but a field given twice is an error rather than silently the last one."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # no field's name; the safe loader refuses it
+            if key.value in seen:
+                raise yaml.YAMLError(f"field {key.value!r} is given twice, {key.start_mark}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)

@@ -24,8 +24,8 @@ def _cache_folder() -> str:
     """
     package = Path(__file__).parent.parent
     digest = hashlib.sha256(numba.__version__.encode())
-    for room in ("sim", "decision", "policies"):
-        for source in sorted((package / room).glob("*.py")):
+    for pattern in ("sim/*.py", "decision/*.py", "policies/rules.py", "evaluation/episodes.py"):
+        for source in sorted(package.glob(pattern)):
             digest.update(source.read_bytes())
     root = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     return str(Path(root) / "edgebrush" / f"numba-{digest.hexdigest()[:16]}")

@@ -1,0 +1,111 @@
+"""Whole episodes under a policy: the same seeds give every policy the same arrivals, tasks and channels.
+
+Every draw that a policy uses is a hash of (episode seed, decision number), so a policy's result is exactly
+reproducible and does not depend on how many episodes run side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numba
+import numpy as np
+from numba.extending import register_jitable
+
+from edgebrush.policies import rules
+from edgebrush.policies.protocol import Policy
+from edgebrush.policies.rules import KINDS, Rule
+from edgebrush.scenario.schema import Scenario
+from edgebrush.sim import draws
+from edgebrush.sim.compile import compiled
+from edgebrush.sim.simulator import Simulator, episode, records_needed
+from edgebrush.sim.world import advance, decide, observe, reset
+
+# Seeds of different uses never meet.
+TUNING_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, HELD_OUT_SEEDS = 10**9, 2 * 10**9, 3 * 10**9, 4 * 10**9
+SIDE_BY_SIDE = 256  # episodes that a policy decides for at once
+
+for helper in (rules._place, rules._score, rules._weigh, rules._price):
+    register_jitable(helper)
+choose = compiled(rules.choose)
+
+
+@compiled
+def _draw(world):
+    clock = world.clock[0]
+    return draws.uniform(clock.seed, draws.POLICY, clock.decisions, 0)
+
+
+@compiled(parallel=True)
+def _play_rule(params, worlds, seeds, horizon_s, kind, numbers, shape, observations, cost, tasks):
+    """Episode e under numbers[e]: whole, inside one compiled loop."""
+    for e in numba.prange(seeds.shape[0]):
+        world = episode(worlds, e)
+        reset(params, world, seeds[e], horizon_s)
+        while advance(params, world):
+            observe(params, world, observations[e])
+            decide(params, world, choose(kind, numbers[e], shape, params.step_grid, observations[e], _draw(world)))
+        cost[e], tasks[e] = world.clock[0].cost, world.clock[0].ended
+
+
+@compiled
+def _draw_all(worlds, out):
+    for e in range(out.shape[0]):
+        out[e] = _draw(episode(worlds, e))
+
+
+class RuleTable:
+    """Costs of many settings of one rule on the same episodes: what a tuner asks for, over and over."""
+
+    def __init__(self, scenario: Scenario, rule: str, seeds: np.ndarray, settings: int, horizon_s: float | None = None):
+        self.seeds, self.kind = np.asarray(seeds, np.int64), KINDS[rule]
+        self.horizon_s = scenario.horizon_s if horizon_s is None else horizon_s
+        self.simulator = Simulator(scenario, settings * len(seeds))
+
+    def costs(self, numbers: Sequence[np.ndarray]) -> np.ndarray:
+        """Mean cost per task ``(settings,)`` of each row of ``numbers``."""
+        simulator, count = self.simulator, len(self.seeds)
+        settings = len(numbers)
+        cost, tasks = np.zeros(settings * count), np.zeros(settings * count)
+        _play_rule(
+            simulator.params, simulator.worlds, np.tile(self.seeds, settings), self.horizon_s, self.kind,
+            np.repeat(np.asarray(numbers, float), count, axis=0), simulator.shape, simulator.observations, cost, tasks,
+        )  # fmt: skip
+        return cost.reshape(settings, count).sum(1) / tasks.reshape(settings, count).sum(1)
+
+
+def play(
+    scenario: Scenario, policy: Policy, seeds: np.ndarray, progress: Callable[[int], None] = lambda ended: None
+) -> np.ndarray:
+    """All tasks of the episodes of ``seeds`` under a policy, as ``tables.OUTCOME`` rows.
+
+    ``episode`` in a row counts the seeds; ``progress`` hears of the episodes that have ended since it last did.
+    """
+    seeds = np.asarray(seeds, np.int64)
+    simulator = Simulator(scenario, min(SIDE_BY_SIDE, len(seeds)), records=records_needed(scenario))
+    parts = []
+    for first in range(0, len(seeds), simulator.episodes):
+        chunk = seeds[first : first + simulator.episodes]
+        which = np.arange(simulator.episodes) < len(chunk)
+        outcomes = _play_chunk(simulator, policy, np.resize(chunk, simulator.episodes))
+        outcomes = outcomes[which[outcomes["episode"]]]
+        outcomes["episode"] += first
+        parts.append(outcomes)
+        progress(len(chunk))
+    return np.concatenate(parts)
+
+
+def _play_chunk(simulator: Simulator, policy: Policy, seeds: np.ndarray) -> np.ndarray:
+    if isinstance(policy, Rule):
+        numbers = np.tile(policy.numbers, (len(seeds), 1))
+        _play_rule(
+            simulator.params, simulator.worlds, seeds, simulator.scenario.horizon_s, policy.kind, numbers,
+            simulator.shape, simulator.observations, np.zeros(len(seeds)), np.zeros(len(seeds)),
+        )  # fmt: skip
+        return simulator.outcomes()
+    draw = np.zeros(len(seeds))
+    simulator.reset(seeds)
+    while simulator.alive.any():
+        _draw_all(simulator.worlds, draw)
+        simulator.step(policy.choose(simulator.observations, draw))
+    return simulator.outcomes()
