@@ -172,7 +172,7 @@ class AecEnv(_Team, pettingzoo.AECEnv):
         self._ask()
 
     def step(self, action: int) -> None:
-        """Apply the joint choice of the agent that is asked and run to the next decision (None: after the end)."""
+        """Apply the choice of the agent that is asked (None after the end) and run to the next decision."""
         if self.terminations[self.agent_selection]:
             self._was_dead_step(action)
             return
