@@ -1,7 +1,7 @@
 """Another library's learner on our environment: Stable-Baselines3's PPO on the merged decisions of `campus`.
 
     pip install "edgebrush[sb3]"
-    python examples/train_with_sb3.py --decisions 500000
+    python examples/train_with_sb3.py --decisions 600000
 
 It prints the mean cost per task on fresh episodes beside those of two rules. SB3's PPO knows neither the
 action mask nor the time between decisions, both of which the environment offers.
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from edgebrush.decision.observation import PRESENT
 from edgebrush.sim.adapters import MergedVectorEnv, make
@@ -27,8 +27,8 @@ class Sb3VecEnv(VecEnv):
     """A ``MergedVectorEnv`` as Stable-Baselines3 wants it: infos one by one, seeds set beforehand."""
 
     def __init__(self, env: MergedVectorEnv):
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self.env = env
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> np.ndarray:
         observations, _ = self.env.reset(seed=self._seeds[0])
@@ -83,18 +83,19 @@ def mean_cost(env: MergedVectorEnv, choose: Callable[[np.ndarray], np.ndarray]) 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--scenario", default="campus", help="a preset's name or a YAML file")
-    options.add_argument("--decisions", type=int, default=500_000, help="decisions to train on")
+    options.add_argument("--decisions", type=int, default=600_000, help="decisions to train on")
     options.add_argument("--seed", type=int, default=0)
     options = options.parse_args()
 
-    env = VecNormalize(Sb3VecEnv(make(options.scenario, "vector", episodes=64)), gamma=0.99)
+    vector = Sb3VecEnv(make(options.scenario, "vector", episodes=64))
+    env = VecNormalize(VecMonitor(vector), gamma=0.99)
     learner = PPO(
         "MlpPolicy", env, n_steps=128, batch_size=1024, n_epochs=5, learning_rate=lambda left: 1e-3 * left,
-        gamma=0.99, gae_lambda=0.95, ent_coef=0.003, seed=options.seed, device="cpu",
-        policy_kwargs={"net_arch": [128, 128]},
+        gamma=0.99, gae_lambda=0.95, ent_coef=0.002, seed=options.seed, device="cpu", verbose=1,
+        policy_kwargs={"net_arch": [256, 256]},
     )  # fmt: skip
     began = time.perf_counter()
-    learner.learn(options.decisions)
+    learner.learn(options.decisions, log_interval=10)
     print(f"PPO: {learner.num_timesteps:,} decisions in {time.perf_counter() - began:.0f} s")
 
     test = make(options.scenario, "vector", episodes=256)
