@@ -116,6 +116,7 @@ def scenarios(draw):
             dict(kind=st.just("trace"), file=st.just("trace.csv"), rate_hz=some(0.2, 0.5))
         )
     )  # fmt: skip
+    local = draw(st.booleans())
     images = {}
     if arrivals["kind"] != "trace":
         images = draw(st.sampled_from([{1: 1.0}, {1: 0.5, 3: 0.5}, {2: 1.0}]))
@@ -124,7 +125,7 @@ def scenarios(draw):
         area_m=draw(st.tuples(some(20, 400), some(20, 400))),
         decision=dict(
             step_grid=draw(st.sampled_from([[1, 2, 5], [3], [1, 4, 9, 17]])), classes=draw(st.integers(1, 3)),
-            local=draw(st.booleans()), neighbours=draw(st.integers(1, 4)),
+            local=local, neighbours=draw(st.integers(0 if local else 1, 4)),
             interval_s=draw(st.sampled_from([0.0, 0.0, 0.37, 1.0])),
         ),
         cost=dict(bs_energy_weight=draw(st.sampled_from([0.0, 0.4])), missed=0.7, lost=2.1),

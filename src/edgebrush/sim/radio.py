@@ -130,8 +130,8 @@ def gain_of_block(params, world, i, j, block):
 def choose_neighbours(params, world, i, time):
     """List the BSs that UE i hears best, in BS order; all of them where they are few enough."""
     head = params.head[0]
-    if head.neighbours == head.bs_count:
-        for j in range(head.bs_count):
+    if head.neighbours == 0 or head.neighbours == head.bs_count:
+        for j in range(head.neighbours):
             world.neighbour[i * head.neighbours + j] = j
         return
     block_start = block_at(params, time) * head.coherence_s
