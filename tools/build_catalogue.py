@@ -9,6 +9,8 @@ Every figure keeps its source. What no source gives is an assumption, said so in
 """
 
 import csv
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -35,12 +37,34 @@ HEAVY = {  # server.csv's row -> (name, the model in quality.csv whose CLIP scor
 
 
 def main(folder: Path) -> None:
-    rows = {name: list(csv.DictReader((folder / f"{name}.csv").open())) for name in ("device", "server", "quality")}
-    profiles = [light(row, rows["quality"]) for row in rows["device"] if row["device"] in LIGHT]
-    profiles += [heavy(row, rows["quality"]) for row in rows["server"] if row["model"] in HEAVY]
-    for profile in profiles:
-        (CATALOGUE / f"{profile.name}.json").write_text(profile.model_dump_json(indent=2) + "\n")
+    for profile in build(folder):
+        (CATALOGUE / f"{profile.name}.json").write_text(as_json(profile), encoding="utf-8")
         print(f"{profile.name}: quality RMSE {profile.quality.error:.3f}")
+
+
+def build(folder: Path) -> list[Profile]:
+    """All profiles from the folder's device.csv, server.csv and quality.csv."""
+    devices, servers, qualities = (read(folder / f"{name}.csv") for name in ("device", "server", "quality"))
+    profiles = [light(row, qualities) for row in devices if row["device"] in LIGHT]
+    return profiles + [heavy(row, qualities) for row in servers if row["model"] in HEAVY]
+
+
+def as_json(profile: Profile) -> str:
+    """The catalogue's file: six digits, so that it is the same on every machine."""
+    return json.dumps(rounded(profile.model_dump()), indent=2, ensure_ascii=False) + "\n"
+
+
+def rounded(value):
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: rounded(entry) for key, entry in value.items()}
+    return [rounded(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def read(path: Path) -> list[dict]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def light(row: dict, quality_rows: list[dict]) -> Profile:
@@ -75,15 +99,27 @@ def heavy(row: dict, quality_rows: list[dict]) -> Profile:
         compute=Compute(
             encode_s=ENCODE_SHARE * fixed_s, decode_s=(1 - ENCODE_SHARE) * fixed_s,
             round_intercept_s=float(row["batch_intercept_s"]), round_slope_s=float(row["batch_slope_s"]),
+            error=held_out(row["status"], "delay"), r_squared=stated(r"R2 ([\d.]+)", row["status"]),
             source=f"{row['source']}: {row['status']}",
             assumption="a tenth of the fixed part is the text encoder" if fixed_s else "the fixed part lies in the slope",
         ),
         energy=Energy(
             fixed_j=float(row["fixed_j"] or 0.0), round_intercept_j=intercept_j, round_slope_j=slope_j,
-            source=f"{row['source']}: joules per step at batch 1 and 8",
+            error=held_out(row["status"], "energy"), source=f"{row['source']}: joules per step at batch 1 and 8",
         ),
         quality=quality(ceiling_of, quality_rows, "" if row["model"].startswith(("sdxl", "sd15")) else f"{row['model']} reaches SDXL's ceiling; "),
     )  # fmt: skip
+
+
+def held_out(status: str, what: str) -> float | None:
+    """The relative error on held-out runs that the source states, if it does."""
+    percent = stated(rf"([\d.]+)% \({what}\)", status)
+    return None if percent is None else round(percent / 100, 6)
+
+
+def stated(pattern: str, status: str) -> float | None:
+    found = re.search(pattern, status)
+    return float(found[1]) if found else None
 
 
 def quality(model: str, rows: list[dict], assumption: str = "") -> Quality:

@@ -1,6 +1,44 @@
 """Errors that a user can mend: one clear line, no traceback."""
 
-from pydantic import ValidationError
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+REASONS = {  # pydantic's error types in plain words; the braces are filled from the error's context
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping of fields",
+    "extra_forbidden": "no such field; remove it or check its spelling",
+    "finite_number": "must be a finite number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller whole number",
+    "int_type": "must be a whole number",
+    "json_invalid": "not valid JSON: {error}",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be {expected}",
+    "missing": "this field is missing; add it",
+    "model_attributes_type": "must be a mapping of fields",
+    "model_type": "must be a mapping of fields",
+    "path_type": "must be the path of a file",
+    "string_pattern_mismatch": "must be lower-case letters, digits and hyphens",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text; put it in quotes",
+    "too_long": "must have at most {max_length} entries",
+    "too_short": "must have at least {min_length} entries",
+    "tuple_type": "must be a list",
+    "union_tag_invalid": "kind must be one of {expected_tags}",
+    "union_tag_not_found": "kind is missing; give `kind: poisson`, bursty or trace",
+    "value_error": "{error}",
+}
+WITHOUT_VALUE = {"extra_forbidden", "missing", "json_invalid"}  # here the input says nothing
 
 
 class UserError(Exception):
@@ -8,14 +46,15 @@ class UserError(Exception):
 
 
 def explain(error: ValidationError, where: str) -> str:
-    """The first problem of a pydantic error as one line: ``where: field.path = value: reason``."""
-    first = error.errors()[0]
+    """The most telling problem of a pydantic error as one line: ``where: field.path = value: reason``."""
+    problems = error.errors()
+    # A misspelt field is both unknown and missing: the unknown name is what the user recognises.
+    first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     path = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"{where}: {path}: no such field; remove it or check its spelling"
-    if first["type"] == "missing":
-        return f"{where}: {path}: this field is missing; add it"
-    shown = repr(first["input"])
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return f"{where}: {path} = {shown}: {reason}" if path else f"{where}: {reason}"
+    value = first["input"]
+    if path and first["type"] not in WITHOUT_VALUE and not isinstance(value, dict):
+        shown = repr(value)
+        path += f" = {shown if len(shown) <= 80 else shown[:77] + '...'}"
+    reason = REASONS.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return ": ".join(part for part in (where, path, reason + more) if part)

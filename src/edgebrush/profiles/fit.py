@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from .schema import QualityPoint
 
 CONCAVE_FROM = 2.0  # steps; the quality curve bends down everywhere a step grid usually looks
+HALF_STEPS, SHARPNESS = (0.05, 500.0), (0.1, 10.0)  # where the fit may look; steps are 1 to 1,000
 
 
 def fit_affine(batch: Sequence[float], value: Sequence[float]) -> tuple[float, float, float]:
@@ -44,8 +45,12 @@ def fit_quality(points: Sequence[QualityPoint], ceiling: float) -> tuple[float, 
 
     concave = {"type": "ineq", "fun": lambda theta: CONCAVE_FROM - inflection(*np.exp(theta))}
     starts = [np.log([h, s]) for h in (1.0, 3.0, 10.0) for s in (0.8, 1.2)]
+    bounds = [np.log(HALF_STEPS), np.log(SHARPNESS)]
     found = min(
-        (minimize(loss, start, method="SLSQP", constraints=[concave], options={"ftol": 1e-14}) for start in starts),
+        (
+            minimize(loss, start, method="SLSQP", bounds=bounds, constraints=[concave], options={"ftol": 1e-14})
+            for start in starts
+        ),
         key=lambda result: result.fun if result.success else np.inf,
     )
     half_steps, sharpness = np.exp(found.x)

@@ -11,6 +11,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+ERROR_TOLERANCE = 1e-3  # between a curve's stated RMSE and what its points say; rounding, no more
+
+
 class Part(BaseModel):
     """A validated, immutable piece of a file; unknown keys are errors."""
 
@@ -31,7 +34,12 @@ class Compute(Sourced):
     decode_s: NonNegative = Field(description="VAE decoder, when a task leaves")
     round_intercept_s: NonNegative
     round_slope_s: Positive
-    error: NonNegative | None = Field(default=None, description="relative error of the fit, where published")
+    error: NonNegative | None = Field(default=None, description="relative error on held-out runs, where published")
+    r_squared: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, description="where published")
+
+    def round_s(self, batch):
+        """Seconds of a denoising round with ``batch`` tasks (any shape)."""
+        return self.round_intercept_s + self.round_slope_s * np.asarray(batch, float)
 
 
 class Energy(Sourced):
@@ -40,6 +48,11 @@ class Energy(Sourced):
     fixed_j: NonNegative = Field(description="text encoder and VAE decoder together")
     round_intercept_j: NonNegative
     round_slope_j: Positive
+    error: NonNegative | None = Field(default=None, description="relative error on held-out runs, where published")
+
+    def round_j(self, batch):
+        """Joules of a denoising round with ``batch`` tasks (any shape)."""
+        return self.round_intercept_j + self.round_slope_j * np.asarray(batch, float)
 
 
 class QualityPoint(Part):
@@ -55,6 +68,17 @@ class Quality(Sourced):
     sharpness: Positive
     points: tuple[QualityPoint, ...] = Field(min_length=3)
     error: NonNegative
+
+    @model_validator(mode="after")
+    def _fits_its_points(self) -> Quality:
+        misses = self.at([point.steps for point in self.points]) - [point.quality for point in self.points]
+        error = float(np.sqrt(np.mean(misses**2)))
+        if abs(error - self.error) > ERROR_TOLERANCE:
+            raise ValueError(
+                f"error = {self.error:g}, but the curve misses its points by {error:.4f} (RMSE); "
+                "fit it again or mend error"
+            )
+        return self
 
     def at(self, steps, difficulty=1.0):
         """Quality after ``steps`` (any shape) for content that needs ``difficulty`` times as many."""

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from edgebrush.errors import UserError, explain
+from edgebrush.profiles.catalogue import catalogue_names, load_profile
 
 from .schema import Scenario
 
@@ -30,18 +31,55 @@ def scenario_path(scenario: str | Path) -> Path:
     return path
 
 
+def read_yaml(path: Path) -> str:
+    """The file's text, comments and all. Raises ``UserError`` where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+
+
 def load_scenario(scenario: str | Path) -> Scenario:
-    """The scenario of a preset's name (``campus``) or of a YAML file. Raises ``UserError``."""
+    """The scenario of a preset's name (``campus``) or of a YAML file, its profiles checked. Raises ``UserError``."""
     path = scenario_path(scenario)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        content = yaml.load(read_yaml(path), UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a scenario is a mapping of fields; see `edgebrush scenarios show campus`")
     try:
-        return Scenario.model_validate({**content, "directory": path.parent})
+        loaded = Scenario.model_validate({**content, "directory": path.parent})
     except ValidationError as error:
         raise UserError(explain(error, str(path))) from None
+    for field, classes, role in (("ues", loaded.ues, "light"), ("bss", loaded.bss, "heavy")):
+        for index, each in enumerate(classes):
+            check_profile(f"{path}: {field}.{index}.profile", each.profile, role, path.parent)
+    return loaded
+
+
+def check_profile(where: str, name: str, role: str, directory: Path) -> None:
+    """Raises ``UserError`` unless there is such a profile and it has this role."""
+    try:
+        profile = load_profile(name, directory)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    if profile.role != role:
+        fitting = ", ".join(known for known in catalogue_names() if load_profile(known).role == role)
+        raise UserError(f"{where} = {name!r}: is a {profile.role} model's, but a {role} one belongs here, as {fitting}")
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, but a key given twice is an error rather than silently the last one."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key_node, yaml.ScalarNode) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"field {key!r} is given twice", key_node.start_mark)
+            if isinstance(key_node, yaml.ScalarNode):
+                seen.add(key)
+        return super().construct_mapping(node, deep)

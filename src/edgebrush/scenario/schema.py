@@ -17,9 +17,13 @@ from edgebrush.profiles.schema import NonNegative, Part, Positive
 
 MAX_CLASSES = 4  # service classes that the simulator's records hold
 MAX_STEPS = 32  # entries of a step grid
+MAX_UES, MAX_BSS = 20_000, 1_000  # a typing error should not fill the memory
+MAX_TASKS = 10_000_000  # that arrive in an episode
+SHORTEST_S = 1e-3  # of whatever recurs, so that an episode stays finite
 
 Share = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Recurring = Annotated[float, Field(ge=SHORTEST_S, allow_inf_nan=False)]
 
 
 class Decision(Part):
@@ -43,6 +47,8 @@ class Decision(Part):
             raise ValueError(f"step_grid needs 1 to {MAX_STEPS} entries")
         if any(b <= a for a, b in zip(self.step_grid, self.step_grid[1:], strict=False)):
             raise ValueError(f"step_grid {list(self.step_grid)} must rise strictly; sort it and drop repeats")
+        if 0 < self.interval_s < SHORTEST_S:
+            raise ValueError(f"interval_s = {self.interval_s:g} is too short; give 0 or at least {SHORTEST_S:g}")
         if not self.local and self.neighbours == 0:
             raise ValueError("local is false and neighbours is 0, so no task could go anywhere")
         return self
@@ -59,17 +65,21 @@ class Cost(Part):
 
 
 class Radio(Part):
-    path_loss: Literal["umi-street-canyon", "log-distance"] = "umi-street-canyon"
-    carrier_ghz: Annotated[float, Field(ge=0.5, le=100)] = 3.5
-    intercept_db: float = Field(default=41.0, description="log-distance only: loss at 1 m")
+    path_loss: Literal["umi-street-canyon", "log-distance"] = Field(
+        default="umi-street-canyon", description="3GPP TR 38.901, table 7.4.1-1; or intercept_db + exponent_db lg d"
+    )
+    carrier_ghz: Annotated[float, Field(ge=0.5, le=100)] = Field(
+        default=3.5, description="umi-street-canyon only; band n78 (3GPP TS 38.101-1)"
+    )
+    intercept_db: Finite = Field(default=41.0, description="log-distance only: loss at 1 m")
     exponent_db: Positive = Field(default=28.0, description="log-distance only: dB per decade of distance")
     wall_loss_db: NonNegative = 0.0
     shadowing_db: NonNegative | None = Field(default=None, description="None: the path-loss model's own")
     shadowing_time_s: Positive = 20.0
     fading: Literal["rayleigh", "none"] = "rayleigh"
-    coherence_s: Positive = 1.0
-    noise_dbm_per_hz: float = -174.0
-    noise_figure_db: NonNegative = 7.0
+    coherence_s: Recurring = 1.0
+    noise_dbm_per_hz: Finite = Field(default=-174.0, description="thermal noise at 290 K")
+    noise_figure_db: NonNegative = Field(default=7.0, description="of a UE's receiver (ITU-R M.2412)")
     interference: bool = Field(default=False, description="other cells' transmissions raise the noise")
     downlink: bool = Field(default=True, description="false: results arrive at once")
 
@@ -93,9 +103,15 @@ class BurstyArrivals(Part):
     rate_hz: Positive = Field(description="requests per second and UE where the factor is 1")
     calm: NonNegative = 0.2
     burst: Positive = 1.8
-    calm_s: Positive = Field(default=20.0, description="mean stay in the calm state")
-    burst_s: Positive = Field(default=20.0, description="mean stay in the burst state")
+    calm_s: Recurring = Field(default=20.0, description="mean stay in the calm state")
+    burst_s: Recurring = Field(default=20.0, description="mean stay in the burst state")
     shared: bool = Field(default=True, description="all UEs burst together, as after a lecture")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BurstyArrivals:
+        if self.calm > self.burst:
+            raise ValueError(f"calm = {self.calm:g} is above burst = {self.burst:g}; swap them")
+        return self
 
 
 class TraceArrivals(Part):
@@ -132,16 +148,16 @@ class Ue(Part):
     """A class of UEs (phones) that are alike."""
 
     name: str
-    count: Count
-    profile: str
+    count: Annotated[int, Field(ge=1, le=MAX_UES)]
+    profile: str = Field(description="a light model's, by name or as a .json file beside the scenario")
     rate_factor: Positive = Field(default=1.0, description="how often these ask, against the arrivals' rate")
     queue_limit: Annotated[int, Field(ge=0, le=1000)] = 8
-    radiated_w: Positive = 0.2
-    transmit_w: NonNegative = 2.3
-    receive_w: NonNegative = 1.0
-    standby_w: NonNegative = 0.1
-    battery_j: Positive = 50_000.0
-    battery_level: tuple[Share, Share] = (0.2, 1.0)
+    radiated_w: Positive = Field(default=0.2, description="23 dBm, power class 3 (3GPP TS 38.101-1)")
+    transmit_w: NonNegative = Field(default=2.3, description="drawn while it transmits (QECO, mec_uara)")
+    receive_w: NonNegative = Field(default=1.0, description="drawn while it receives (assumption)")
+    standby_w: NonNegative = Field(default=0.1, description="drawn while it waits for a BS (QECO, mec_uara)")
+    battery_j: Positive = Field(default=50_000.0, description="13.9 Wh; phones have 12.7 to 15.1 Wh")
+    battery_level: tuple[Share, Share] = Field(default=(0.2, 1.0), description="at the start, drawn in between")
     battery_care: NonNegative = Field(
         default=0.0, description="energy weight is multiplied by 1 + battery_care * (1 - level)"
     )
@@ -157,15 +173,15 @@ class Bs(Part):
     """A class of base stations that are alike; positions default to an even grid over the area."""
 
     name: str
-    count: Count = 1
-    profile: str
+    count: Annotated[int, Field(ge=1, le=MAX_BSS)] = 1
+    profile: str = Field(description="a heavy model's, by name or as a .json file beside the scenario")
     speed: Positive = Field(default=1.0, description="of the server, against the profile's hardware")
     batch_limit: Annotated[int, Field(ge=1, le=256)] = 4
     queue_limit: Annotated[int, Field(ge=0, le=10_000)] = 32
     connection_limit: Annotated[int, Field(ge=1, le=20_000)] = 64
-    bandwidth_hz: Positive = 10e6
-    power_w: Positive = 5.0
-    positions: tuple[tuple[float, float], ...] | None = None
+    bandwidth_hz: Positive = Field(default=10e6, description="each way (QECO, mec_uara)")
+    power_w: Positive = Field(default=5.0, description="a medium-range BS has at most 38 dBm (3GPP TS 38.104)")
+    positions: tuple[tuple[Finite, Finite], ...] | None = Field(default=None, description="[x, y] in metres")
 
     @model_validator(mode="after")
     def _consistent(self) -> Bs:
@@ -217,6 +233,23 @@ class Scenario(Part):
         ):
             if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
                 raise ValueError(f"{field}: the shares sum to {sum(shares):g}; they must sum to 1")
+        if 0 < self.broadcast_interval_s < SHORTEST_S:
+            raise ValueError(
+                f"broadcast_interval_s = {self.broadcast_interval_s:g} is too short; give 0 or at least {SHORTEST_S:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _of_sane_size(self) -> Scenario:
+        for field, count, most in (("ues", self.ue_count, MAX_UES), ("bss", self.bs_count, MAX_BSS)):
+            if count > most:
+                raise ValueError(f"{field}: {count:,} in all; at most {most:,} are possible")
+        tasks = self.task_rate_hz * self.horizon_s
+        if tasks > MAX_TASKS:
+            raise ValueError(
+                f"arrivals: {self.task_rate_hz:g} tasks/s for horizon_s = {self.horizon_s:g} make {tasks:.3g} tasks "
+                f"an episode; at most {MAX_TASKS:,} are possible, lower rate_hz or horizon_s"
+            )
         return self
 
     @property

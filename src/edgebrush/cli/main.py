@@ -1,0 +1,89 @@
+"""The command `edgebrush`: one verb a file, each of which imports what is heavy only when it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from edgebrush.cli import profiles, scenarios
+from edgebrush.errors import UserError
+
+UsageError = typer.BadParameter.__base__  # click's, wherever this typer keeps it
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+EXAMPLES = """\
+[bold]Examples[/bold]
+
+edgebrush scenarios                          [dim]which worlds there are[/dim]
+
+edgebrush compare                            [dim]tune, train and compare on campus[/dim]
+
+edgebrush scenarios show campus > mine.yaml  [dim]start a world of your own[/dim]
+
+edgebrush scenarios check mine.yaml          [dim]is it sound, and how loaded?[/dim]
+
+edgebrush compare mine.yaml                  [dim]the same on your world[/dim]
+
+edgebrush profiles --plot profiles.png       [dim]what the models cost and yield[/dim]
+"""
+
+app = typer.Typer(
+    help="Learn where to generate each image, when, and with how many denoising steps; and prove what it gains.",
+    epilog=EXAMPLES,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# One line a verb.
+app.add_typer(scenarios.app, name="scenarios")
+app.add_typer(profiles.app, name="profiles")
+
+
+@app.callback(invoke_without_command=True)
+def edgebrush(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if show_version:
+        print(f"edgebrush {version('edgebrush')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; a user's mistake is one line on stderr and code 2."""
+    try:
+        code = app(arguments, prog_name="edgebrush", standalone_mode=False)
+    except UserError as error:
+        return fail(str(error))
+    except UsageError as error:
+        command = error.ctx.command_path if error.ctx else "edgebrush"
+        return fail(f"{error.format_message().rstrip('.')}; see `{command} --help`")
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        say("interrupted", "yellow")
+    return code or 0
+
+
+def fail(message: str) -> int:
+    """Tell the user what is wrong, in one line."""
+    say(f"error: {message}", "red")
+    return 2
+
+
+def say(message: str, style: str) -> None:
+    """One unwrapped line on stderr."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True).print(Text(" ".join(message.split()), style), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

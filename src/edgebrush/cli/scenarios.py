@@ -1,0 +1,91 @@
+"""`edgebrush scenarios`: list the presets, print one to start from, check one's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from edgebrush.scenario.schema import Scenario
+
+app = typer.Typer(
+    help="List the worlds that ship with edgebrush; start from one; check your own.",
+    epilog="edgebrush scenarios show campus > mine.yaml\n\nedgebrush scenarios check mine.yaml",
+)
+
+ScenarioArgument = Annotated[str, typer.Argument(metavar="SCENARIO", help="A preset's name or a .yaml file.")]
+
+
+@app.callback(invoke_without_command=True)
+def scenarios(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_presets()
+
+
+@app.command()
+def show(scenario: ScenarioArgument) -> None:
+    """Print a scenario's YAML file, comments and all: `show campus > mine.yaml` starts your own."""
+    from edgebrush.scenario.load import read_yaml, scenario_path
+
+    typer.echo(read_yaml(scenario_path(scenario)), nl=False)
+
+
+@app.command()
+def check(scenario: ScenarioArgument) -> None:
+    """Validate a scenario, its profiles and its trace; say how loaded it is."""
+    from edgebrush.scenario.load import load_scenario
+    from edgebrush.sim.tables import build_params
+
+    loaded = load_scenario(scenario)
+    build_params(loaded)  # reads the trace, too
+    typer.echo(f"{scenario}: fine; {sizes(loaded)}, {arrivals(loaded)}")
+
+
+def list_presets() -> None:
+    """A table of the presets, the default first, and what each is for."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    from edgebrush.scenario.capacity import offered_load
+    from edgebrush.scenario.load import load_scenario, preset_names
+
+    presets = [load_scenario(name) for name in preset_names()]
+    table = Table(title="Scenarios", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("name", style="cyan", no_wrap=True)
+    for header in ("UEs", "BSs", "load", "tasks/s"):
+        table.add_column(header, justify="right")
+    table.add_column("arrivals")
+    for preset in presets:
+        table.add_row(
+            preset.name,
+            f"{preset.ue_count:,}",
+            f"{preset.bs_count:,}",
+            f"{offered_load(preset):.2f}",
+            f"{preset.task_rate_hz:.3g}",
+            preset.arrivals.kind,
+        )
+
+    console = Console()
+    console.print(table, "")
+    for preset in presets:
+        console.print(Text.assemble((preset.name, "cyan"), f": {preset.title}"), highlight=False)
+        console.print(Padding(preset.description.strip(), (0, 0, 1, 2)), highlight=False)
+    console.print(
+        "load: tasks that arrive over tasks that the BSs can finish at 15 steps with full batches; "
+        "above 1 the phones must help.\n`edgebrush scenarios show NAME > mine.yaml` starts your own.",
+        style="dim",
+        highlight=False,
+    )
+
+
+def sizes(scenario: Scenario) -> str:
+    from edgebrush.scenario.capacity import offered_load
+
+    return f"{scenario.ue_count:,} UEs, {scenario.bs_count:,} BSs, offered load {offered_load(scenario):.2f}"
+
+
+def arrivals(scenario: Scenario) -> str:
+    return f"{scenario.arrivals.kind}, {scenario.task_rate_hz:.3g} tasks/s"
