@@ -3,7 +3,7 @@
     python tools/build_catalogue.py ../shared/data/gdm-profiles
 
 Every figure keeps its source. What no source gives is an assumption, said so in the profile:
-- the step-count *shape* is that of SD 1.5 under DPM-Solver++, the *ceiling* is each model's CLIP score over SDXL's;
+- the step-count *shape* is that of SD 1.5 under DPM-Solver++, the *ceiling* a model's CLIP over SDXL's;
 - a phone's NPU draws 5 W while it computes (no public measurement; 3 to 8 W is plausible);
 - a tenth of a server's fixed part is the text encoder, the rest the VAE decoder.
 """
@@ -20,6 +20,7 @@ from edgebrush.profiles.schema import Compute, Energy, Profile, Quality, Quality
 
 PHONE_W = 5.0
 ENCODE_SHARE = 0.1
+ENCODER_ASSUMED = "a tenth of the fixed part is the text encoder"
 LIGHT = {  # device.csv's row -> (name, text encoder's share of the fixed part)
     "Snapdragon 8 Elite Gen 5": "sd15-snapdragon-8-elite-gen-5",
     "Snapdragon 8 Elite (Galaxy S25)": "sd15-snapdragon-8-elite",
@@ -72,15 +73,16 @@ def light(row: dict, quality_rows: list[dict]) -> Profile:
     measured_energy = bool(row["j_per_step"]) and "ASSUMED" not in row["status"]
     assert not measured_energy, "a measured energy has come: use it"
     return Profile(
-        name=LIGHT[row["device"]], title=f"{row['model']} on {row['device']}", role="light", model=row["model"],
-        hardware=row["device"], resolution_px=int(row["resolution_px"]),
+        name=LIGHT[row["device"]], title=f"{row['model']} on {row['device']}", role="light",
+        model=row["model"], hardware=row["device"], resolution_px=int(row["resolution_px"]),
         compute=Compute(
             encode_s=0.0, decode_s=fixed_s, round_intercept_s=0.0, round_slope_s=step_s,
             source=f"{row['source']}: {row['status']}",
         ),
         energy=Energy(
             fixed_j=PHONE_W * fixed_s, round_intercept_j=0.0, round_slope_j=PHONE_W * step_s,
-            source="seconds as above", assumption=f"the phone draws {PHONE_W:g} W more while it computes (3 to 8 W is plausible)",
+            source="seconds as above",
+            assumption=f"the phone draws {PHONE_W:g} W more while it computes (3 to 8 W is plausible)",
         ),
         quality=quality("sd14", quality_rows),
     )  # fmt: skip
@@ -88,6 +90,8 @@ def light(row: dict, quality_rows: list[dict]) -> Profile:
 
 def heavy(row: dict, quality_rows: list[dict]) -> Profile:
     name, ceiling_of = HEAVY[row["model"]]
+    measured = row["model"].startswith(("sdxl", "sd15"))  # in quality.csv
+    assumed = "" if measured else f"{row['model']} reaches SDXL's ceiling; "
     fixed_s = float(row["fixed_s"] or 0.0)
     one, eight = float(row["j_per_step_b1"]), float(row["j_per_step_b8"])
     intercept_j, slope_j, _ = fit_affine([1, 8], [one, 8 * eight])
@@ -101,13 +105,14 @@ def heavy(row: dict, quality_rows: list[dict]) -> Profile:
             round_intercept_s=float(row["batch_intercept_s"]), round_slope_s=float(row["batch_slope_s"]),
             error=held_out(row["status"], "delay"), r_squared=stated(r"R2 ([\d.]+)", row["status"]),
             source=f"{row['source']}: {row['status']}",
-            assumption="a tenth of the fixed part is the text encoder" if fixed_s else "the fixed part lies in the slope",
+            assumption=ENCODER_ASSUMED if fixed_s else "the fixed part lies in the slope",
         ),
         energy=Energy(
             fixed_j=float(row["fixed_j"] or 0.0), round_intercept_j=intercept_j, round_slope_j=slope_j,
-            error=held_out(row["status"], "energy"), source=f"{row['source']}: joules per step at batch 1 and 8",
+            error=held_out(row["status"], "energy"),
+            source=f"{row['source']}: joules per step at batch 1 and 8",
         ),
-        quality=quality(ceiling_of, quality_rows, "" if row["model"].startswith(("sdxl", "sd15")) else f"{row['model']} reaches SDXL's ceiling; "),
+        quality=quality(ceiling_of, quality_rows, assumed),
     )  # fmt: skip
 
 
@@ -128,14 +133,16 @@ def quality(model: str, rows: list[dict], assumption: str = "") -> Quality:
     shape = [row for row in rows if row["model"] == "sd15"]
     floor = 14.31  # of the power law 14.31 + 1026 k^-3.60 through these points, see the data's README
     points = tuple(
-        QualityPoint(steps=int(row["steps"]), quality=round(ceiling * floor / float(row["value"]), 4)) for row in shape
+        QualityPoint(steps=int(row["steps"]), quality=round(ceiling * floor / float(row["value"]), 4))
+        for row in shape
     )
     half_steps, sharpness, error = fit_quality(points, ceiling)
     return Quality(
         ceiling=ceiling, half_steps=half_steps, sharpness=sharpness, points=points, error=error,
         source=f"ceiling: CLIP of {model} over SDXL's, COCO-30K (BK-SDM model card and a later table); "
         "shape: FID of SD 1.5, DPM-Solver++(2M), COCO 512 px, 4 to 10 steps (table of a later paper)",
-        assumption=f"{assumption}ceiling and shape come from two protocols; quality is ceiling x FID floor / FID",
+        assumption=f"{assumption}ceiling and shape come from two protocols; "
+        "quality is ceiling x FID floor / FID",
     )  # fmt: skip
 
 

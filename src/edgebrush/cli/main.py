@@ -32,7 +32,7 @@ edgebrush profiles --plot profiles.png       [dim]what the models cost and yield
 """
 
 app = typer.Typer(
-    help="Learn where to generate each image, when, and with how many denoising steps; and prove what it gains.",
+    help="Learn where to generate each image, when, and with how many denoising steps; prove what it gains.",
     epilog=EXAMPLES,
     rich_markup_mode="rich",
     add_completion=False,

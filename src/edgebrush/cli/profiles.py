@@ -38,17 +38,21 @@ def profiles(
     catalogue = [load_profile(name) for name in catalogue_names()]
     heavy = [profile for profile in catalogue if profile.role == "heavy"]
     light = [profile for profile in catalogue if profile.role == "light"]
+    if plot is not None:
+        from edgebrush.profiles.picture import save_picture
+
+        save_picture(catalogue, plot)  # first, so that a place that cannot be written is told at once
+
     notes = assumptions(catalogue)
     console = Console(highlight=False)
     for table in (heavy_table(heavy, notes), light_table(light, notes), quality_table(heavy + light, notes)):
         console.print(table, "", sep="\n")
     for note, letter in notes.items():
         console.print(f"[yellow]{letter}[/yellow] assumed, not measured: {note}")
-    console.print("[dim]`edgebrush profiles show NAME` prints a profile with the sources of its figures.[/dim]")
+    console.print(
+        "[dim]`edgebrush profiles show NAME` prints a profile with the sources of its figures.[/dim]"
+    )
     if plot is not None:
-        from edgebrush.profiles.picture import save_picture
-
-        save_picture(catalogue, plot)
         console.print(f"picture: {plot}")
 
 

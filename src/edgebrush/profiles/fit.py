@@ -33,8 +33,8 @@ def fit_quality(points: Sequence[QualityPoint], ceiling: float) -> tuple[float, 
     """Fit (half_steps, sharpness, RMSE) of the saturating curve below a known ceiling.
 
     The form is a power law of the Fréchet distance with a floor, ``FID = floor + A k^-s``, read as quality
-    ``ceiling * floor / FID``. Constrained to be concave from ``CONCAVE_FROM`` steps on, so that no policy lives
-    off a bend of the fit.
+    ``ceiling * floor / FID``. Constrained to be concave from ``CONCAVE_FROM`` steps on, so that no policy
+    lives off a bend of the fit.
     """
     steps = np.array([point.steps for point in points], float)
     quality = np.array([point.quality for point in points])
@@ -48,7 +48,9 @@ def fit_quality(points: Sequence[QualityPoint], ceiling: float) -> tuple[float, 
     bounds = [np.log(HALF_STEPS), np.log(SHARPNESS)]
     found = min(
         (
-            minimize(loss, start, method="SLSQP", bounds=bounds, constraints=[concave], options={"ftol": 1e-14})
+            minimize(
+                loss, start, method="SLSQP", bounds=bounds, constraints=[concave], options={"ftol": 1e-14}
+            )
             for start in starts
         ),
         key=lambda result: result.fun if result.success else np.inf,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ from .schema import Profile
 BATCHES = np.arange(1, 17)
 STEPS = np.geomspace(1, 50, 200)
 STEP_TICKS = (1, 2, 4, 8, 15, 30, 50)
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito, colour-blind safe
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito
 LIGHT_COLOUR = "#0072b2"
 FORMATS = (".png", ".pdf", ".svg")
 
 
 def save_picture(profiles: Sequence[Profile], path: Path) -> None:
-    """Draw the profiles to a ``.png``, ``.pdf`` or ``.svg``. Raises ``UserError`` where that cannot be written."""
+    """Draw the profiles to a ``.png``, ``.pdf`` or ``.svg``. Raises ``UserError`` where that cannot be."""
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"plot = {str(path)!r}: must end in {', '.join(FORMATS)}")
     figure = draw(profiles)
@@ -31,17 +32,18 @@ def save_picture(profiles: Sequence[Profile], path: Path) -> None:
         figure.savefig(unfinished, format=path.suffix[1:].lower(), dpi=160)
         unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
         raise UserError(f"{path}: cannot be written: {error.strerror}; choose another place") from None
 
 
 def draw(profiles: Sequence[Profile]) -> Figure:
-    """Four panels: the heavy models' rounds, their energy, the light models on phones, everybody's quality."""
+    """Four panels: the heavy models' rounds, their energy, the light models on phones, all their quality."""
     heavy = [profile for profile in profiles if profile.role == "heavy"]
     light = [profile for profile in profiles if profile.role == "light"]
     figure = Figure(figsize=(12, 8.4), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
-    top, bottom = figure.subfigures(2, 1)  # apart, so that the phones' long names do not narrow the panel above
+    top, bottom = figure.subfigures(2, 1)  # apart, so that the phones' long names narrow no panel above
     rounds, joules = top.subplots(1, 2)
     phones, quality = bottom.subplots(1, 2, width_ratios=(0.8, 1))
     for panel in (rounds, joules, phones, quality):
@@ -75,7 +77,9 @@ def draw_joules(axes: Axes, heavy: Sequence[Profile]) -> None:
 def draw_phones(axes: Axes, light: Sequence[Profile]) -> None:
     light = sorted(light, key=lambda profile: -profile.compute.round_s(1))
     seconds = [profile.compute.round_s(1) for profile in light]
-    bars = axes.barh([f"{profile.hardware}\n{profile.model}" for profile in light], seconds, 0.6, color=LIGHT_COLOUR)
+    bars = axes.barh(
+        [f"{profile.hardware}\n{profile.model}" for profile in light], seconds, 0.6, color=LIGHT_COLOUR
+    )
     labels = [
         f"{second:.2f} s, {profile.energy.round_j(1):.2f} J" + ("*" if profile.energy.assumption else "")
         for second, profile in zip(seconds, light, strict=True)
@@ -97,7 +101,8 @@ def draw_quality(axes: Axes, profiles: Sequence[Profile]) -> None:
     for colour, ((ceiling, points), alike) in zip(COLOURS, best_first, strict=False):
         models = "\n".join(sorted({profile.model for profile in alike}))
         axes.plot(STEPS, alike[0].quality.at(STEPS), color=colour, label=models)
-        axes.plot([p.steps for p in points], [p.quality for p in points], "o", color=colour, ms=6, mec="white")
+        published = zip(*((point.steps, point.quality) for point in points), strict=True)
+        axes.plot(*published, "o", color=colour, ms=6, mec="white")
         axes.axhline(ceiling, color=colour, lw=1, ls=":")
     titled(axes, "Quality against steps: curves fitted to published points")
     axes.set(xscale="log", xlabel="denoising steps (dotted: ceiling)", ylabel="quality Q", ylim=(0, 1.05))

@@ -34,7 +34,9 @@ class Compute(Sourced):
     decode_s: NonNegative = Field(description="VAE decoder, when a task leaves")
     round_intercept_s: NonNegative
     round_slope_s: Positive
-    error: NonNegative | None = Field(default=None, description="relative error on held-out runs, where published")
+    error: NonNegative | None = Field(
+        default=None, description="relative error on held-out runs, where published"
+    )
     r_squared: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, description="where published")
 
     def round_s(self, batch):
@@ -48,7 +50,9 @@ class Energy(Sourced):
     fixed_j: NonNegative = Field(description="text encoder and VAE decoder together")
     round_intercept_j: NonNegative
     round_slope_j: Positive
-    error: NonNegative | None = Field(default=None, description="relative error on held-out runs, where published")
+    error: NonNegative | None = Field(
+        default=None, description="relative error on held-out runs, where published"
+    )
 
     def round_j(self, batch):
         """Joules of a denoising round with ``batch`` tasks (any shape)."""
@@ -61,7 +65,7 @@ class QualityPoint(Part):
 
 
 class Quality(Sourced):
-    """``Q(k) = ceiling / (1 + (half_steps / k)^sharpness)``, fitted to ``points``; ``error`` is the fit's RMSE."""
+    """``Q(k) = ceiling / (1 + (half_steps / k)^sharpness)``, fitted to ``points``; ``error`` is its RMSE."""
 
     ceiling: Annotated[float, Field(gt=0, le=1)]
     half_steps: Positive

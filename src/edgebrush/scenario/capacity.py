@@ -18,7 +18,7 @@ def offered_load(scenario: Scenario, steps: int = REFERENCE_STEPS) -> float:
 
 
 def bs_capacity_hz(scenario: Scenario, steps: int = REFERENCE_STEPS) -> float:
-    """Tasks per second that all BSs together finish with batches always full, each task taking ``steps`` steps.
+    """Tasks per second that all BSs together finish with batches always full, at ``steps`` steps a task.
 
     A task takes its fixed parts and, in each of its rounds, a share 1/B of the engine:
     ``encode + decode + steps (alpha + beta B) / B`` seconds, over the server's speed.

@@ -25,6 +25,8 @@ def scenario_path(scenario: str | Path) -> Path:
     path = Path(scenario)
     if path.suffix not in (".yaml", ".yml"):
         path = PRESETS / f"{scenario}.yaml"
+    if path.is_dir() and path.suffix:
+        raise UserError(f"scenario {str(scenario)!r} is a folder; give a .yaml file")
     if not path.is_file():
         known = ", ".join(preset_names())
         raise UserError(f"scenario {str(scenario)!r} is not there; give a .yaml file or one of: {known}")
@@ -38,18 +40,26 @@ def read_yaml(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+        raise UserError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
 
 
 def load_scenario(scenario: str | Path) -> Scenario:
-    """The scenario of a preset's name (``campus``) or of a YAML file, its profiles checked. Raises ``UserError``."""
+    """The scenario of a preset's name or of a YAML file, its profiles checked. Raises ``UserError``."""
     path = scenario_path(scenario)
     try:
         content = yaml.load(read_yaml(path), UniqueKeyLoader)
-    except yaml.YAMLError as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: a date or a number beyond Python's
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a scenario is a mapping of fields; see `edgebrush scenarios show campus`")
+    if "directory" in content:
+        raise UserError(f"{path}: directory: no such field; files are looked for beside the scenario")
     try:
         loaded = Scenario.model_validate({**content, "directory": path.parent})
     except ValidationError as error:
@@ -68,18 +78,17 @@ def check_profile(where: str, name: str, role: str, directory: Path) -> None:
         raise UserError(f"{where}: {error}") from None
     if profile.role != role:
         fitting = ", ".join(known for known in catalogue_names() if load_profile(known).role == role)
-        raise UserError(f"{where} = {name!r}: is a {profile.role} model's, but a {role} one belongs here, as {fitting}")
+        raise UserError(
+            f"{where} = {name!r}: is a {profile.role} model's, but a {role} one belongs here, as {fitting}"
+        )
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, but a key given twice is an error rather than silently the last one."""
+    """YAML's safe loader, but a field given twice is an error rather than silently the last one."""
 
     def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key_node, yaml.ScalarNode) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"field {key!r} is given twice", key_node.start_mark)
-            if isinstance(key_node, yaml.ScalarNode):
-                seen.add(key)
+        fields = [key.value for key, _ in node.value if key.tag == "tag:yaml.org,2002:str"]
+        for field in fields:
+            if fields.count(field) > 1:
+                raise yaml.YAMLError(f"field {field!r} is given twice, {node.start_mark}")
         return super().construct_mapping(node, deep)

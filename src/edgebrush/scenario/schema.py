@@ -23,6 +23,8 @@ SHORTEST_S = 1e-3  # of whatever recurs, so that an episode stays finite
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Decibels = Annotated[float, Field(ge=-300, le=300)]
+LossDb = Annotated[float, Field(ge=0, le=300)]
 Recurring = Annotated[float, Field(ge=SHORTEST_S, allow_inf_nan=False)]
 
 
@@ -39,7 +41,9 @@ class Decision(Part):
     neighbours: Annotated[int, Field(ge=0)] = Field(
         default=6, description="a UE considers this many BSs, those it hears best; 1 = the nearest only"
     )
-    interval_s: NonNegative = Field(default=0.0, description="0 decides at arrival; otherwise the slot's length")
+    interval_s: NonNegative = Field(
+        default=0.0, description="0 decides at arrival; otherwise the slot's length"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Decision:
@@ -48,7 +52,9 @@ class Decision(Part):
         if any(b <= a for a, b in zip(self.step_grid, self.step_grid[1:], strict=False)):
             raise ValueError(f"step_grid {list(self.step_grid)} must rise strictly; sort it and drop repeats")
         if 0 < self.interval_s < SHORTEST_S:
-            raise ValueError(f"interval_s = {self.interval_s:g} is too short; give 0 or at least {SHORTEST_S:g}")
+            raise ValueError(
+                f"interval_s = {self.interval_s:g} is too short; give 0 or at least {SHORTEST_S:g}"
+            )
         if not self.local and self.neighbours == 0:
             raise ValueError("local is false and neighbours is 0, so no task could go anywhere")
         return self
@@ -59,27 +65,30 @@ class Cost(Part):
 
     delay_ref_s: Positive = 5.0
     energy_ref_j: Positive = 10.0
-    bs_energy_weight: NonNegative = Field(default=0.0, description="omega: the share of BS energy that counts")
+    bs_energy_weight: NonNegative = Field(
+        default=0.0, description="omega: the share of BS energy that counts"
+    )
     missed: Positive = Field(default=1.0, description="added when a task misses its deadline")
     lost: Positive = Field(default=3.0, description="added when a task is refused everywhere and given up")
 
 
 class Radio(Part):
     path_loss: Literal["umi-street-canyon", "log-distance"] = Field(
-        default="umi-street-canyon", description="3GPP TR 38.901, table 7.4.1-1; or intercept_db + exponent_db lg d"
+        default="umi-street-canyon",
+        description="3GPP TR 38.901, table 7.4.1-1; or intercept_db + exponent_db lg d",
     )
     carrier_ghz: Annotated[float, Field(ge=0.5, le=100)] = Field(
         default=3.5, description="umi-street-canyon only; band n78 (3GPP TS 38.101-1)"
     )
-    intercept_db: Finite = Field(default=41.0, description="log-distance only: loss at 1 m")
+    intercept_db: Decibels = Field(default=41.0, description="log-distance only: loss at 1 m")
     exponent_db: Positive = Field(default=28.0, description="log-distance only: dB per decade of distance")
-    wall_loss_db: NonNegative = 0.0
-    shadowing_db: NonNegative | None = Field(default=None, description="None: the path-loss model's own")
+    wall_loss_db: LossDb = 0.0
+    shadowing_db: LossDb | None = Field(default=None, description="None: the path-loss model's own")
     shadowing_time_s: Positive = 20.0
     fading: Literal["rayleigh", "none"] = "rayleigh"
     coherence_s: Recurring = 1.0
-    noise_dbm_per_hz: Finite = Field(default=-174.0, description="thermal noise at 290 K")
-    noise_figure_db: NonNegative = Field(default=7.0, description="of a UE's receiver (ITU-R M.2412)")
+    noise_dbm_per_hz: Decibels = Field(default=-174.0, description="thermal noise at 290 K")
+    noise_figure_db: LossDb = Field(default=7.0, description="of a UE's receiver (ITU-R M.2412)")
     interference: bool = Field(default=False, description="other cells' transmissions raise the noise")
     downlink: bool = Field(default=True, description="false: results arrive at once")
 
@@ -157,7 +166,9 @@ class Ue(Part):
     receive_w: NonNegative = Field(default=1.0, description="drawn while it receives (assumption)")
     standby_w: NonNegative = Field(default=0.1, description="drawn while it waits for a BS (QECO, mec_uara)")
     battery_j: Positive = Field(default=50_000.0, description="13.9 Wh; phones have 12.7 to 15.1 Wh")
-    battery_level: tuple[Share, Share] = Field(default=(0.2, 1.0), description="at the start, drawn in between")
+    battery_level: tuple[Share, Share] = Field(
+        default=(0.2, 1.0), description="at the start, drawn in between"
+    )
     battery_care: NonNegative = Field(
         default=0.0, description="energy weight is multiplied by 1 + battery_care * (1 - level)"
     )
@@ -180,7 +191,9 @@ class Bs(Part):
     queue_limit: Annotated[int, Field(ge=0, le=10_000)] = 32
     connection_limit: Annotated[int, Field(ge=1, le=20_000)] = 64
     bandwidth_hz: Positive = Field(default=10e6, description="each way (QECO, mec_uara)")
-    power_w: Positive = Field(default=5.0, description="a medium-range BS has at most 38 dBm (3GPP TS 38.104)")
+    power_w: Positive = Field(
+        default=5.0, description="a medium-range BS has at most 38 dBm (3GPP TS 38.104)"
+    )
     positions: tuple[tuple[Finite, Finite], ...] | None = Field(default=None, description="[x, y] in metres")
 
     @model_validator(mode="after")
@@ -188,12 +201,14 @@ class Bs(Part):
         if self.positions is not None and len(self.positions) != self.count:
             raise ValueError(f"positions lists {len(self.positions)} places for count = {self.count}")
         if self.connection_limit < self.batch_limit:
-            raise ValueError(f"connection_limit {self.connection_limit} is below batch_limit {self.batch_limit}")
+            raise ValueError(
+                f"connection_limit {self.connection_limit} is below batch_limit {self.batch_limit}"
+            )
         return self
 
 
 class Scenario(Part):
-    """The whole world of one study. Raises pydantic's ValidationError; ``load_scenario`` makes it one line."""
+    """The whole world of one study. Raises pydantic's ValidationError, one line in ``load_scenario``."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     title: str
@@ -235,7 +250,8 @@ class Scenario(Part):
                 raise ValueError(f"{field}: the shares sum to {sum(shares):g}; they must sum to 1")
         if 0 < self.broadcast_interval_s < SHORTEST_S:
             raise ValueError(
-                f"broadcast_interval_s = {self.broadcast_interval_s:g} is too short; give 0 or at least {SHORTEST_S:g}"
+                f"broadcast_interval_s = {self.broadcast_interval_s:g} is too short; "
+                f"give 0 or at least {SHORTEST_S:g}"
             )
         return self
 
@@ -247,8 +263,8 @@ class Scenario(Part):
         tasks = self.task_rate_hz * self.horizon_s
         if tasks > MAX_TASKS:
             raise ValueError(
-                f"arrivals: {self.task_rate_hz:g} tasks/s for horizon_s = {self.horizon_s:g} make {tasks:.3g} tasks "
-                f"an episode; at most {MAX_TASKS:,} are possible, lower rate_hz or horizon_s"
+                f"arrivals: {self.task_rate_hz:g} tasks/s for horizon_s = {self.horizon_s:g} "
+                f"make {tasks:.3g} tasks; at most {MAX_TASKS:,} are possible; lower rate_hz or horizon_s"
             )
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import zlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,15 @@ class Trace:
 
 
 def read_trace(path: Path) -> Trace:
-    """Read a CSV that has at least the columns ``COLUMNS``. Raises ``UserError`` naming the line and the fix."""
+    """Read a CSV with at least the columns ``COLUMNS``. Raises ``UserError`` naming the line and the fix."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             if missing:
-                raise UserError(f"{path}: column {missing[0]!r} is missing; a trace needs {', '.join(COLUMNS)}")
+                raise UserError(
+                    f"{path}: column {missing[0]!r} is missing; a trace needs {', '.join(COLUMNS)}"
+                )
             rows = [_read_row(path, reader.line_num, row) for row in reader]
     except OSError as error:
         raise UserError(f"{path}: trace cannot be read: {error.strerror}") from None
@@ -48,26 +50,31 @@ def read_trace(path: Path) -> Trace:
 
 
 def _read_row(path: Path, line: int, row: dict[str, str]) -> tuple[float, str, int]:
+    for column in COLUMNS:
+        if row[column] is None:
+            raise UserError(f"{path}: line {line}: {column} is missing; a row needs {', '.join(COLUMNS)}")
     try:
-        time_s = datetime.fromisoformat(row["gmt_create"]).timestamp()
-    except (TypeError, ValueError):
+        time = datetime.fromisoformat(row["gmt_create"])
+    except ValueError:
         raise UserError(
             f"{path}: line {line}: gmt_create = {row['gmt_create']!r} is no time; write 2024-11-15 16:57:50"
         ) from None
     try:
         images = float(row["num_images_per_prompt"] or 1)
-    except (TypeError, ValueError):
+    except ValueError:
         images = float("nan")
     if not (images.is_integer() and 1 <= images <= MAX_IMAGES):
         raise UserError(
             f"{path}: line {line}: num_images_per_prompt = {row['num_images_per_prompt']!r} must be a whole "
             f"number from 1 to {MAX_IMAGES}"
         )
-    return time_s, row["groupId"] or "", int(images)
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)  # else the machine's summer time would tear a gap into the trace
+    return time.timestamp(), row["groupId"], int(images)
 
 
 def replay(trace: Trace, ue_count: int, task_rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
-    """Arrival times and UEs of the trace's tasks, one row per image, times scaled to ``task_rate_hz`` overall.
+    """Arrival times and UEs of the trace's tasks, one row per image, scaled to ``task_rate_hz`` overall.
 
     A user is always the same UE: the one its name's CRC-32 falls on.
     """

@@ -1,0 +1,89 @@
+"""The catalogue: its curves fit its own points, light and heavy are what they say, sources are named."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgebrush.profiles.catalogue import CATALOGUE, catalogue_names, load_profile
+from edgebrush.profiles.fit import CONCAVE_FROM, fit_affine, fit_quality, inflection
+from edgebrush.profiles.schema import QualityPoint
+
+ROOT = Path(__file__).parents[2]
+FIGURES = ROOT.parent / "shared" / "data" / "gdm-profiles"
+PROFILES = [load_profile(name) for name in catalogue_names()]
+STEPS = np.arange(1, 101)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_refitting_the_stored_points_gives_the_stored_curve(profile):
+    quality = profile.quality
+    fitted = fit_quality(quality.points, quality.ceiling)
+    assert fitted == pytest.approx((quality.half_steps, quality.sharpness, quality.error), rel=1e-4)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_quality_rises_concavely_to_its_ceiling(profile):
+    quality = profile.quality.at(STEPS)
+    assert np.all(np.diff(quality) > 0) and quality[-1] < profile.quality.ceiling
+    assert np.all(np.diff(quality[int(CONCAVE_FROM) - 1 :], n=2) < 0)
+
+
+def test_heavy_models_lie_above_light_ones_at_every_step_count():
+    """At any difficulty. sd15-a100 is the phones' own model on a server, so it only equals them."""
+    light = [profile for profile in PROFILES if profile.role == "light"]
+    heavy = [profile for profile in PROFILES if profile.role == "heavy"]
+    assert len(light) >= 5 and len(heavy) >= 3
+    for difficulty in (0.1, 1.0, 10.0):
+        best_light = np.max([profile.quality.at(STEPS, difficulty) for profile in light], axis=0)
+        for profile in heavy:
+            margin = profile.quality.at(STEPS, difficulty) - best_light
+            assert np.all(margin == 0 if profile.name == "sd15-a100" else margin > 0)
+
+
+def test_every_figure_has_a_source_and_phone_energy_is_marked_as_assumed():
+    for profile in PROFILES:
+        assert all(block.source for block in (profile.compute, profile.energy, profile.quality))
+        assert profile.quality.assumption
+        assert bool(profile.energy.assumption) == (profile.role == "light")
+
+
+def test_names_are_those_of_the_files():
+    assert [profile.name for profile in PROFILES] == catalogue_names()
+
+
+@pytest.mark.skipif(not FIGURES.is_dir(), reason="the published figures are not beside the repository")
+def test_build_script_gives_the_files_that_ship():
+    tool = runpy.run_path(str(ROOT / "tools" / "build_catalogue.py"))
+    built = {profile.name: profile for profile in tool["build"](FIGURES)}
+    assert sorted(built) == catalogue_names()
+    for name, profile in built.items():
+        assert tool["as_json"](profile) == (CATALOGUE / f"{name}.json").read_text()
+
+
+def test_quality_fit_recovers_a_curve_from_its_own_points():
+    half_steps, sharpness, ceiling = 2.5, 1.4, 0.9
+    points = [
+        QualityPoint(steps=k, quality=ceiling / (1 + (half_steps / k) ** sharpness))
+        for k in (2, 4, 8, 15, 30)
+    ]
+    assert fit_quality(points, ceiling) == pytest.approx((half_steps, sharpness, 0.0), rel=1e-4, abs=1e-6)
+
+
+def test_quality_fit_stays_concave_where_the_points_are_not():
+    points = [QualityPoint(steps=k, quality=0.9 / (1 + (8 / k) ** 3)) for k in (2, 4, 8, 15)]
+    half_steps, sharpness, error = fit_quality(points, 0.9)
+    assert inflection(half_steps, sharpness) == pytest.approx(CONCAVE_FROM, rel=1e-6)
+    assert error > 0.01
+
+
+def test_quality_fit_warns_of_nothing(recwarn):
+    fit_quality([QualityPoint(steps=k, quality=q) for k, q in ((1, 0.0), (500, 0.01), (1000, 0.99))], 1.0)
+    assert not recwarn.list
+
+
+def test_affine_fit():
+    intercept, slope, error = fit_affine([1, 2, 4, 8], [3.0, 5.0, 9.0, 17.0])
+    assert (intercept, slope, error) == pytest.approx((1.0, 2.0, 0.0), abs=1e-12)
+    assert fit_affine([1, 2, 4], [3.0, 5.0, 8.0])[2] > 0.01
