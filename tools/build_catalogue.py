@@ -84,19 +84,20 @@ def light(row: dict, quality_rows: list[dict]) -> Profile:
             source="seconds as above",
             assumption=f"the phone draws {PHONE_W:g} W more while it computes (3 to 8 W is plausible)",
         ),
-        quality=quality("sd14", quality_rows),
+        quality=quality("sd14", quality_rows, f"{row['model']} reaches sd14's ceiling; "),
     )  # fmt: skip
 
 
 def heavy(row: dict, quality_rows: list[dict]) -> Profile:
     name, ceiling_of = HEAVY[row["model"]]
-    measured = row["model"].startswith(("sdxl", "sd15"))  # in quality.csv
-    assumed = "" if measured else f"{row['model']} reaches SDXL's ceiling; "
+    assumed = "" if row["model"] == ceiling_of else f"{row['model']} reaches {ceiling_of}'s ceiling; "
     fixed_s = float(row["fixed_s"] or 0.0)
     one, eight = float(row["j_per_step_b1"]), float(row["j_per_step_b8"])
     intercept_j, slope_j, _ = fit_affine([1, 8], [one, 8 * eight])
+    energy_assumed = ""
     if intercept_j < 0:  # a little superlinear: keep batch 8's joules per task
         intercept_j, slope_j = 0.0, eight
+        energy_assumed = f"batch 8's joules at every size (alone it was {one:g})"
     return Profile(
         name=name, title=f"{row['model']} on {row['hardware']}", role="heavy", model=row["model"],
         hardware=row["hardware"], resolution_px=int(row["resolution_px"]),
@@ -110,7 +111,7 @@ def heavy(row: dict, quality_rows: list[dict]) -> Profile:
         energy=Energy(
             fixed_j=float(row["fixed_j"] or 0.0), round_intercept_j=intercept_j, round_slope_j=slope_j,
             error=held_out(row["status"], "energy"),
-            source=f"{row['source']}: joules per step at batch 1 and 8",
+            source=f"{row['source']}: joules per step at batch 1 and 8", assumption=energy_assumed,
         ),
         quality=quality(ceiling_of, quality_rows, assumed),
     )  # fmt: skip

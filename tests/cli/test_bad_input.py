@@ -132,6 +132,9 @@ FILES = {
     "not UTF-8": (b"name: caf\xe9", "not UTF-8 text"),
     "a program": (b"name: !!python/object/apply:os.system ['touch pwned']", "not valid YAML"),
     "a field twice": (b"name: mine\ntitle: mine\nname: yours", "field 'name' is given twice"),
+    "a list called a mapping": (b"name: !!map [1, 2]", "not valid YAML"),
+    "a list for a name": (b"? [1, 2]\n: mine", "not valid YAML"),
+    "too many digits": (b"horizon_s: " + b"9" * 5000, "not valid YAML"),
     "too deep": (b"name: " + b"[" * 5000, "not valid YAML"),
     "no such day": (b"name: mine\ntitle: 2024-13-45", "not valid YAML: month must be in 1..12"),
     "a folder of its own": (

@@ -1,4 +1,4 @@
-"""Scenario files: what YAML may say, and that nothing a file says ends in anything but a scenario or one line."""
+"""Scenario files: what YAML may say, and that whatever a file says gives a scenario or one line."""
 
 import copy
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from edgebrush.errors import UserError
+from edgebrush.profiles.catalogue import CATALOGUE
 from edgebrush.scenario.load import PRESETS, load_scenario
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.tables import build_params
@@ -80,8 +81,6 @@ def test_anchors_and_merges_may_be_used(tmp_path):
 
 def test_a_profile_beside_the_scenario_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
-    from edgebrush.profiles.catalogue import CATALOGUE
-
     (tmp_path / "my.json").write_text((CATALOGUE / "sdxl-a100.json").read_text())
     text = (PRESETS / "pair.yaml").read_text().replace("profile: sdxl-a100", "profile: my.json")
     (tmp_path / "mine.yaml").write_text(text)
@@ -96,14 +95,12 @@ def scenario(**fields) -> Scenario:
         dict(name="eager", count=2, rate_factor=3, profile="sd15-snapdragon-8-elite"),
         dict(name="calm", count=4, profile="sd15-snapdragon-8-elite"),
     ]
-    fixed = dict(
-        name="mine", title="mine", requests=[request], ues=ues, bss=[dict(name="b", profile="sdxl-a100")]
-    )
-    return Scenario(**fixed, **fields)
+    bss = [dict(name="b", profile="sdxl-a100")]
+    return Scenario(name="mine", title="mine", requests=[request], ues=ues, bss=bss, **fields)
 
 
 def test_task_rate_counts_images_rate_factors_and_bursts_but_a_trace_states_tasks():
-    """2 x 3 + 4 = 10 UEs' worth of 0.1 requests/s of 1.5 images; calm 3/4 of the time, so (3 x 0.5 + 2.5) / 4 = 1."""
+    """2 x 3 + 4 = 10 UEs' worth of 0.1 requests/s of 1.5 images; bursts' mean (3 x 0.5 + 2.5) / 4 = 1."""
     images = {1: 0.75, 3: 0.25}
     poisson = dict(kind="poisson", rate_hz=0.1)
     bursty = dict(kind="bursty", rate_hz=0.1, calm=0.5, burst=2.5, calm_s=30, burst_s=10)

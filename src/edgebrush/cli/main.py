@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edgebrush.cli import profiles, scenarios
 from edgebrush.errors import UserError
 
-UsageError = typer.BadParameter.__base__  # click's, wherever this typer keeps it
+UsageError: Any = typer.BadParameter.__base__  # click's, wherever this typer keeps it
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 EXAMPLES = """\

@@ -47,8 +47,9 @@ def profiles(
     console = Console(highlight=False)
     for table in (heavy_table(heavy, notes), light_table(light, notes), quality_table(heavy + light, notes)):
         console.print(table, "", sep="\n")
+    console.print("Assumed, not measured:")
     for note, letter in notes.items():
-        console.print(f"[yellow]{letter}[/yellow] assumed, not measured: {note}")
+        console.print(f"[yellow]{letter}[/yellow] {note}")
     console.print(
         "[dim]`edgebrush profiles show NAME` prints a profile with the sources of its figures.[/dim]"
     )
@@ -127,13 +128,18 @@ def cost_fit(profile: Profile) -> str:
 def assumptions(profiles: Sequence[Profile]) -> dict[str, str]:
     """Every assumption in the profiles, with a letter to mark it by."""
     texts = [
-        block.assumption
+        text
         for profile in profiles
         for block in (profile.compute, profile.energy, profile.quality)
-        if block.assumption
+        for text in clauses(block.assumption)
     ]
     return {text: chr(ord("a") + number) for number, text in enumerate(dict.fromkeys(texts))}
 
 
 def marked(notes: dict[str, str], *assumed: str) -> str:
-    return " ".join(notes[text] for text in assumed if text)
+    """The letters of these assumptions."""
+    return " ".join(sorted(notes[text] for assumption in assumed for text in clauses(assumption)))
+
+
+def clauses(assumption: str) -> list[str]:
+    return [text.strip() for text in assumption.split(";") if text.strip()]

@@ -15,11 +15,10 @@ HALF_STEPS, SHARPNESS = (0.05, 500.0), (0.1, 10.0)  # where the fit may look; st
 
 def fit_affine(batch: Sequence[float], value: Sequence[float]) -> tuple[float, float, float]:
     """Least squares ``value = intercept + slope * batch``; returns (intercept, slope, relative RMSE)."""
-    batch, value = np.asarray(batch, float), np.asarray(value, float)
-    design = np.stack([np.ones_like(batch), batch], axis=1)
-    (intercept, slope), *_ = np.linalg.lstsq(design, value, rcond=None)
-    residual = intercept + slope * batch - value
-    return float(intercept), float(slope), float(np.sqrt(np.mean((residual / value) ** 2)))
+    x, y = np.asarray(batch, float), np.asarray(value, float)
+    (intercept, slope), *_ = np.linalg.lstsq(np.stack([np.ones_like(x), x], axis=1), y, rcond=None)
+    residual = intercept + slope * x - y
+    return float(intercept), float(slope), float(np.sqrt(np.mean((residual / y) ** 2)))
 
 
 def inflection(half_steps: float, sharpness: float) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from edgebrush.errors import UserError
 
@@ -41,9 +43,9 @@ def draw(profiles: Sequence[Profile]) -> Figure:
     """Four panels: the heavy models' rounds, their energy, the light models on phones, all their quality."""
     heavy = [profile for profile in profiles if profile.role == "heavy"]
     light = [profile for profile in profiles if profile.role == "light"]
-    figure = Figure(figsize=(12, 8.4), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
-    top, bottom = figure.subfigures(2, 1)  # apart, so that the phones' long names narrow no panel above
+    figure = Figure(figsize=(12, 8.4), layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15))
+    rows: Any = figure.subfigures(2, 1)  # apart, so that the phones' long names narrow no panel above
+    top, bottom = rows
     rounds, joules = top.subplots(1, 2)
     phones, quality = bottom.subplots(1, 2, width_ratios=(0.8, 1))
     for panel in (rounds, joules, phones, quality):
@@ -69,7 +71,7 @@ def draw_rounds(axes: Axes, heavy: Sequence[Profile]) -> None:
 def draw_joules(axes: Axes, heavy: Sequence[Profile]) -> None:
     for profile, colour in zip(heavy, COLOURS, strict=False):
         axes.plot(BATCHES, profile.energy.round_j(BATCHES) / BATCHES, color=colour, label=profile.name)
-    titled(axes, "Its energy")
+    titled(axes, "The energy of such a round")
     axes.set(xlabel="images in the batch", ylabel="joules per step and image")
     axes.set(xlim=(1, BATCHES[-1]), ylim=(0, None), xticks=[1, 4, 8, 12, 16])
 
@@ -107,7 +109,7 @@ def draw_quality(axes: Axes, profiles: Sequence[Profile]) -> None:
     titled(axes, "Quality against steps: curves fitted to published points")
     axes.set(xscale="log", xlabel="denoising steps (dotted: ceiling)", ylabel="quality Q", ylim=(0, 1.05))
     axes.set_xlim(STEPS[0], STEPS[-1])
-    axes.set_xticks(STEP_TICKS, STEP_TICKS)
+    axes.set_xticks(STEP_TICKS, map(str, STEP_TICKS))
     axes.minorticks_off()
     axes.legend(frameon=False, loc="lower right", labelspacing=0.8)
 

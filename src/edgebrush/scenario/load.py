@@ -13,6 +13,7 @@ from edgebrush.profiles.catalogue import catalogue_names, load_profile
 from .schema import Scenario
 
 PRESETS = Path(__file__).parent / "presets"
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # a ValueError: 2024-13-45, or thousands of digits
 
 
 def preset_names() -> list[str]:
@@ -25,7 +26,7 @@ def scenario_path(scenario: str | Path) -> Path:
     path = Path(scenario)
     if path.suffix not in (".yaml", ".yml"):
         path = PRESETS / f"{scenario}.yaml"
-    if path.is_dir() and path.suffix:
+    if path.is_dir():
         raise UserError(f"scenario {str(scenario)!r} is a folder; give a .yaml file")
     if not path.is_file():
         known = ", ".join(preset_names())
@@ -50,11 +51,7 @@ def load_scenario(scenario: str | Path) -> Scenario:
     path = scenario_path(scenario)
     try:
         content = yaml.load(read_yaml(path), UniqueKeyLoader)
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError: a date or a number beyond Python's
+    except NOT_YAML as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a scenario is a mapping of fields; see `edgebrush scenarios show campus`")
@@ -64,8 +61,8 @@ def load_scenario(scenario: str | Path) -> Scenario:
         loaded = Scenario.model_validate({**content, "directory": path.parent})
     except ValidationError as error:
         raise UserError(explain(error, str(path))) from None
-    for field, classes, role in (("ues", loaded.ues, "light"), ("bss", loaded.bss, "heavy")):
-        for index, each in enumerate(classes):
+    for field, role in (("ues", "light"), ("bss", "heavy")):
+        for index, each in enumerate(getattr(loaded, field)):
             check_profile(f"{path}: {field}.{index}.profile", each.profile, role, path.parent)
     return loaded
 
@@ -87,8 +84,11 @@ class UniqueKeyLoader(yaml.SafeLoader):
     """YAML's safe loader, but a field given twice is an error rather than silently the last one."""
 
     def construct_mapping(self, node, deep=False):
-        fields = [key.value for key, _ in node.value if key.tag == "tag:yaml.org,2002:str"]
-        for field in fields:
-            if fields.count(field) > 1:
-                raise yaml.YAMLError(f"field {field!r} is given twice, {node.start_mark}")
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # no field's name; the safe loader refuses it
+            if key.value in seen:
+                raise yaml.YAMLError(f"field {key.value!r} is given twice, {key.start_mark}")
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
