@@ -8,28 +8,25 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgebrush.errors import UserError
 from edgebrush.policies.protocol import Policy
-from edgebrush.policies.rules import Rule
+from edgebrush.policies.rules import KINDS, Rule
 from edgebrush.scenario.capacity import offered_load
 from edgebrush.scenario.schema import Scenario, TraceArrivals
-from edgebrush.sim.tables import OUTCOME, build_params
+from edgebrush.sim.tables import OUTCOME, build_params, choice_shape
 
 from .episodes import HELD_OUT_SEEDS, play
 from .report import render
-from .runs import CURVE, Run, load_curve, new_folder, store_run, store_scenario
+from .runs import CHECKPOINT, CURVE, Run, check_writable, load_curve, new_folder, store_run, store_scenario
 from .statistics import Bootstrap, Digest, digest, join, load_edges, summary
 from .tuning import QUICK, shipped_rules, tuned_rules
-
-if TYPE_CHECKING:
-    from edgebrush.learning.mappo import MappoConfig
 
 # How the default comparison spends its 6 minutes on 2 cores.
 TRAINING_S = 210.0  # for all training seeds together
@@ -59,7 +56,7 @@ def compare(
     episodes: int | None = None,
     tasks_csv: bool = False,
     overwrite: bool = False,
-    command: str = "edgebrush.compare",
+    command: str = "edgebrush compare",
     progress: Progress = silent,
 ) -> Run:
     """Train and compare; the folder ``out`` then holds the run (see ``runs``), or is not there at all.
@@ -79,28 +76,112 @@ def compare(
             policies: dict[str, list[Policy]] = {rule.name: [rule] for rule in rules_of(scenario, progress)}
         if seeds:
             with stopwatch("training"):
-                budget = {"seconds": seconds} if updates is None else {"seconds": None, "updates": updates}
-                policies = {"mappo": _train(scenario, folder, seeds, budget, policies, progress), **policies}
+                home = folder / "policies" / "mappo"
+                trained = train_mappo(
+                    scenario,
+                    home,
+                    seeds=seeds,
+                    seconds=seconds,
+                    updates=updates,
+                    prices=policies["priced-greedy"][0].numbers,
+                    progress=progress,
+                )
+                (home / CURVE).replace(folder / CURVE)
+                policies = {"mappo": [trained_policy(scenario, path) for path in trained], **policies}
         return _finish(scenario, folder, policies, episodes, tasks_csv, command, stopwatch, progress)
 
 
 def evaluate(
     scenario: Scenario,
-    policies: dict[str, list[Policy]],
+    policies: Sequence[str | Path],
     out: Path | str,
     *,
     episodes: int | None = None,
     tasks_csv: bool = False,
     overwrite: bool = False,
-    command: str = "edgebrush.evaluate",
+    command: str = "edgebrush evaluate",
     progress: Progress = silent,
 ) -> Run:
-    """Play policies (each a list: one per training seed) on held-out episodes; ``out`` then holds the run."""
+    """Play rules (by name) and trained policies (by folder) on held-out episodes; ``out`` then holds the run.
+
+    Trained policies of one name count as training seeds of one learner. Raises ``UserError`` as ``compare``
+    does, and where a policy cannot be used.
+    """
     episodes = default_episodes(scenario) if episodes is None else positive("episodes", episodes)
     build_params(scenario)
+    gathered: dict[str, list[Policy]] = {}
+    for folder in (Path(name) for name in policies if name not in KINDS):
+        policy = trained_policy(scenario, folder)
+        gathered.setdefault(policy.name, []).append(policy)
+    rules = [name for name in policies if name in KINDS]
     with new_folder(Path(out), overwrite=overwrite) as folder:
+        stopwatch = Stopwatch()
         store_scenario(scenario, folder)
-        return _finish(scenario, folder, policies, episodes, tasks_csv, command, Stopwatch(), progress)
+        if rules:
+            with stopwatch("rules"):
+                gathered |= {rule.name: [rule] for rule in rules_of(scenario, progress) if rule.name in rules}
+        return _finish(scenario, folder, gathered, episodes, tasks_csv, command, stopwatch, progress)
+
+
+def train_mappo(
+    scenario: Scenario,
+    out: Path,
+    *,
+    seeds: int = TRAINING_SEEDS,
+    seconds: float = TRAINING_S,
+    updates: int | None = None,
+    plain: bool = False,
+    resume: bool = False,
+    prices: np.ndarray | None = None,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Train MAPPO on seeds 1, 2, ...; the policy folders, which lie in ``out`` beside the curve and a
+    checkpoint.
+
+    ``plain`` leaves out the copies of episodes with common arrivals; ``prices`` are the priced greedy rule's
+    numbers to start from (by default those of ``rules_of``). Raises ``UserError`` before any long work where
+    ``out`` cannot be written, or holds a training and ``resume`` is not given.
+    """
+    from edgebrush.learning.mappo import MappoConfig, train
+
+    if seeds < 1 or seconds <= 0:
+        raise UserError(f"seeds = {seeds}, seconds = {seconds:g}: seeds must be 1 or more, seconds positive")
+    begun = (out / CHECKPOINT).exists()
+    if begun and not resume:
+        raise UserError(f"out = {str(out)!r}: holds a training already; add --resume or give another folder")
+    if resume and not begun:
+        raise UserError(f"out = {str(out)!r}: holds no checkpoint to go on from; leave out --resume")
+    build_params(scenario)
+    check_writable(out)
+    if prices is None:
+        prices = next(rule.numbers for rule in rules_of(scenario, progress) if rule.name == "priced-greedy")
+    usual = MappoConfig()
+    config = replace(
+        usual,
+        seconds=seconds if updates is None else None,
+        updates=usual.updates if updates is None else updates,
+        groups=usual.groups * usual.copies if plain else usual.groups,
+        copies=1 if plain else usual.copies,
+    )
+
+    def hear(row: dict) -> None:
+        share = row["seconds"] / config.seconds if config.seconds else row["update"] / config.updates
+        progress("training MAPPO", min(share, 1.0), f"cost {row['cost']:.4f}")
+
+    return train(scenario, config, range(1, seeds + 1), out, prices, hear)
+
+
+def trained_policy(scenario: Scenario, folder: Path) -> Policy:
+    """The policy in a folder, for this scenario's choices. Raises ``UserError`` where it cannot be used."""
+    from edgebrush.policies.actor import load_policy
+
+    if not folder.is_dir():
+        known = ", ".join(KINDS)
+        raise UserError(
+            f"policy {str(folder)!r}: neither a folder of a trained policy nor a rule; rules are {known}"
+        )
+    grid = np.array(scenario.decision.step_grid)
+    return load_policy(folder, choice_shape(scenario), grid, scenario.bs_count)
 
 
 def asked_for(scenario: Scenario, trace: Path | None = None, load: float | None = None) -> Scenario:
@@ -156,37 +237,6 @@ class Stopwatch:
         start = time.perf_counter()
         yield
         self.seconds[phase] = round(time.perf_counter() - start, 2)
-
-
-def _train(
-    scenario: Scenario,
-    folder: Path,
-    seeds: int,
-    budget: dict,
-    rules: dict[str, list[Policy]],
-    progress: Progress,
-) -> list[Policy]:
-    """MAPPO on several seeds at once, started from the priced greedy rule's numbers: its policies."""
-    from edgebrush.learning.mappo import MappoConfig, train
-    from edgebrush.policies.actor import load_policy
-
-    config = MappoConfig(**budget)
-    prices = rules["priced-greedy"][0].numbers
-    home = folder / "policies" / "mappo"
-    home.mkdir(parents=True)
-    trained = train(scenario, config, range(1, seeds + 1), home, prices, training_progress(config, progress))
-    (home / CURVE).replace(folder / CURVE)
-    return [load_policy(path) for path in trained]
-
-
-def training_progress(config: MappoConfig, progress: Progress) -> Callable[[dict], None]:
-    """What ``train`` reports after an update, as a share of its budget and the cost so far."""
-
-    def hear(row: dict) -> None:
-        share = row["seconds"] / config.seconds if config.seconds else row["update"] / config.updates
-        progress("training MAPPO", min(share, 1.0), f"cost {row['cost']:.4f}")
-
-    return hear
 
 
 def _finish(

@@ -137,7 +137,7 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 def differences(run: Run) -> Figure:
     """How much less each rival costs or how much more, with 95% intervals."""
     rivals = [name for name in run.ranking if name != run.subject][::-1]
-    figure = Figure(figsize=(8, 1.2 + 0.38 * len(rivals)), layout="constrained")
+    figure = Figure(figsize=(9, 1.2 + 0.34 * len(rivals)), layout="constrained")
     axes = figure.subplots()
     for row, rival in enumerate(rivals):
         gap = run.results["policies"][run.subject]["less_than"][rival]["relative"]
@@ -147,12 +147,14 @@ def differences(run: Run) -> Figure:
             mean, row, xerr=[[mean - low], [high - mean]], fmt="o", color=colour, capsize=3, linewidth=2
         )
         label = f"{percent(gap['mean'])} [{percent(gap['ci_low'])}, {percent(gap['ci_high'])}]"
-        axes.annotate(label, (mean, row), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+        axes.annotate(
+            label, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=colour
+        )
     axes.axvline(0.0, color="#333333", linewidth=1)
     axes.set_yticks(range(len(rivals)), rivals)
     axes.set_ylim(-0.6, len(rivals) - 0.3)
     axes.grid(axis="y", visible=False)
-    axes.margins(x=0.12)
+    axes.margins(x=0.06)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value / 100, 0) if value else "0"))
     axes.set(
         xlabel=f"{run.subject}'s mean cost per task against each rival's: left is cheaper (95% intervals)"
@@ -297,8 +299,7 @@ def delay(run: Run) -> Figure:
 
 
 def by_load(run: Run) -> Figure:
-    """Where the gain comes from: cost, own-device share and steps, from the calmest moments to the busiest.
-    """
+    """Where the gain comes from: cost, own-device share and steps, from the calmest moments to the busiest."""
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     panels = figure.subplots(1, 3)
     shown = [name for name in (run.subject, run.rival) if name]

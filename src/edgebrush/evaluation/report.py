@@ -97,8 +97,7 @@ def console_table(run: Run) -> Table:
 
 
 def render(run: Run, folder: Path) -> None:
-    """Write ``figures/*.png`` and ``report.html`` into a run's folder. Raises ``UserError`` where it cannot.
-    """
+    """Write ``figures/*.png`` and ``report.html`` into a run's folder. Raises ``UserError`` where it cannot."""
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
         images = {name: _draw(run, name, folder / FIGURES / f"{name}.png") for name in figures(run)}

@@ -27,6 +27,7 @@ from edgebrush.scenario.schema import Scenario, TraceArrivals
 from .statistics import Digest
 
 RESULTS, SCENARIO, DIGESTS, CURVE = "results.json", "scenario.yaml", "digests.npz", "curve.csv"
+CHECKPOINT = "checkpoint"  # in the folder of a training that was begun
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,21 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise
 
 
+def check_writable(folder: Path) -> None:
+    """Make sure that files can be made in a folder, which is made where it is missing. Raises ``UserError``."""
+    probe = folder / f".unfinished-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"out = {str(folder)!r}: cannot be written: {error.strerror}; choose another folder"
+        ) from None
+
+
 def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it. Raises ``UserError`` where it cannot be written.
-    """
+    """Write a file under a temporary name, then rename it. Raises ``UserError`` where it cannot be written."""
     unfinished = path.with_name(f".unfinished-{path.name}")
     try:
         unfinished.write_text(text, encoding="utf-8")

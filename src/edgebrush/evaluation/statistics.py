@@ -208,8 +208,7 @@ def _interval(mean: float, resampled: np.ndarray) -> Interval:
 
 
 def percentile_s(delays: np.ndarray, share: float) -> float:
-    """The delay below which a share of the tasks completed, from counts over the bins of ``DELAY_EDGES_S``.
-    """
+    """The delay below which a share of the tasks completed, from counts over the bins of ``DELAY_EDGES_S``."""
     below = np.concatenate([[0.0], np.cumsum(delays)])
     if below[-1] == 0:
         return 0.0

@@ -48,31 +48,45 @@ def verdict(gap: dict) -> str:
     return "better" if gap["ci_high"] < 0 else "worse" if gap["ci_low"] > 0 else "level"
 
 
-def span(gap: dict) -> str:
-    """The size of a relative gap with its interval: ``1.3% (95% interval 1.1 to 1.5%)``."""
-    low, high = sorted((100 * gap["ci_low"], 100 * gap["ci_high"]), key=abs)
+def size(gap: dict) -> str:
+    """How large a relative gap is: ``1.3%``."""
+    return f"{100 * abs(gap['mean']):.{_digits(gap)}f}%"
+
+
+def interval(gap: dict) -> str:
+    """Its interval, seen from its sign: ``95% interval 1.1 to 1.5%``."""
     sign = 1 if gap["mean"] >= 0 else -1
-    digits = 1 if abs(gap["mean"]) >= 0.002 else 2
-    return f"{100 * abs(gap['mean']):.{digits}f}% (95% interval {sign * low:.{digits}f} to {sign * high:.{digits}f}%)"
+    low, high = sorted((sign * 100 * gap["ci_low"], sign * 100 * gap["ci_high"]))
+    return f"95% interval {low:.{_digits(gap)}f} to {high:.{_digits(gap)}f}%"
+
+
+def _digits(gap: dict) -> int:
+    return 1 if abs(gap["mean"]) >= 0.005 else 2
 
 
 def headline(run: Run) -> str:
     """Who is cheapest, and by how much."""
     subject, rival = title_of(run.subject), run.rival
-    cost = run.results["policies"][run.subject]["cost"]["mean"]
     if rival is None:
-        return f"{subject} was played alone: its tasks cost {cost:.4f} on average."
+        return f"{subject} was played alone: its tasks cost {_cost(run, run.subject):.4f} on average."
     gap = run.results["policies"][run.subject]["less_than"][rival]["relative"]
     best = "the best rule" if run.subject == "mappo" else "the next best"
     match verdict(gap):
         case "better":
-            return f"{subject} costs {span(gap)} less per task than {rival}, {best}."
+            return f"{subject} costs {size(gap)} less per task than {rival}, {best} ({interval(gap)})."
         case "worse":
-            return f"{subject} does not win here: it costs {span(gap)} more per task than {rival}, {best}."
+            return (
+                f"{subject} does not win here: it costs {size(gap)} more per task than {rival}, {best} "
+                f"({interval(gap)})."
+            )
     return (
-        f"{subject} and {rival}, {best}, cannot be told apart here: the difference of {percent(gap['mean'], 2)} "
-        f"has a 95% interval from {percent(gap['ci_low'], 2)} to {percent(gap['ci_high'], 2)}."
+        f"{subject} and {rival}, {best}, cannot be told apart here: {percent(gap['mean'], 2)} in cost, with a 95% "
+        f"interval from {percent(gap['ci_low'], 2)} to {percent(gap['ci_high'], 2)}."
     )
+
+
+def _cost(run: Run, name: str) -> float:
+    return run.results["policies"][name]["cost"]["mean"]
 
 
 def beaten(run: Run) -> str:
@@ -84,10 +98,8 @@ def beaten(run: Run) -> str:
     whole = "All" if len(won) == len(rivals) else f"{len(won)} of"
     text = f"{whole} {len(rivals)} rivals cost more, by 95% intervals that leave zero out."
     if "selfish-greedy" in won:
-        text += (
-            f" Against everyone minding only their own cost (selfish-greedy) it saves "
-            f"{span(rivals['selfish-greedy']['relative'])}."
-        )
+        gap = rivals["selfish-greedy"]["relative"]
+        text += f" Against phones that mind only their own cost (selfish-greedy) it saves {size(gap)} ({interval(gap)})."
     return text
 
 
@@ -122,11 +134,12 @@ def decided(run: Run) -> list[str]:
     grid = np.array(run.scenario.decision.step_grid)
     kinds = run.scenario.requests
     if len(kinds) > 1:
-        parts = []
         for number, kind in enumerate(kinds):
             local = place_shares(run, counts[number].sum((0, 2, 3)))[0]
-            parts.append(f"of “{kind.name}” {local:.0%} ({_steps(grid, counts[number].sum((0, 1, 3)))})")
-        sentences.append(f"By kind of request it kept on the phone: {listed(parts)}.")
+            given = _steps(grid, counts[number].sum((0, 1, 3)))
+            sentences.append(
+                f"Of the “{kind.name}” requests {local:.0%} stayed on the phone; they got {given}."
+            )
     if len(run.scenario.contents) > 1 and len(grid) > 1:
         parts = [
             f"{_mean(grid, counts[:, number].sum((0, 1, 3))):.1f} for “{content.name}”"
@@ -145,12 +158,12 @@ def _and(parts: Sequence[str], lead: str) -> str:
 
 
 def _steps(grid: np.ndarray, counts: np.ndarray) -> str:
-    """The usual number of steps: the median, and the range of the middle nine tenths."""
+    """The range of nine tenths of the step counts, and the most frequent."""
     share = np.cumsum(counts) / max(counts.sum(), 1)
     low, middle, high = (
         grid[min(np.searchsorted(share, level), len(grid) - 1)] for level in (0.05, 0.5, 0.95)
     )
-    return f"{middle} steps" if low == high else f"{low} to {high} steps, half of them at most {middle}"
+    return f"{middle} steps" if low == high else f"{low} to {high} steps, most often {usual}"
 
 
 def _mean(grid: np.ndarray, counts: np.ndarray) -> float:
@@ -209,26 +222,25 @@ def where(run: Run, parts: list[Group]) -> list[str]:
             f"From calm to busy its own-device share goes from {calm.local:.0%} to {busy.local:.0%} "
             f"and its mean steps from {calm.steps:.1f} to {busy.steps:.1f}."
         )
-    total = sum(part.worth for part in moments)
-    for dimension in dict.fromkeys(part.dimension for part in parts if part.dimension != MOMENT):
-        here = [part for part in parts if part.dimension == dimension]
-        if len(here) < 2:
-            continue
-        changes = [f"“{part.name}” {_signed(part.gap)}" for part in here]
-        sentence = f"By {dimension}: {listed(changes)}."
-        if total < 0:
-            largest = min(here, key=lambda part: part.worth)
-            sentence = (
-                sentence[:-1] + f"; “{largest.name}” brings {largest.worth / total:.0%} of the difference."
+    gap = run.results["policies"][run.subject]["less_than"][run.rival]
+    if verdict(gap["cost"]) != "level":
+        total = gap["cost"]["mean"]
+        largest = []
+        for dimension in dict.fromkeys(part.dimension for part in parts if part.dimension != MOMENT):
+            here = [part for part in parts if part.dimension == dimension]
+            most = max(here, key=lambda part: part.worth / total)
+            largest.append(
+                f"{most.worth / total:.0%} from {dimension} “{most.name}” ({most.share:.0%} of the tasks)"
             )
-        sentences.append(sentence)
+        if largest:
+            sentences.append(f"Of the difference in cost comes {listed(largest)}.")
     losers = [part for part in parts if part.gap.ci_low > 0 and part.dimension != MOMENT]
     if losers:
         names = listed([f"“{part.name}” ({_signed(part.gap)})" for part in losers])
-        sentences.append(f"It costs more for {names}.")
+        sentences.append(f"Who pays more than under {run.rival}: {names}.")
     else:
         sentences.append(
-            "No kind of request, content or class of phone pays more, beyond what chance explains."
+            "No kind of request, content or class of phone pays more than under {run.rival}, beyond chance."
         )
     return sentences
 
