@@ -494,9 +494,8 @@ def run(
 ) -> list[Outcome]:
     """What becomes of each task, in the order of ``tasks`` (which is that of their arrivals).
 
-    ``decide(task)`` gives (place, steps, class), place 0 being the own device and j + 1 BS j;
-    ``gain(ue, bs, block)`` gives the full gain in a coherence block; ``battery_level[i]`` is the level of
-    UE i at time 0. UEs and BSs are numbered by expanding the scenario's classes in order; profiles come one for
-    each.
+    ``decide(task)`` gives (place, steps, class), place 0 being the own device and j + 1 BS j; ``gain(ue, bs,
+    block)`` gives the full gain in a coherence block; ``battery_level[i]`` is the level of UE i at time 0.
+    UEs and BSs are numbered by expanding the scenario's classes in order; profiles come one for each.
     """
     return World(scenario, ue_profiles, bs_profiles, decide, gain, battery_level).run(tasks)

@@ -1,16 +1,18 @@
 """The local observation: all that a decision maker ever sees, and its own arithmetic on it.
 
-One piece of code, called by the simulator (compiled by numba) and by the UE agent (plain NumPy); so each function
-is self-contained loops over arrays. The observation is one float32 vector of plain SI values:
+One piece of code, called by the simulator (compiled by numba) and by the UE agent (plain NumPy); so each
+function is self-contained loops over arrays. The observation is one float32 vector of plain SI values:
 
 ``[ task (T) | candidates (S × F) | expected cost (S × K × P) ]``
 
 Candidates are the own device (slot 0) and the UE's neighbour BSs. The *expected cost* of every (slot, steps,
-class) is the selfish estimate that the UE can make from what it knows: its own queue, the measured rates and the
-last broadcasts, nothing of another UE.
+class) is the selfish estimate that the UE can make from what it knows: its own queue, the measured rates and
+the last broadcasts, nothing of another UE.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -21,19 +23,43 @@ DELAY_WEIGHT, ENERGY_WEIGHT, QUALITY_WEIGHT, DIFFICULTY, BITS_IN, BITS_OUT, DEAD
 TASK_FEATURES = 8
 
 # -- the own device
-(OWN_FIXED_S, OWN_STEP_S, OWN_FIXED_J, OWN_STEP_J, OWN_CEILING, OWN_HALF_STEPS, OWN_SHARPNESS, OWN_ALLOWED) = range(8)
+(
+    OWN_FIXED_S,
+    OWN_STEP_S,
+    OWN_FIXED_J,
+    OWN_STEP_J,
+    OWN_CEILING,
+    OWN_HALF_STEPS,
+    OWN_SHARPNESS,
+    OWN_ALLOWED,
+) = range(8)
 OWN_BUSY_S, OWN_WAITING, OWN_TRANSMIT_W, OWN_RECEIVE_W, OWN_STANDBY_W, OWN_WORK_S = range(8, 14)
 OWN_COLUMNS = OWN_WORK_S  # plus P columns from OWN_WORK_S: seconds of waiting work by class
 
 # -- a neighbour BS: the measured link, what is known of its server, and its last broadcast
 BS_NUMBER, BS_UP_BPS, BS_DOWN_BPS, BS_IN_FLIGHT, BS_AGE_S = range(5)
-BS_ROUND_INTERCEPT_S, BS_ROUND_SLOPE_S, BS_FIXED_S, BS_BATCH_LIMIT, BS_QUEUE_LIMIT, BS_CONNECTION_LIMIT = range(5, 11)
+BS_ROUND_INTERCEPT_S, BS_ROUND_SLOPE_S, BS_FIXED_S, BS_BATCH_LIMIT, BS_QUEUE_LIMIT, BS_CONNECTION_LIMIT = (
+    range(5, 11)
+)
 BS_ROUND_INTERCEPT_J, BS_ROUND_SLOPE_J, BS_FIXED_J, BS_CEILING, BS_HALF_STEPS, BS_SHARPNESS = range(11, 17)
 BS_RUNNING, BS_STEPS_LEFT, BS_CONNECTIONS, BS_WAITING = range(17, 21)
 BS_COLUMNS = BS_WAITING  # plus P waiting counts and P counts of their steps, by class
 
 # -- what the observation says of a candidate
-(PRESENT, NUMBER, UP_S, DOWN_S, FIXED_S, STEP_S, SERVER_STEP_S, FIXED_J, STEP_J, CEILING, HALF_STEPS, SHARPNESS) = range(12)
+(
+    PRESENT,
+    NUMBER,
+    UP_S,
+    DOWN_S,
+    FIXED_S,
+    STEP_S,
+    SERVER_STEP_S,
+    FIXED_J,
+    STEP_J,
+    CEILING,
+    HALF_STEPS,
+    SHARPNESS,
+) = range(12)
 LOAD, QUEUED, IN_FLIGHT, AGE_S, WAIT_S = range(12, 17)
 CANDIDATE_FEATURES = WAIT_S  # plus P columns from WAIT_S: expected seconds of waiting by class
 
@@ -50,7 +76,7 @@ class ObservationLayout:
         self.size = self.cost.stop
 
     def split(self, observation):
-        """Task ``(..., T)``, candidates ``(..., S, F)`` and expected cost ``(..., S, K, P)`` of observations."""
+        """Task ``(..., T)``, candidates ``(..., S, F)``, expected cost ``(..., S, K, P)`` of observations."""
         lead = observation.shape[:-1]
         slots, steps, classes = self.shape
         return (
@@ -63,8 +89,8 @@ class ObservationLayout:
 def describe_candidates(task, own, stations, known_bs, classes, bs_energy_weight, candidates):
     """Fill ``candidates (S, F)`` from the task ``(T,)``, the own device and ``stations (S-1, ...)``.
 
-    Only the first ``known_bs`` rows of ``stations`` are real. Joules are those that count in the cost: the UE's
-    own, plus ``bs_energy_weight`` times the BS's expected share.
+    Only the first ``known_bs`` rows of ``stations`` are real. Joules are those that count in the cost: the
+    UE's own, plus ``bs_energy_weight`` times the BS's expected share.
     """
     candidates[:] = 0.0
     any_present = own[OWN_ALLOWED]
@@ -136,16 +162,20 @@ def describe_candidates(task, own, stations, known_bs, classes, bs_energy_weight
             device[PRESENT] = 1.0
 
 
-def expected_cost(task, candidates, step_grid, classes, missed_cost, cost):
-    """Fill ``cost (S, K, P)``: the selfish expected cost of each choice, 0 for candidates that are not present."""
+def expected_cost(task, candidates, step_grid, log_step_grid, classes, missed_cost, cost):
+    """Fill ``cost (S, K, P)``: the selfish expected cost of each choice, 0 for candidates not present.
+
+    ``(half/k)^s`` is worked out as ``exp(s·(log half − log k))``: one logarithm per candidate and no power.
+    """
     for s in range(candidates.shape[0]):
         row = candidates[s]
+        if row[PRESENT] == 0.0:
+            cost[s, :, :] = 0.0
+            continue
+        log_half_steps = math.log(row[HALF_STEPS])
         for k in range(step_grid.shape[0]):
             steps = step_grid[k]
-            if row[PRESENT] == 0.0:
-                cost[s, k, :] = 0.0
-                continue
-            quality = row[CEILING] / (1.0 + (row[HALF_STEPS] / steps) ** row[SHARPNESS])
+            quality = row[CEILING] / (1.0 + math.exp(row[SHARPNESS] * (log_half_steps - log_step_grid[k])))
             joules = row[FIXED_J] + steps * row[STEP_J]
             still = task[ENERGY_WEIGHT] * joules + task[QUALITY_WEIGHT] * (1.0 - quality)
             service_s = row[UP_S] + row[FIXED_S] + steps * row[STEP_S] + row[DOWN_S]

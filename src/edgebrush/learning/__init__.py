@@ -1,0 +1,1 @@
+"""The learners, one file per algorithm; JAX, equinox and optax."""

@@ -13,7 +13,7 @@ def start_arrivals(params, world):
     head, clock = params.head[0], world.clock[0]
     if head.arrivals == TRACE:
         clock.trace_start_s = draws.uniform(clock.seed, draws.WINDOW, 0, 0) * head.trace_s
-        clock.trace_next = np.searchsorted(params.trace_s, clock.trace_start_s)
+        clock.trace_next = _first_row_from(params.trace_s, head.trace_rows, clock.trace_start_s)
         clock.trace_wraps = 0
         clock.open_arrivals = 1
         _next_of_trace(params, world)
@@ -37,9 +37,11 @@ def start_arrivals(params, world):
 def next_request(params, world, i, time):
     """Draw when UE i's next request comes after ``time``, and of how many images it is."""
     head, clock, ue = params.head[0], world.clock[0], world.ue[i]
-    work = draws.exponential(clock.seed, draws.GAP, i, ue.requests) / (head.rate_hz * params.ue[i].rate_factor)
+    work = draws.exponential(clock.seed, draws.GAP, i, ue.requests) / (
+        head.rate_hz * params.ue[i].rate_factor
+    )
     if head.arrivals == BURSTY:
-        # A unit-rate exponential used up at the rate of whatever phase is on (time change of a Poisson process).
+        # A unit-rate exponential, used up at the rate of the phase that is on (a time change).
         while True:
             factor = head.burst if ue.phase == 1 else head.calm
             if work <= factor * (ue.phase_until - time):
@@ -72,7 +74,7 @@ def after_task(params, world, i, time):
 @compiled
 def _next_of_trace(params, world):
     head, clock, source = params.head[0], world.clock[0], world.ue[0]
-    if clock.trace_next >= params.trace_s.shape[0]:
+    if clock.trace_next >= head.trace_rows:
         clock.trace_next = 0
         clock.trace_wraps += 1
     row = clock.trace_next
@@ -83,6 +85,19 @@ def _next_of_trace(params, world):
         world.ue[clock.trace_ue].requests += 1  # images of one request come at one instant and share its kind
     source.next_arrival = params.trace_s[row] + clock.trace_wraps * head.trace_s - clock.trace_start_s
     _close(clock, source)
+
+
+@compiled
+def _first_row_from(times, count, time):
+    """The first row of ``count`` rising ``times`` that is not before ``time`` (bisection)."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        if times[middle] < time:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @compiled
@@ -107,8 +122,13 @@ def _stay(head, seed, ue, i):
 
 @compiled
 def _images(params, seed, i, request):
-    u = draws.uniform(seed, draws.IMAGES, i, request)
-    for row in range(params.images.shape[0] - 1):
-        if u < params.images[row].upto:
-            return params.images[row].count
-    return params.images[params.images.shape[0] - 1].count
+    return params.images[pick(params.images, draws.uniform(seed, draws.IMAGES, i, request))].count
+
+
+@compiled
+def pick(table, u):
+    """The row of a table of cumulative shares that a uniform draw falls into."""
+    row = 0
+    while u >= table[row].upto:
+        row += 1
+    return row

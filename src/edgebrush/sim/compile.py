@@ -1,17 +1,22 @@
-"""The one place that says how the simulator's loops are compiled."""
+"""The one place that says how the simulator's loops are compiled, and how they are spread over the cores."""
 
 import hashlib
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numba
+import numpy as np
 
 
 def _cache_folder() -> str:
     """A numba cache folder of its own for each version of the sources.
 
-    Numba looks only at the file that holds a cached function, so a change in a callee of another file would go
-    unnoticed; naming the folder after all sources makes a stale cache impossible.
+    Numba looks only at the file that holds a cached function, so a change in a callee of another file would
+    go unnoticed; naming the folder after all sources makes a stale cache impossible.
     """
     package = Path(__file__).parent.parent
     digest = hashlib.sha256(numba.__version__.encode())
@@ -25,13 +30,41 @@ def _cache_folder() -> str:
 _CACHE_FOLDER = _cache_folder()
 
 
-def compiled(function=None, *, parallel: bool = False):
-    """``numba.njit`` with this project's cache; exact floating point, so that the oracle agrees to 1e-9."""
+def compiled(function=None, *, entry: bool = False):
+    """``numba.njit`` with this project's cache; exact floating point, so that the oracle agrees to 1e-9.
+
+    Only an ``entry`` may be called from Python. All others do without the wrapper that would unpack their
+    arguments, which would take a third of the compile time; calling one from Python crashes the process.
+    """
     if function is None:
-        return lambda function: compiled(function, parallel=parallel)
+        return lambda function: compiled(function, entry=entry)
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = _CACHE_FOLDER
     try:
-        return numba.njit(cache=True, parallel=parallel, nogil=True, error_model="numpy")(function)
+        return numba.njit(
+            cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=not entry, no_cfunc_wrapper=True
+        )(function)
     finally:
         numba.config.CACHE_DIR = before
+
+
+def spread(kernel: Callable, episodes: int, threads: int, *arguments) -> None:
+    """Run a compiled ``kernel(first, last, *arguments)`` over all episodes, each thread on its own range.
+
+    Python's threads (the kernels release the GIL) rather than numba's: ``parallel=True`` would compile the
+    whole simulator twice more, and its barriers spin where another job holds a core.
+    """
+    if threads == 1:
+        kernel(0, episodes, *arguments)
+        return
+    bounds = np.linspace(0, episodes, threads + 1).astype(int)
+    submit = _pool(os.getpid(), threads).submit
+    waiting = [submit(kernel, first, last, *arguments) for first, last in pairwise(bounds)]
+    for part in waiting:
+        part.result()
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """This process's threads; a forked child has none of its parent's."""
+    return ThreadPoolExecutor(threads)

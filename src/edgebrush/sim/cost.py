@@ -1,8 +1,8 @@
 """The accounts: cost as it accrues, and what each task came to.
 
 ``C = w_D·D + w_E·(E_ue + omega·E_bs) + w_Q·(1−Q) + missed + lost``, the weights already divided by their
-references. The delay term accrues as long as a task is in the system, energy when it is charged, the rest at the
-task's end; so the sum over time equals the sum over tasks.
+references. The delay term accrues as long as a task is in the system, energy when it is charged, the rest at
+the task's end; so the sum over time equals the sum over tasks.
 """
 
 from .compile import compiled
@@ -76,8 +76,8 @@ def _end(params, world, t, quality, missed, dropped, lost):
     clock.cost_rate -= task.delay_weight
     if clock.in_system == 0:
         clock.cost_rate = 0.0  # no rounding is carried from one busy period to the next
-    if world.outcome.shape[0] > 0:
-        if clock.recorded < world.outcome.shape[0]:
+    if clock.records > 0:
+        if clock.recorded < clock.records:
             _record(params, world, t, quality, penalty, missed, dropped, lost)
         clock.recorded += 1
     task.next, clock.free = clock.free, t

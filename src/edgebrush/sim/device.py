@@ -55,7 +55,7 @@ def _serve_next(params, world, i, time):
         if t == NONE:
             for p in range(params.head[0].classes):
                 ue.work_s[p] = 0.0  # sums and differences leave rounding behind; an empty queue holds none
-            schedule(world.tree, device_leaf(params, i), np.inf)
+            schedule(world, device_leaf(params, i), np.inf)
             return
         task = world.task[t]
         ue.waiting -= 1
@@ -66,5 +66,5 @@ def _serve_next(params, world, i, time):
             continue
         ue.serving = t
         ue.serving_until = time + work_s
-        schedule(world.tree, device_leaf(params, i), ue.serving_until)
+        schedule(world, device_leaf(params, i), ue.serving_until)
         return

@@ -1,14 +1,14 @@
 """The next event: a tournament tree over all sources of events.
 
-Leaf numbers: 0 the broadcast, 1 the slot, then each UE's arrivals, each UE's device, each BS's engine, uplink and
-downlink. The tree's node 1 holds the earliest time; a tie goes to the lower leaf.
+Leaf numbers: 0 the broadcast, then each UE's arrivals, each UE's device, each BS's engine, uplink and
+downlink, at last the slot. The tree's node 1 holds the earliest time; a tie goes to the lower leaf.
 """
 
 import numpy as np
 
 from .compile import compiled
 
-BROADCAST, SLOT, FIRST_ARRIVAL = 0, 1, 2
+BROADCAST, FIRST_ARRIVAL = 0, 1
 
 
 @compiled
@@ -23,14 +23,21 @@ def station_leaf(params, j):
 
 
 @compiled
-def clear(tree):
-    tree[:] = np.inf
+def slot_leaf(params):
+    return FIRST_ARRIVAL + 2 * params.head[0].ue_count + 3 * params.head[0].bs_count
 
 
 @compiled
-def schedule(tree, leaf, time):
+def clear(world):
+    for node in range(2 * world.clock[0].leaves):
+        world.tree[node] = np.inf
+
+
+@compiled
+def schedule(world, leaf, time):
     """Set the time of a leaf's next event (inf: none)."""
-    node = tree.shape[0] // 2 + leaf
+    tree = world.tree
+    node = world.clock[0].leaves + leaf
     tree[node] = time
     node //= 2
     while node >= 1:
@@ -42,9 +49,9 @@ def schedule(tree, leaf, time):
 
 
 @compiled
-def earliest(tree):
+def earliest(world):
     """The leaf whose event comes first; its time is ``tree[1]``."""
-    leaves = tree.shape[0] // 2
+    tree, leaves = world.tree, world.clock[0].leaves
     node = 1
     while node < leaves:
         node *= 2

@@ -1,4 +1,4 @@
-"""First-in-first-out lists of tasks, one per service class, threaded through the tasks' own ``next`` fields."""
+"""First-in-first-out lists of tasks, one per service class, through the tasks' own ``next`` fields."""
 
 from .compile import compiled
 from .tables import NONE

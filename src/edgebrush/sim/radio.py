@@ -1,7 +1,7 @@
 """Channels and transfers: path loss, shadowing, fading, and processor sharing of each BS's two bands.
 
-Rates: ``r = (W/n)·log2(1 + P·g / (N·W/n))``, see ``docs/simulator.md``. Every draw is random access (a hash), so a
-gain is worked out when it is needed and kept for its coherence block.
+Rates: ``r = (W/n)·log2(1 + P·g / (N·W/n))``, see ``docs/simulator.md``. Every draw is random access (a hash),
+so a gain is worked out when it is needed and kept for its coherence block.
 """
 
 import math
@@ -11,6 +11,7 @@ import numpy as np
 from . import draws
 from .compile import compiled
 from .events import schedule, station_leaf
+from .rows import array_at
 from .tables import NONE, UMI
 
 UE_HEIGHT_M, BS_HEIGHT_M = 1.5, 10.0
@@ -20,7 +21,7 @@ LIGHT_MPS = 299_792_458.0
 @compiled
 def block_at(params, time):
     """The coherence block of a moment; the small term keeps a block's own border inside it."""
-    return int(math.floor(time / params.head[0].coherence_s + 1e-9))
+    return math.floor(time / params.head[0].coherence_s + 1e-9)
 
 
 @compiled
@@ -119,19 +120,43 @@ def choose_neighbours(params, world, i, time):
     head = params.head[0]
     if head.neighbours == head.bs_count:
         for j in range(head.bs_count):
-            world.neighbour[i, j] = j
+            world.neighbour[i * head.neighbours + j] = j
         return
     block_start = block_at(params, time) * head.coherence_s
-    gains = np.empty(head.bs_count)
-    for j in range(head.bs_count):
-        gains[j] = mean_gain(params, world, i, j, block_start)
-    world.neighbour[i, :] = np.sort(np.argsort(-gains)[: head.neighbours])
+    heard = array_at(world.neighbour, i * head.neighbours, (head.neighbours,))
+    gains = np.empty(head.neighbours)
+    count = 0
+    for j in range(head.bs_count):  # keep the best so far, the best first
+        gain = mean_gain(params, world, i, j, block_start)
+        if count < head.neighbours:
+            at = count
+            count += 1
+        elif gain > gains[count - 1]:
+            at = count - 1
+        else:
+            continue
+        while at > 0 and gains[at - 1] < gain:
+            gains[at], heard[at] = gains[at - 1], heard[at - 1]
+            at -= 1
+        gains[at], heard[at] = gain, j
+    for n in range(1, count):  # and list them in BS order
+        j, at = heard[n], n
+        while at > 0 and heard[at - 1] > j:
+            heard[at] = heard[at - 1]
+            at -= 1
+        heard[at] = j
+
+
+@compiled
+def link_of(params, world, i, j):
+    """The record of the pair UE i, BS j."""
+    return world.link[i * params.head[0].bs_count + j]
 
 
 @compiled
 def link_gain(params, world, i, j, block):
     """Gain of UE i to BS j in a block, kept until the block changes."""
-    link = world.link[i, j]
+    link = link_of(params, world, i, j)
     if link.block != block:
         link.gain = gain_of_block(params, world, i, j, block)
         link.block = block
@@ -267,7 +292,7 @@ def _rate_uplinks(params, world, j, time):
     head, bs, fixed = params.head[0], world.bs[j], params.bs[j]
     leaf = station_leaf(params, j) + 1
     if bs.up_count == 0:
-        schedule(world.tree, leaf, np.inf)
+        schedule(world, leaf, np.inf)
         return
     block = block_at(params, time)
     noise_w = head.noise_w_per_hz * fixed.bandwidth_hz
@@ -282,7 +307,7 @@ def _rate_uplinks(params, world, j, time):
             fixed.bandwidth_hz / bs.up_count, params.ue[task.ue].radiated_w, gain, noise_w / bs.up_count
         )
         left = task.remaining / task.rate
-        if left < soonest:
+        if left <= soonest:  # of several that end together, the one that started first
             soonest, first = left, t
         t = task.next
     bs.up_first = _schedule_transfer(params, world, leaf, time, block, soonest, first)
@@ -293,7 +318,7 @@ def _rate_downlinks(params, world, j, time):
     head, bs, fixed = params.head[0], world.bs[j], params.bs[j]
     leaf = station_leaf(params, j) + 2
     if bs.down_count == 0:
-        schedule(world.tree, leaf, np.inf)
+        schedule(world, leaf, np.inf)
         return
     block = block_at(params, time)
     soonest, first = np.inf, NONE
@@ -307,7 +332,7 @@ def _rate_downlinks(params, world, j, time):
         share = bs.down_count
         task.rate = capacity_bps(fixed.bandwidth_hz / share, fixed.power_w / share, gain, noise_w / share)
         left = task.remaining / task.rate
-        if left < soonest:
+        if left <= soonest:  # of several that end together, the one that started first
             soonest, first = left, t
         t = task.next
     bs.down_first = _schedule_transfer(params, world, leaf, time, block, soonest, first)
@@ -315,12 +340,12 @@ def _rate_downlinks(params, world, j, time):
 
 @compiled
 def _schedule_transfer(params, world, leaf, time, block, soonest, first):
-    """Plan the band's next event: its first transfer to finish, or the block's border if that comes before."""
+    """Plan the band's next event: its first transfer to finish, or the block's border if that is first."""
     border = (block + 1) * params.head[0].coherence_s
     if time + soonest <= border:
-        schedule(world.tree, leaf, time + max(soonest, 0.0))
+        schedule(world, leaf, time + max(soonest, 0.0))
         return first
-    schedule(world.tree, leaf, border)
+    schedule(world, leaf, border)
     return NONE
 
 

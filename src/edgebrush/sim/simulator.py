@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numba
 import numpy as np
 
 from edgebrush.decision.observation import ObservationLayout
 from edgebrush.scenario.schema import Scenario
 
-from .compile import compiled
-from .tables import World, build_params, build_worlds, choice_shape
+from .compile import compiled, spread
+from .rows import rows
+from .tables import Params, World, build_params, build_worlds, choice_shape
 from .world import (
     GLOBAL_OF_BS,
     GLOBAL_OF_UE,
@@ -24,11 +27,22 @@ from .world import (
 
 
 @compiled
+def shared(params):
+    """The scenario's numbers as the loops take them; every entry starts with this and ``episode``."""
+    return Params(
+        rows(params.head), rows(params.ue), rows(params.bs), rows(params.request), rows(params.content),
+        rows(params.images), rows(params.step_grid), rows(params.log_step_grid), rows(params.trace_s),
+        rows(params.trace_ue),
+    )  # fmt: skip
+
+
+@compiled
 def episode(worlds, e):
-    """The world of episode e."""
+    """The world of episode e, as the loops take it."""
     return World(
-        worlds.clock[e], worlds.ue[e], worlds.bs[e], worlds.neighbour[e], worlds.link[e], worlds.board[e],
-        worlds.task[e], worlds.tree[e], worlds.outcome[e], worlds.scratch[e], worlds.table[e],
+        rows(worlds.clock[e]), rows(worlds.ue[e]), rows(worlds.bs[e]), rows(worlds.neighbour[e]),
+        rows(worlds.link[e]), rows(worlds.board[e]), rows(worlds.task[e]), rows(worlds.tree[e]),
+        rows(worlds.outcome[e]), rows(worlds.scratch[e]),
     )  # fmt: skip
 
 
@@ -42,28 +56,27 @@ def _look(params, world, observation, state):
         global_state(params, world, state)
 
 
-@compiled(parallel=True)
-def _reset_all(params, worlds, seeds, horizon_s, which, observations, states):
-    for e in numba.prange(seeds.shape[0]):
-        if which[e]:
-            world = episode(worlds, e)
-            reset(params, world, seeds[e], horizon_s)
-            advance(params, world)
-            take_reward(world)
-            _look(params, world, observations[e], states[e])
-
-
-@compiled(parallel=True)
-def _step_all(params, worlds, choices, rewards, gaps, alive, observations, states):
-    for e in numba.prange(choices.shape[0]):
-        world = episode(worlds, e)
-        if world.clock[0].done == 1:
-            rewards[e], gaps[e], alive[e] = 0.0, 0.0, False
+@compiled(entry=True)
+def _reset_or_step(
+    first, last, params, worlds, resetting, which, seeds, horizon_s, choices, rewards, gaps, alive,
+    observations, states,
+):  # fmt: skip
+    """One kernel for both, because most of it is ``advance``, which takes long to compile."""
+    scenario = shared(params)
+    for e in range(first, last):
+        if not which[e]:
             continue
-        decide(params, world, choices[e])
-        alive[e] = advance(params, world)
+        world = episode(worlds, e)
+        if resetting:
+            reset(scenario, world, seeds[e], horizon_s)
+        elif world.clock[0].done == 1:
+            rewards[e], gaps[e] = 0.0, 0.0
+            continue
+        else:
+            decide(scenario, world, choices[e])
+        alive[e] = advance(scenario, world)
         rewards[e], gaps[e] = take_reward(world)
-        _look(params, world, observations[e], states[e])
+        _look(scenario, world, observations[e], states[e])
 
 
 class Simulator:
@@ -71,14 +84,26 @@ class Simulator:
 
     ``observations (E, layout.size)``, ``states (E, state_size)``, ``rewards (E,)``, ``gaps_s (E,)`` and
     ``alive (E,)`` are written in place by ``reset`` and ``step``. The reward of a step is minus the cost that
-    accrued from that decision to the next; ``gaps_s`` is the time between the two.
+    accrued from that decision to the next; ``gaps_s`` is the time between the two. After ``reset`` they hold
+    what came before the first decision: some cost in slotted mode, where tasks wait for the first slot,
+    otherwise none.
 
-    ``records`` is how many ended tasks each episode can keep for ``outcomes``; 0 keeps none.
+    ``records`` is how many ended tasks each episode can keep for ``outcomes``; 0 keeps none. ``threads`` is
+    how many threads share the episodes; None: one per core. The numbers do not depend on it.
     """
 
-    def __init__(self, scenario: Scenario, episodes: int, *, records: int = 0, states: bool = False):
+    def __init__(
+        self,
+        scenario: Scenario,
+        episodes: int,
+        *,
+        records: int = 0,
+        states: bool = False,
+        threads: int | None = None,
+    ):
         self.scenario = scenario
         self.episodes = episodes
+        self.threads = min(threads or numba.config.NUMBA_NUM_THREADS, episodes)
         self.params = build_params(scenario)
         self.worlds = build_worlds(scenario, episodes, records)
         self.shape = choice_shape(scenario)
@@ -89,44 +114,56 @@ class Simulator:
         self.rewards = np.zeros(episodes)
         self.gaps_s = np.zeros(episodes)
         self.alive = np.zeros(episodes, np.bool_)
+        self._all = np.ones(episodes, np.bool_)
+        self._no_choices = self._no_seeds = np.zeros(episodes, np.int64)
 
-    def reset(self, seeds: np.ndarray, *, horizon_s: float | None = None, which: np.ndarray | None = None) -> None:
-        """Start the episodes of ``seeds (E,)`` (only those in the mask ``which``) and run to their first decision.
+    def reset(
+        self, seeds: np.ndarray, *, horizon_s: float | None = None, which: np.ndarray | None = None
+    ) -> None:
+        """Start the episodes of ``seeds (E,)`` (those in the mask ``which``) and run to their first decision.
 
         ``horizon_s`` replaces the scenario's; infinity never stops the arrivals.
         """
         horizon_s = self.scenario.horizon_s if horizon_s is None else horizon_s
-        which = np.ones(self.episodes, np.bool_) if which is None else which
+        which = self._all if which is None else which
         seeds = np.ascontiguousarray(seeds, np.int64)
-        _reset_all(self.params, self.worlds, seeds, horizon_s, which, self.observations, self.states)
-        self.alive[which] = self.worlds.clock["done"][which, 0] == 0
-        self._check()
+        self._run(True, which, seeds, horizon_s, self._no_choices)
 
     def step(self, choices: np.ndarray) -> None:
         """Apply one joint choice per episode, ``(E,)``, and run each to its next decision."""
         choices = np.ascontiguousarray(choices, np.int64)
         if choices.min(initial=0) < 0 or choices.max(initial=0) >= self.shape.count:
             raise ValueError(f"a choice lies outside 0..{self.shape.count - 1}")
-        buffers = (self.rewards, self.gaps_s, self.alive, self.observations, self.states)
-        _step_all(self.params, self.worlds, choices, *buffers)
-        self._check()
+        self._run(False, self._all, self._no_seeds, 0.0, choices)
+
+    def spread(self, kernel: Callable, *arguments) -> None:
+        """Run a compiled entry ``kernel(first, last, *arguments)`` over all episodes, on all threads."""
+        spread(kernel, self.episodes, self.threads, *arguments)
+
+    def _run(self, resetting: bool, which, seeds, horizon_s: float, choices) -> None:
+        given = (self.params, self.worlds, resetting, which, seeds, float(horizon_s), choices)
+        self.spread(
+            _reset_or_step, *given, self.rewards, self.gaps_s, self.alive, self.observations, self.states
+        )
+        if self.worlds.clock["overflow"].any():
+            raise RuntimeError(
+                "a task table overflowed: this is a defect of edgebrush, please report the scenario"
+            )
 
     def outcomes(self) -> np.ndarray:
-        """The ended tasks of all episodes, one structured array (see ``tables.OUTCOME``), in episode order."""
+        """The ended tasks of all episodes, one structured array (``tables.OUTCOME``), in episode order."""
         recorded = self.worlds.clock["recorded"][:, 0]
         room = self.worlds.outcome.shape[1]
         if recorded.max(initial=0) > room:
-            raise RuntimeError(f"{recorded.max()} tasks ended in one episode, but only {room} can be recorded")
+            raise RuntimeError(
+                f"{recorded.max()} tasks ended in one episode, but only {room} can be recorded"
+            )
         parts = []
         for e, count in enumerate(recorded):
             part = self.worlds.outcome[e, :count].copy()
             part["episode"] = e
             parts.append(part)
         return np.concatenate(parts)
-
-    def _check(self) -> None:
-        if self.worlds.clock["overflow"].any():
-            raise RuntimeError("a task table overflowed: this is a defect of edgebrush, please report the scenario")
 
 
 def records_needed(scenario: Scenario) -> int:

@@ -1,7 +1,7 @@
 """A BS's heavy GDM: step-level (continuous) batching, waiting tasks in (class, admission) order, bounded.
 
-Rounds between two changes of the batch are one event, a *run*: it ends when the next task finishes its steps, or,
-where a place is free and a task is admitted meanwhile, at the end of the round in progress.
+Rounds between two changes of the batch are one event, a *run*: it ends when the next task finishes its steps,
+or, where a place is free and a task is admitted meanwhile, at the end of the round in progress.
 """
 
 import math
@@ -13,7 +13,7 @@ from .cost import charge_bs, charge_ue, complete, drop
 from .device import enter_device
 from .events import schedule, station_leaf
 from .queues import append, pop_first
-from .radio import start_downlink, start_uplink
+from .radio import link_of, start_downlink, start_uplink
 from .tables import NONE
 
 
@@ -26,7 +26,7 @@ def connect(params, world, t):
         _refuse(params, world, t)
         return
     bs.connections += 1
-    world.link[task.ue, task.bs].in_flight += 1
+    link_of(params, world, task.ue, task.bs).in_flight += 1
     start_uplink(params, world, t, world.clock[0].time)
 
 
@@ -39,7 +39,7 @@ def admit(params, world, t):
     charge_ue(world, t, params.ue[task.ue].transmit_w * (clock.time - task.since))
     task.since = clock.time
     if bs.busy == 1 and bs.queued >= fixed.queue_limit:
-        _leave(world, t)
+        _leave(params, world, t)
         _refuse(params, world, t)
         return
     append(world, bs, t)
@@ -54,7 +54,7 @@ def admit(params, world, t):
 
 @compiled
 def end_run(params, world, j):
-    """The engine's event of BS j: the run's rounds are done; tasks leave, others enter, the next run starts."""
+    """The engine's event of BS j: the run is over; tasks leave, others enter, the next run starts."""
     clock, bs, fixed = world.clock[0], world.bs[j], params.bs[j]
     share_j = bs.rounds * (fixed.alpha_j / bs.running + fixed.beta_j)
     stay, leave = NONE, NONE
@@ -75,11 +75,13 @@ def end_run(params, world, j):
     while leave != NONE:
         after = world.task[leave].next
         bs.running -= 1
-        charge_ue(world, leave, params.ue[world.task[leave].ue].standby_w * (clock.time - world.task[leave].since))
+        charge_ue(
+            world, leave, params.ue[world.task[leave].ue].standby_w * (clock.time - world.task[leave].since)
+        )
         if params.head[0].downlink == 1:
             start_downlink(params, world, leave, clock.time)
         else:
-            _leave(world, leave)
+            _leave(params, world, leave)
             complete(params, world, leave)
         leave = after
     _start_run(params, world, j)
@@ -90,7 +92,7 @@ def deliver(params, world, t):
     """Task t's result has come down."""
     clock, task = world.clock[0], world.task[t]
     charge_ue(world, t, params.ue[task.ue].receive_w * (clock.time - task.since))
-    _leave(world, t)
+    _leave(params, world, t)
     complete(params, world, t)
 
 
@@ -99,7 +101,7 @@ def rounds_done(bs, time):
     """How many whole rounds of the run in progress are done; the last one counts only at its own event."""
     if bs.busy == 0:
         return 0
-    done = int(math.floor((time - bs.run_start - bs.run_encode_s) / bs.round_s))
+    done = math.floor((time - bs.run_start - bs.run_encode_s) / bs.round_s)
     return max(0, min(done, bs.rounds - 1))
 
 
@@ -117,7 +119,7 @@ def _start_run(params, world, j):
     leaf = station_leaf(params, j)
     if bs.running == 0:
         bs.busy = 0
-        schedule(world.tree, leaf, np.inf)
+        schedule(world, leaf, np.inf)
         return
     bs.busy = 1
     bs.run_start = clock.time
@@ -134,7 +136,7 @@ def _start_run(params, world, j):
         bs.run_leaves += 1 if world.task[t].steps_left == bs.rounds else 0
         t = world.task[t].next
     end = clock.time + bs.run_encode_s + bs.rounds * bs.round_s + bs.run_leaves * fixed.decode_s
-    schedule(world.tree, leaf, end)
+    schedule(world, leaf, end)
 
 
 @compiled
@@ -144,7 +146,7 @@ def _cut_run(params, world, j):
     rounds = rounds_done(bs, world.clock[0].time) + 1
     if rounds < bs.rounds:
         bs.rounds = rounds
-        schedule(world.tree, station_leaf(params, j), bs.run_start + bs.run_encode_s + rounds * bs.round_s)
+        schedule(world, station_leaf(params, j), bs.run_start + bs.run_encode_s + rounds * bs.round_s)
 
 
 @compiled
@@ -162,7 +164,7 @@ def _enter_waiting(params, world, j):
         bs.waiting_steps[task.service_class] -= task.steps
         if clock.time > task.deadline_at:
             charge_ue(world, t, params.ue[task.ue].standby_w * (clock.time - task.since))
-            _leave(world, t)
+            _leave(params, world, t)
             drop(params, world, t)
             continue
         task.steps_left = task.steps
@@ -180,8 +182,8 @@ def _refuse(params, world, t):
 
 
 @compiled
-def _leave(world, t):
+def _leave(params, world, t):
     """Task t is no longer connected to its BS."""
     task = world.task[t]
     world.bs[task.bs].connections -= 1
-    world.link[task.ue, task.bs].in_flight -= 1
+    link_of(params, world, task.ue, task.bs).in_flight -= 1

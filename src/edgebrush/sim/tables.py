@@ -1,7 +1,7 @@
 """All state of the simulator: a few arrays of records, preallocated, for many episodes at once.
 
-``Params`` is what does not change (the scenario as numbers), ``World`` what does. Record types do not depend on a
-scenario's size, so the loops compile once for all scenarios.
+``Params`` is what does not change (the scenario as numbers), ``World`` what does. Record types do not depend
+on a scenario's size, so the loops compile once for all scenarios.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgebrush.decision.choices import ChoiceShape
-from edgebrush.decision.observation import BS_COLUMNS, ObservationLayout
+from edgebrush.decision.observation import BS_COLUMNS, OWN_COLUMNS, ObservationLayout
 from edgebrush.errors import UserError
 from edgebrush.profiles.catalogue import load_profile
 from edgebrush.profiles.schema import Profile
@@ -37,7 +37,7 @@ HEAD = np.dtype(
         ("shadowing_db", f8), ("shadowing_s", f8), ("rayleigh", i8), ("coherence_s", f8),
         ("noise_w_per_hz", f8), ("interference", i8), ("downlink", i8),
         ("arrivals", i8), ("rate_hz", f8), ("calm", f8), ("burst", f8), ("calm_s", f8), ("burst_s", f8),
-        ("shared_bursts", i8), ("trace_s", f8),
+        ("shared_bursts", i8), ("trace_s", f8), ("trace_rows", i8),
     ]
 )  # fmt: skip
 
@@ -74,7 +74,8 @@ IMAGES = np.dtype([("upto", f8), ("count", i8)])
 CLOCK = np.dtype(
     [
         ("seed", i8), ("time", f8), ("horizon_s", f8), ("deciding", i8), ("slot_cursor", i8), ("done", i8),
-        ("in_system", i8), ("open_arrivals", i8), ("free", i8), ("leaf_base", i8),
+        ("in_system", i8), ("open_arrivals", i8), ("free", i8), ("capacity", i8),
+        ("leaves", i8), ("records", i8),
         ("cost", f8), ("cost_seen", f8), ("time_seen", f8), ("cost_rate", f8),
         ("arrived", i8), ("ended", i8), ("recorded", i8), ("overflow", i8), ("decisions", i8),
         ("trace_next", i8), ("trace_wraps", i8), ("trace_start_s", f8), ("trace_ue", i8),
@@ -116,8 +117,8 @@ BOARD = np.dtype(
 TASK = np.dtype(
     [
         ("ue", i8), ("number", i8), ("request", i8), ("content", i8), ("next", i8),
-        ("arrival", f8), ("deadline_at", f8), ("delay_weight", f8), ("energy_weight", f8), ("quality_weight", f8),
-        ("difficulty", f8), ("bits_in", f8), ("bits_out", f8),
+        ("arrival", f8), ("deadline_at", f8), ("delay_weight", f8), ("energy_weight", f8),
+        ("quality_weight", f8), ("difficulty", f8), ("bits_in", f8), ("bits_out", f8),
         ("bs", i8), ("steps", i8), ("service_class", i8), ("steps_left", i8),
         ("remaining", f8), ("rate", f8), ("since", f8),
         ("energy_ue_j", f8), ("energy_bs_j", f8), ("refused", i8),
@@ -137,7 +138,7 @@ OUTCOME = np.dtype(
 
 
 class Params(NamedTuple):
-    """The scenario as numbers; shared by all episodes."""
+    """The scenario as numbers; shared by all episodes. The compiled loops see each field as ``Rows``."""
 
     head: np.ndarray  # (1,) HEAD
     ue: np.ndarray  # (N,) UE_PARAMS
@@ -146,12 +147,13 @@ class Params(NamedTuple):
     content: np.ndarray  # (contents,) CONTENT
     images: np.ndarray  # (sizes,) IMAGES
     step_grid: np.ndarray  # (K,) int64
+    log_step_grid: np.ndarray  # (K,) float64
     trace_s: np.ndarray  # (L,) float64, arrival times of the trace's tasks; one dummy without a trace
     trace_ue: np.ndarray  # (L,) int64
 
 
 class World(NamedTuple):
-    """The state of one episode, or, with a leading axis E, of many."""
+    """The state of many episodes, with a leading axis E; in the compiled loops, of one, as ``Rows``."""
 
     clock: np.ndarray  # (1,) CLOCK
     ue: np.ndarray  # (N,) UE_STATE
@@ -162,8 +164,7 @@ class World(NamedTuple):
     task: np.ndarray  # (capacity,) TASK
     tree: np.ndarray  # (2 * leaves,) float64, a tournament of the next event times
     outcome: np.ndarray  # (records,) OUTCOME, ended tasks
-    scratch: np.ndarray  # (rows, columns) float64, room to put an observation together
-    table: np.ndarray  # (S, K, P) float64, its expected costs
+    scratch: np.ndarray  # (numbers,) float64, room to put an observation together
 
 
 def expand_ues(scenario: Scenario) -> list[tuple[Ue, Profile]]:
@@ -203,8 +204,9 @@ def build_params(scenario: Scenario) -> Params:
     trace_s, trace_ue, trace_span_s = _trace(scenario)
     step_grid = np.array(scenario.decision.step_grid, i8)
     return Params(
-        _head(scenario, trace_span_s), _ue_params(scenario), _bs_params(scenario), _requests(scenario),
-        _contents(scenario), _images(scenario), step_grid, trace_s, trace_ue,
+        _head(scenario, trace_span_s, len(trace_s)), _ue_params(scenario), _bs_params(scenario),
+        _requests(scenario), _contents(scenario), _images(scenario), step_grid, np.log(step_grid),
+        trace_s, trace_ue,
     )  # fmt: skip
 
 
@@ -216,9 +218,11 @@ def build_worlds(scenario: Scenario, episodes: int, records: int) -> World:
     per_ue = sum(ue.count * (1 + ue.queue_limit * (2 if slotted else 1)) for ue in scenario.ues)
     capacity = per_ue + sum(bs.count * bs.connection_limit for bs in scenario.bss) + 2
     leaves = 1 << (leaf_count(n, m) - 1).bit_length()
-    columns = max(ObservationLayout(shape).candidate_features, BS_COLUMNS + 2 * MAX_CLASSES)
+    described = OWN_COLUMNS + shape.classes + (shape.slots - 1) * (BS_COLUMNS + 2 * shape.classes)
+    clock = np.zeros((episodes, 1), CLOCK)
+    clock["capacity"], clock["leaves"], clock["records"] = capacity, leaves, records
     return World(
-        np.zeros((episodes, 1), CLOCK),
+        clock,
         np.zeros((episodes, n), UE_STATE),
         np.zeros((episodes, m), BS_STATE),
         np.zeros((episodes, n, shape.slots - 1), i8),
@@ -227,17 +231,16 @@ def build_worlds(scenario: Scenario, episodes: int, records: int) -> World:
         np.zeros((episodes, capacity), TASK),
         np.zeros((episodes, 2 * leaves), f8),
         np.zeros((episodes, records), OUTCOME),
-        np.zeros((episodes, 1 + 2 * shape.slots, columns), f8),
-        np.zeros((episodes, *shape), f8),
+        np.zeros((episodes, described + ObservationLayout(shape).size), f8),
     )
 
 
 def leaf_count(ue_count: int, bs_count: int) -> int:
-    """Sources of events: broadcast, slot, each UE's arrivals and device, each BS's engine, uplink, downlink."""
+    """Broadcast, slot, each UE's arrivals and device, each BS's engine, uplink and downlink."""
     return 2 + 2 * ue_count + 3 * bs_count
 
 
-def _head(scenario: Scenario, trace_span_s: float) -> np.ndarray:
+def _head(scenario: Scenario, trace_span_s: float, trace_rows: int) -> np.ndarray:
     decision, radio, arrivals = scenario.decision, scenario.radio, scenario.arrivals
     head = np.zeros(1, HEAD)
     noise_db = radio.noise_dbm_per_hz + radio.noise_figure_db
@@ -251,12 +254,13 @@ def _head(scenario: Scenario, trace_span_s: float) -> np.ndarray:
         "width_m": scenario.area_m[0], "height_m": scenario.area_m[1],
         "speed_mps": scenario.mobility.speed_mps, "pause_s": scenario.mobility.pause_s,
         "path_loss": UMI if radio.path_loss == "umi-street-canyon" else LOG_DISTANCE,
-        "carrier_ghz": radio.carrier_ghz, "intercept_db": radio.intercept_db, "exponent_db": radio.exponent_db,
-        "wall_db": radio.wall_loss_db, "shadowing_db": -1.0 if radio.shadowing_db is None else radio.shadowing_db,
+        "carrier_ghz": radio.carrier_ghz, "intercept_db": radio.intercept_db,
+        "exponent_db": radio.exponent_db, "wall_db": radio.wall_loss_db,
+        "shadowing_db": -1.0 if radio.shadowing_db is None else radio.shadowing_db,
         "shadowing_s": radio.shadowing_time_s, "rayleigh": radio.fading == "rayleigh",
         "coherence_s": radio.coherence_s, "noise_w_per_hz": 10.0 ** (noise_db / 10.0) * 1e-3,
         "interference": radio.interference, "downlink": radio.downlink, "rate_hz": arrivals.rate_hz,
-        "trace_s": trace_span_s,
+        "trace_s": trace_span_s, "trace_rows": trace_rows,
     }  # fmt: skip
     if isinstance(arrivals, BurstyArrivals):
         values |= {
@@ -309,22 +313,29 @@ def _requests(scenario: Scenario) -> np.ndarray:
         row["quality_weight"] = kind.quality_weight
         _copy(kind, row, "bits_in", "bits_out")
         row["deadline_s"] = np.inf if kind.deadline_s is None else kind.deadline_s
-    rows["upto"] = np.cumsum([kind.share for kind in scenario.requests])
+    rows["upto"] = _upto([kind.share for kind in scenario.requests])
     return rows
 
 
 def _contents(scenario: Scenario) -> np.ndarray:
     rows = np.zeros(len(scenario.contents), CONTENT)
     rows["difficulty"] = [content.difficulty for content in scenario.contents]
-    rows["upto"] = np.cumsum([content.share for content in scenario.contents])
+    rows["upto"] = _upto([content.share for content in scenario.contents])
     return rows
 
 
 def _images(scenario: Scenario) -> np.ndarray:
     rows = np.zeros(len(scenario.images_per_request), IMAGES)
     rows["count"] = list(scenario.images_per_request)
-    rows["upto"] = np.cumsum(list(scenario.images_per_request.values()))
+    rows["upto"] = _upto(scenario.images_per_request.values())
     return rows
+
+
+def _upto(shares) -> np.ndarray:
+    """Cumulative shares; the last row takes all that is left, rounding included."""
+    upto = np.cumsum(list(shares))
+    upto[-1] = np.inf
+    return upto
 
 
 def _trace(scenario: Scenario) -> tuple[np.ndarray, np.ndarray, float]:

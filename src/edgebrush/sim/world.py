@@ -1,18 +1,21 @@
-"""One episode's life: reset, run to the next decision, observe, apply the decision. Exact semantics: docs/simulator.md."""
+"""One episode's life: reset, run to the next decision, observe, decide. Semantics: docs/simulator.md."""
+
+import math
 
 import numpy as np
 
 from edgebrush.decision import observation as obs
 
 from . import draws
-from .arrivals import after_task, start_arrivals
+from .arrivals import after_task, pick, start_arrivals
 from .compile import compiled
 from .cost import lose, pass_time
 from .device import device_has_room, end_service, enter_device
-from .events import BROADCAST, FIRST_ARRIVAL, SLOT, clear, earliest, schedule
-from .radio import block_at, choose_neighbours, end_downlink, end_uplink, measured_rates, place_ue
+from .events import BROADCAST, FIRST_ARRIVAL, clear, earliest, schedule, slot_leaf
+from .radio import block_at, choose_neighbours, end_downlink, end_uplink, link_of, measured_rates, place_ue
+from .rows import array_at
 from .station import admit, connect, deliver, end_run, steps_left_now
-from .tables import NONE, TRACE
+from .tables import MAX_CLASSES, NONE, TRACE
 
 describe_candidates = compiled(obs.describe_candidates)
 expected_cost = compiled(obs.expected_cost)
@@ -26,27 +29,26 @@ def reset(params, world, seed, horizon_s):
     clock.deciding, clock.slot_cursor, clock.done = NONE, NONE, 0
     clock.in_system, clock.cost, clock.cost_seen, clock.time_seen, clock.cost_rate = 0, 0.0, 0.0, 0.0, 0.0
     clock.arrived, clock.ended, clock.recorded, clock.overflow, clock.decisions = 0, 0, 0, 0, 0
-    capacity = world.task.shape[0]
-    for t in range(capacity):
-        world.task[t].next = t + 1 if t + 1 < capacity else NONE
+    for t in range(clock.capacity):
+        world.task[t].next = t + 1 if t + 1 < clock.capacity else NONE
     clock.free = 0
-    clear(world.tree)
+    clear(world)
     for i in range(head.ue_count):
         _reset_ue(params, world, i)
     for j in range(head.bs_count):
         _reset_bs(head, world, j)
     start_arrivals(params, world)
     for i in range(head.ue_count):
-        schedule(world.tree, FIRST_ARRIVAL + i, world.ue[i].next_arrival)
+        schedule(world, FIRST_ARRIVAL + i, world.ue[i].next_arrival)
     if 0.0 < head.broadcast_s < np.inf:
-        schedule(world.tree, BROADCAST, 0.0)
+        schedule(world, BROADCAST, 0.0)
     if head.interval_s > 0.0:
-        schedule(world.tree, SLOT, head.interval_s)
+        schedule(world, slot_leaf(params), head.interval_s)
 
 
 @compiled
 def advance(params, world):
-    """Run to the next decision. True: task ``clock.deciding`` waits for one; False: the episode has drained."""
+    """Run to the next decision. True: task ``clock.deciding`` waits for it; False: the episode is over."""
     head, clock = params.head[0], world.clock[0]
     clock.deciding = NONE
     while True:
@@ -55,23 +57,29 @@ def advance(params, world):
         if clock.in_system == 0 and clock.open_arrivals == 0:
             clock.done = 1
             return False
-        leaf = earliest(world.tree)
+        leaf = earliest(world)
         pass_time(world, world.tree[1])
         if leaf == BROADCAST:
             _publish_all(params, world)
-            schedule(world.tree, BROADCAST, clock.time + head.broadcast_s)
-        elif leaf == SLOT:
-            if head.broadcast_s == 0.0:
-                _publish_all(params, world)
-            clock.slot_cursor = 0
-            schedule(world.tree, SLOT, clock.time + head.interval_s)
+            schedule(world, BROADCAST, _next_multiple(clock.time, head.broadcast_s))
         elif leaf < FIRST_ARRIVAL + head.ue_count:
             if _arrive(params, world, leaf - FIRST_ARRIVAL):
                 return True
         elif leaf < FIRST_ARRIVAL + 2 * head.ue_count:
             end_service(params, world, leaf - FIRST_ARRIVAL - head.ue_count)
-        else:
+        elif leaf < slot_leaf(params):
             _station_event(params, world, leaf - FIRST_ARRIVAL - 2 * head.ue_count)
+        else:
+            if head.broadcast_s == 0.0:
+                _publish_all(params, world)
+            clock.slot_cursor = 0
+            schedule(world, leaf, _next_multiple(clock.time, head.interval_s))
+
+
+@compiled
+def _next_multiple(time, interval_s):
+    """The multiple of an interval after the one that ``time`` is: no rounding adds up over an episode."""
+    return (math.floor(time / interval_s + 0.5) + 1.0) * interval_s
 
 
 @compiled
@@ -90,7 +98,7 @@ def decide(params, world, choice):
     if slot == 0:
         enter_device(params, world, t)
     else:
-        task.bs = world.neighbour[task.ue, slot - 1]
+        task.bs = world.neighbour[task.ue * head.neighbours + slot - 1]
         connect(params, world, t)
 
 
@@ -106,32 +114,29 @@ def take_reward(world):
 @compiled
 def observe(params, world, out):
     """Write the local observation of the deciding task's UE to ``out (layout.size,)`` float32."""
-    head, clock = params.head[0], world.clock[0]
+    head = params.head[0]
     classes, slots = head.classes, head.neighbours + 1
-    task = world.scratch[0, : obs.TASK_FEATURES]
-    own = world.scratch[1, : obs.OWN_COLUMNS + classes]
-    stations = world.scratch[2 : 2 + head.neighbours, : obs.BS_COLUMNS + 2 * classes]
-    first = 2 + head.neighbours
-    candidates = world.scratch[first : first + slots, : obs.CANDIDATE_FEATURES + classes]
+    own_columns, bs_columns = obs.OWN_COLUMNS + classes, obs.BS_COLUMNS + 2 * classes
+    own_at = obs.TASK_FEATURES
+    stations_at = own_at + own_columns
+    candidates_at = stations_at + head.neighbours * bs_columns
+    cost_at = candidates_at + slots * (obs.CANDIDATE_FEATURES + classes)
+    task = array_at(world.scratch, 0, (obs.TASK_FEATURES,))
+    own = array_at(world.scratch, own_at, (own_columns,))
+    stations = array_at(world.scratch, stations_at, (head.neighbours, bs_columns))
+    candidates = array_at(world.scratch, candidates_at, (slots, obs.CANDIDATE_FEATURES + classes))
+    cost = array_at(world.scratch, cost_at, (slots, head.steps, classes))
     describe_task(params, world, task)
     describe_own(params, world, own)
     describe_stations(params, world, stations)
     describe_candidates(task, own, stations, head.neighbours, classes, head.bs_energy_weight, candidates)
-    at = 0
+    step_grid = array_at(params.step_grid, 0, (head.steps,))
+    log_step_grid = array_at(params.log_step_grid, 0, (head.steps,))
+    expected_cost(task, candidates, step_grid, log_step_grid, classes, head.missed, cost)
     for f in range(obs.TASK_FEATURES):
-        out[at] = task[f]
-        at += 1
-    for s in range(slots):
-        for f in range(obs.CANDIDATE_FEATURES + classes):
-            out[at] = candidates[s, f]
-            at += 1
-    cost = world.table
-    expected_cost(task, candidates, params.step_grid, classes, head.missed, cost)
-    for s in range(slots):
-        for k in range(head.steps):
-            for p in range(classes):
-                out[at] = cost[s, k, p]
-                at += 1
+        out[f] = task[f]
+    for f in range(out.shape[0] - obs.TASK_FEATURES):  # candidates and cost lie one after the other
+        out[obs.TASK_FEATURES + f] = world.scratch[candidates_at + f]
 
 
 @compiled
@@ -177,7 +182,7 @@ def describe_stations(params, world, rows):
         choose_neighbours(params, world, i, clock.time)
     block = block_at(params, clock.time)
     for s in range(head.neighbours):
-        row, j = rows[s], world.neighbour[i, s]
+        row, j = rows[s], world.neighbour[i * head.neighbours + s]
         fixed, board = params.bs[j], world.board[j]
         if head.broadcast_s == 0.0 and head.interval_s == 0.0:
             _publish(world, j)
@@ -185,7 +190,7 @@ def describe_stations(params, world, rows):
         row[obs.BS_UP_BPS], row[obs.BS_DOWN_BPS] = measured_rates(params, world, i, j, block)
         if head.downlink == 0:
             row[obs.BS_DOWN_BPS] = np.inf
-        row[obs.BS_IN_FLIGHT] = world.link[i, j].in_flight
+        row[obs.BS_IN_FLIGHT] = link_of(params, world, i, j).in_flight
         row[obs.BS_AGE_S] = clock.time - board.time
         row[obs.BS_ROUND_INTERCEPT_S], row[obs.BS_ROUND_SLOPE_S] = fixed.alpha_s, fixed.beta_s
         row[obs.BS_FIXED_S] = fixed.encode_s + fixed.decode_s
@@ -207,12 +212,12 @@ GLOBAL_OF_WORLD, GLOBAL_OF_BS, GLOBAL_OF_UE = 3, 5, 6  # numbers of features; BS
 
 @compiled
 def global_state(params, world, out):
-    """Write the global state, for a critic in training only: everything, fresh, at the moment of the decision.
+    """Write the global state, for a critic in training only: everything, fresh, at the decision.
 
     World: tasks in the system, cost accruing per second, share of UEs in a burst. Per BS: tasks sending up,
-    running, steps left, sending down, cost per second of the tasks that run; and by class waiting tasks, their
-    steps, their cost per second. Per UE: seconds of work in service and waiting, tasks waiting, in a burst or not,
-    cost per second of its queue, whether it is the one that decides.
+    running, steps left, sending down, cost per second of the tasks that run; and by class waiting tasks,
+    their steps, their cost per second. Per UE: seconds of work in service and waiting, tasks waiting, in a
+    burst or not, cost per second of its queue, whether it is the one that decides.
     """
     head, clock = params.head[0], world.clock[0]
     at = GLOBAL_OF_WORLD
@@ -265,7 +270,8 @@ def _reset_ue(params, world, i):
     ue.requests, ue.images_left, ue.tasks, ue.phase, ue.phases, ue.phase_until = 0, 0, 0, 0, 0, 0.0
     place_ue(params, world, i)
     for j in range(head.bs_count):
-        world.link[i, j].block, world.link[i, j].in_flight = NONE, 0
+        link = link_of(params, world, i, j)
+        link.block, link.in_flight = NONE, 0
     choose_neighbours(params, world, i, 0.0)
 
 
@@ -287,7 +293,7 @@ def _publish(world, j):
     bs, board, time = world.bs[j], world.board[j], world.clock[0].time
     board.time, board.running, board.connections = time, bs.running, bs.connections
     board.steps_left = steps_left_now(bs, time)
-    for p in range(board.waiting.shape[0]):
+    for p in range(MAX_CLASSES):
         board.waiting[p], board.waiting_steps[p] = bs.waiting[p], bs.waiting_steps[p]
 
 
@@ -304,7 +310,7 @@ def _arrive(params, world, source):
     i = clock.trace_ue if head.arrivals == TRACE else source
     t = _new_task(params, world, i)
     after_task(params, world, source, clock.time)
-    schedule(world.tree, FIRST_ARRIVAL + source, world.ue[source].next_arrival)
+    schedule(world, FIRST_ARRIVAL + source, world.ue[source].next_arrival)
     if t == NONE:
         return False
     if head.interval_s == 0.0:
@@ -316,7 +322,7 @@ def _arrive(params, world, source):
 
 @compiled
 def _new_task(params, world, i):
-    """A task of UE i's present request enters the system. NONE (and an overflow counted) where no room is left."""
+    """A task of UE i's present request enters. NONE, and an overflow counted, where no room is left."""
     clock, ue = world.clock[0], world.ue[i]
     t = clock.free
     if t == NONE:
@@ -325,8 +331,8 @@ def _new_task(params, world, i):
     task = world.task[t]
     clock.free = task.next
     number = ue.requests - 1
-    task.request = _pick(params.request, draws.uniform(clock.seed, draws.REQUEST, i, number))
-    task.content = _pick(params.content, draws.uniform(clock.seed, draws.CONTENT, i, number))
+    task.request = pick(params.request, draws.uniform(clock.seed, draws.REQUEST, i, number))
+    task.content = pick(params.content, draws.uniform(clock.seed, draws.CONTENT, i, number))
     kind = params.request[task.request]
     level = ue.battery_j / params.ue[i].battery_j
     task.ue, task.number, task.next = i, ue.tasks, NONE
@@ -342,15 +348,6 @@ def _new_task(params, world, i):
     clock.in_system += 1
     clock.cost_rate += task.delay_weight
     return t
-
-
-@compiled
-def _pick(table, u):
-    """The row of a table of cumulative shares that a uniform draw falls into."""
-    for row in range(table.shape[0] - 1):
-        if u < table[row].upto:
-            return row
-    return table.shape[0] - 1
 
 
 @compiled
@@ -370,7 +367,7 @@ def _put_off(params, world, t):
 
 @compiled
 def _next_of_slot(params, world):
-    """Slotted mode: the next UE with a pending task decides its oldest one; False where the slot is through."""
+    """Slotted mode: the next UE with a pending task decides its oldest one; False at the slot's end."""
     clock = world.clock[0]
     for i in range(clock.slot_cursor, params.head[0].ue_count):
         ue = world.ue[i]

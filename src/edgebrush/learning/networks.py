@@ -1,0 +1,104 @@
+"""The networks of the learners: the actor (see policies/actor.py) and centralised critics.
+
+Initial weights come from NumPy, orthogonal (Saxe et al. 2014): QR inside a compiled function can hang XLA on CPUs.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from edgebrush.decision.observation import ObservationLayout
+from edgebrush.policies import actor as acting
+from edgebrush.policies.rules import KINDS, PRICED_GREEDY, numbers_of
+
+RELU_GAIN = 2.0**0.5
+
+
+def orthogonal(rng: np.random.Generator, rows: int, columns: int, gain: float) -> np.ndarray:
+    """A ``(rows, columns)`` float32 matrix with orthonormal rows or columns, times ``gain``."""
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q = q * np.sign(np.diag(r))
+    return (gain * (q if rows >= columns else q.T)).astype(np.float32)
+
+
+class Actor(eqx.Module):
+    """The actor's weights; what they mean is in policies/actor.py. ``scale`` is not trained."""
+
+    weights: dict[str, jax.Array]
+    scale: jax.Array  # (network_inputs,)
+    step_grid: tuple[int, ...] = eqx.field(static=True)
+    layout: ObservationLayout = eqx.field(static=True)
+
+    def __call__(self, observations: jax.Array) -> jax.Array:
+        """Logits ``(B, C)`` of observations ``(B, layout.size)``."""
+        grid = jnp.array(self.step_grid, jnp.float32)
+        return acting.logits(self.all_weights(), self.layout, grid, observations, jnp)
+
+    def all_weights(self) -> dict[str, jax.Array]:
+        return {**self.weights, "scale": jax.lax.stop_gradient(self.scale)}
+
+
+def new_actor(
+    rng: np.random.Generator, layout: ObservationLayout, step_grid: np.ndarray, hidden: int, bs_count: int,
+    numbers: np.ndarray | None,
+) -> Actor:  # fmt: skip
+    """An actor that starts as the priced greedy rule with its tuned ``numbers``, or, with None, with no prices."""
+    shape = layout.shape
+    inputs, outputs = acting.network_inputs(shape), acting.network_outputs(shape)
+    zeros = np.zeros(hidden, np.float32)
+    weights = {
+        "w_in": orthogonal(rng, inputs, hidden, RELU_GAIN), "b_in": zeros,
+        "w_embed": orthogonal(rng, hidden, hidden, RELU_GAIN), "b_embed": zeros,
+        "w_self": orthogonal(rng, hidden, hidden, 1.0), "w_mean": orthogonal(rng, hidden, hidden, 1.0), "b_mix": zeros,
+        "w_out": orthogonal(rng, hidden, outputs, 0.01), "b_out": np.zeros(outputs, np.float32),
+    }  # fmt: skip
+    if numbers is None:
+        names = numbers_of(PRICED_GREEDY, bs_count)
+        numbers = np.array([number.start if number.name.startswith("log_") else 0.0 for number in names])
+    *prices, price_own, growth_own, in_flight, wait_factor, log_temperature, log_urgency = numbers
+    scalars = {
+        "price_own": price_own, "growth_own": growth_own, "in_flight": in_flight, "wait_factor": wait_factor,
+        "log_kappa": min(-log_temperature, MAX_LOG_KAPPA), "log_urgency": log_urgency, "class_slope": 4.0,
+    }  # fmt: skip
+    weights |= {name: np.float32(value) for name, value in scalars.items()}
+    weights |= {"prices": np.float32(prices[:bs_count]), "growth": np.float32(prices[bs_count:])}
+    arrays = {name: jnp.asarray(value) for name, value in weights.items()}
+    return Actor(arrays, jnp.ones(inputs), tuple(int(k) for k in step_grid), layout)
+
+
+MAX_LOG_KAPPA = float(np.log(60.0))  # a sharper softmax hardly explores
+
+
+class Critic(eqx.Module):
+    """A value of the global state, in normalised units: ``value = mean + deviation * output``."""
+
+    w: tuple[jax.Array, ...]
+    b: tuple[jax.Array, ...]
+    scale: jax.Array  # (state_size,)
+
+    def __call__(self, states: jax.Array) -> jax.Array:
+        """Outputs ``(B,)`` for states ``(B, state_size)``."""
+        x = jnp.arcsinh(states / jax.lax.stop_gradient(self.scale))
+        for w, b in zip(self.w[:-1], self.b[:-1], strict=True):
+            x = jax.nn.relu(x @ w + b)
+        return (x @ self.w[-1] + self.b[-1])[:, 0]
+
+
+def new_critic(rng: np.random.Generator, state_size: int, hidden: int) -> Critic:
+    sizes = (state_size, hidden, hidden, 1)
+    gains = (RELU_GAIN, RELU_GAIN, 1.0)
+    w = tuple(
+        jnp.asarray(orthogonal(rng, rows, columns, gain))
+        for rows, columns, gain in zip(sizes[:-1], sizes[1:], gains, strict=True)
+    )
+    return Critic(w, tuple(jnp.zeros(columns) for columns in sizes[1:]), jnp.ones(state_size))
+
+
+def input_scale(inputs: np.ndarray) -> np.ndarray:
+    """Scale of each column of ``inputs (rows, n)``: its mean magnitude where it is not zero; 1 if it always is."""
+    magnitude = np.abs(inputs)
+    used = (magnitude > 0).sum(0)
+    return np.where(used > 0, magnitude.sum(0) / np.maximum(used, 1), 1.0).astype(np.float32)

@@ -1,0 +1,160 @@
+"""The trained actor, on arrays alone: the learner runs it with jax.numpy, a UE with NumPy.
+
+The actor scores every (slot, steps, class) as the priced greedy rule would, with prices that were learnt, and adds
+what a small network says of it. The network embeds each candidate from its own features and the task's, and mixes
+in the mean over all candidates (deep sets, Zaheer et al. 2017), so any number of UEs and BSs will do.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from edgebrush.decision.choices import ChoiceShape
+from edgebrush.decision.observation import (
+    CANDIDATE_FEATURES,
+    DELAY_WEIGHT,
+    FIXED_S,
+    IN_FLIGHT,
+    LOAD,
+    NUMBER,
+    PRESENT,
+    SERVER_STEP_S,
+    TASK_FEATURES,
+    WAIT_S,
+    ObservationLayout,
+)
+from edgebrush.errors import UserError
+
+FORBIDDEN = -1e9  # the logit of a choice whose candidate is not present
+FORMAT = 1
+
+
+def network_inputs(shape: ChoiceShape) -> int:
+    """Numbers that the network reads of one candidate."""
+    return 1 + TASK_FEATURES + CANDIDATE_FEATURES + shape.classes + shape.steps * shape.classes
+
+
+def network_outputs(shape: ChoiceShape) -> int:
+    """Numbers that the network says of one candidate: a score per (steps, class), a price per class."""
+    return (shape.steps + 1) * shape.classes
+
+
+def raw_inputs(layout: ObservationLayout, observations, xp):
+    """What the network reads, before scaling: ``(B, S, network_inputs)``."""
+    shape = layout.shape
+    task, candidates, cost = layout.split(observations)
+    batch = observations.shape[0]
+    own = xp.broadcast_to((xp.arange(shape.slots) == 0).astype(observations.dtype)[None, :, None], (batch, shape.slots, 1))
+    tasks = xp.broadcast_to(task[:, None, :], (batch, shape.slots, TASK_FEATURES))
+    present = candidates[..., PRESENT, None, None]
+    cheapest = xp.min(xp.where(present > 0, cost, xp.inf), axis=(1, 2, 3), keepdims=True)
+    above = xp.where(present > 0, cost - xp.where(xp.isfinite(cheapest), cheapest, 0.0), 0.0)
+    above = above.reshape(batch, shape.slots, shape.steps * shape.classes)
+    candidates = xp.where(xp.arange(candidates.shape[-1]) == NUMBER, 0.0, candidates)
+    return xp.concatenate([own, tasks, candidates, above], axis=-1)
+
+
+def logits(weights, layout: ObservationLayout, step_grid, observations, xp):
+    """Log-probabilities up to a constant of every joint choice, ``(B, layout.shape.count)``.
+
+    ``weights`` maps names to arrays; ``xp`` is numpy or jax.numpy.
+    """
+    shape = layout.shape
+    task, candidates, cost = layout.split(observations)
+    said = _network(weights, raw_inputs(layout, observations, xp), xp)
+    scores = said[..., shape.classes :].reshape(*said.shape[:-1], shape.steps, shape.classes)
+    price = _price(weights, candidates, xp)[..., None] + said[..., : shape.classes]  # (B, S, P)
+    server_s = candidates[..., FIXED_S, None] + step_grid * candidates[..., SERVER_STEP_S, None]  # (B, S, K)
+    waits_s = candidates[..., WAIT_S : WAIT_S + shape.classes]
+    waiting = weights["wait_factor"] * task[:, None, DELAY_WEIGHT, None] * waits_s
+    social = cost + price[..., None, :] * server_s[..., None] + waiting[..., None, :]
+    urgent = xp.log(task[:, DELAY_WEIGHT] + 1e-6) - weights["log_urgency"]
+    rank = xp.linspace(0.5, -0.5, shape.classes) if shape.classes > 1 else xp.zeros(1)
+    out = scores - xp.exp(weights["log_kappa"]) * social
+    out = out + weights["class_slope"] * urgent[:, None, None, None] * rank
+    present = candidates[..., PRESENT, None, None]
+    return xp.where(present > 0, out, FORBIDDEN).reshape(observations.shape[0], shape.count)
+
+
+def _price(weights, candidates, xp):
+    """Price of a server-second at each candidate, ``(B, S)``; growing with the load that is known of it."""
+    number = candidates[..., NUMBER].astype(int) - 1  # -1: the own device
+    load = candidates[..., LOAD]
+    known = xp.maximum(number, 0)
+    bs_load = load + weights["in_flight"] * candidates[..., IN_FLIGHT]
+    bs = weights["prices"][known] + weights["growth"][known] * bs_load
+    return xp.where(number < 0, weights["price_own"] + weights["growth_own"] * load, bs)
+
+
+def _network(weights, inputs, xp):
+    batch, slots, _ = inputs.shape
+    x = xp.arcsinh(inputs / weights["scale"]).reshape(batch * slots, -1)
+    x = xp.maximum(x @ weights["w_in"] + weights["b_in"], 0.0)
+    x = xp.maximum(x @ weights["w_embed"] + weights["b_embed"], 0.0)
+    mean = x.reshape(batch, slots, -1).mean(axis=1)
+    mixed = x @ weights["w_self"] + xp.repeat(mean @ weights["w_mean"], slots, axis=0)
+    x = xp.maximum(mixed + weights["b_mix"], 0.0)
+    return (x @ weights["w_out"] + weights["b_out"]).reshape(batch, slots, -1)
+
+
+def draw_choice(scores, draws, xp):
+    """One choice per row of ``scores (B, C)`` from its softmax, by inversion of ``draws (B,)`` in (0, 1)."""
+    weight = xp.exp(scores - scores.max(axis=-1, keepdims=True))
+    upto = xp.cumsum(weight, axis=-1)
+    return xp.minimum((upto < draws[:, None] * upto[:, -1:]).sum(axis=-1), scores.shape[-1] - 1)
+
+
+class Actor:
+    """A trained policy, see ``Policy``: local observations in, joint choices out, by NumPy."""
+
+    def __init__(self, name: str, weights: dict[str, np.ndarray], shape: ChoiceShape, step_grid: np.ndarray):
+        self.name, self.weights, self.step_grid = name, weights, step_grid
+        self.layout = ObservationLayout(shape)
+
+    def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """See ``Policy.choose``."""
+        grid = self.step_grid.astype(np.float32)
+        return draw_choice(logits(self.weights, self.layout, grid, observations, np), draws, np)
+
+
+def save_policy(folder: Path, name: str, weights: dict[str, np.ndarray], about: dict) -> None:
+    """Write a policy folder: ``actor.safetensors`` and ``policy.json`` (``about``: step grid, classes, training)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, write in (
+        ("actor.safetensors", lambda path: save_file(weights, path)),
+        ("policy.json", lambda path: path.write_text(json.dumps({"format": FORMAT, "name": name, **about}, indent=2))),
+    ):
+        temporary = folder / f".{file}.part"
+        write(temporary)
+        temporary.replace(folder / file)
+
+
+def load_policy(folder: Path, shape: ChoiceShape, step_grid: np.ndarray, bs_count: int) -> Actor:
+    """The trained policy in ``folder``, for a scenario's choices; slots and BSs may be more or fewer than trained.
+
+    For another number of BSs than trained with, every BS gets the mean of the learnt prices. Raises ``UserError``
+    where the folder holds no policy, or one for another step grid or other classes.
+    """
+    try:
+        about = json.loads((folder / "policy.json").read_text())
+        weights = load_file(folder / "actor.safetensors")
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: no trained policy there ({Path(error.filename).name} is missing)") from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder}: the policy cannot be read: {error}") from None
+    if about.get("format") != FORMAT:
+        raise UserError(f"{folder}: policy format {about.get('format')!r} is not known here; train it again")
+    if about["step_grid"] != step_grid.tolist() or about["classes"] != shape.classes:
+        raise UserError(
+            f"{folder}: trained for step_grid {about['step_grid']} and {about['classes']} classes, the scenario has "
+            f"{step_grid.tolist()} and {shape.classes}; train one for it"
+        )
+    if len(weights["prices"]) != bs_count:
+        for table in ("prices", "growth"):
+            weights[table] = np.full(max(bs_count, 1), weights[table].mean(), np.float32)
+    return Actor(about["name"], weights, shape, step_grid)
