@@ -32,7 +32,8 @@ TERM_NAMES = {
 PLACES_SHOWN = 6  # more BSs than this are drawn by class
 STYLE = {
     "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#555555", "axes.labelcolor": "#333333",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#555555",
+    "axes.labelcolor": "#333333",
     "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e6e6e6", "text.color": "#222222",
     "xtick.color": "#444444", "ytick.color": "#444444", "legend.frameon": False, "legend.fontsize": 9,
     "figure.facecolor": "white", "savefig.dpi": 150,
@@ -175,7 +176,7 @@ def cost_split(run: Run) -> Figure:
             range(len(names)), width, left=left, color=TERM_COLOURS[term], height=0.7, label=TERM_NAMES[term]
         )
         left += width
-    for row, name in enumerate(names):
+    for row in range(len(names)):
         axes.annotate(
             f"{left[row]:.3f}", (left[row], row), (5, 0), textcoords="offset points", va="center", fontsize=9
         )
@@ -187,8 +188,8 @@ def cost_split(run: Run) -> Figure:
         axes.set_xlim(0, limit)
         for row in np.flatnonzero(left > limit):
             axes.annotate(
-                f"{left[row]:.2f} ►", (limit, row), (-4, 0), textcoords="offset points", va="center", ha="right",
-                fontsize=9, color="white", fontweight="bold",
+                f"{left[row]:.2f} ►", (limit, row), (-4, 0), textcoords="offset points", va="center",
+                ha="right", fontsize=9, color="white", fontweight="bold",
             )  # fmt: skip
     else:
         axes.set_xlim(0, 1.12 * left.max())
@@ -299,7 +300,7 @@ def delay(run: Run) -> Figure:
 
 
 def by_load(run: Run) -> Figure:
-    """Where the gain comes from: cost, own-device share and steps, from the calmest moments to the busiest."""
+    """Where the gain comes from: cost, own-device share and steps, from calm moments to busy ones."""
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     panels = figure.subplots(1, 3)
     shown = [name for name in (run.subject, run.rival) if name]
@@ -315,8 +316,8 @@ def by_load(run: Run) -> Figure:
             chosen = name in shown
             axes.plot(
                 fifths, mean, marker="o", color=colour_of(run, name), label=name, markersize=4,
-                linewidth=2.2 if chosen else 1.0, linestyle="-" if chosen else (":", "--", "-.")[others.index(name)],
-                zorder=3 if chosen else 2,
+                linewidth=2.2 if chosen else 1.0, zorder=3 if chosen else 2,
+                linestyle="-" if chosen else (":", "--", "-.")[others.index(name)],
             )  # fmt: skip
         axes.set_xticks(fifths, ["calmest\nfifth", *[""] * (len(fifths) - 2), "busiest\nfifth"])
         axes.set_title(label)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REPORT, FIGURES = "report.html", "figures"
 
 ALT = {
-    "learning-curve": "Line chart: cost of the training episodes over time, with the best rule as a level line",
+    "learning-curve": "Line chart: cost in training over time, with the best rule as a level line",
     "differences": "Dot chart: relative difference in cost to each rival with 95% intervals",
     "cost-split": "Stacked bars: each policy's cost split into delay, energy, quality and penalties",
     "choices": "Stacked bars: shares of places and of step counts for each policy and kind of request",
@@ -49,8 +49,8 @@ class Row(NamedTuple):
 
 
 HEADERS = Row(
-    "policy", "cost", "95% interval", "against it", "delay s", "p95 s", "UE J", "quality", "own device", "steps",
-    "failed", "fairness",
+    "policy", "cost", "95% interval", "against it", "delay s", "p95 s", "UE J", "quality", "own device",
+    "steps", "failed", "fairness",
 )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def console_table(run: Run) -> Table:
 
 
 def render(run: Run, folder: Path) -> None:
-    """Write ``figures/*.png`` and ``report.html`` into a run's folder. Raises ``UserError`` where it cannot."""
+    """Write ``figures/*.png`` and ``report.html`` into a run's folder. Raises ``UserError``."""
     try:
         (folder / FIGURES).mkdir(exist_ok=True)
         images = {name: _draw(run, name, folder / FIGURES / f"{name}.png") for name in figures(run)}
@@ -124,8 +124,8 @@ def _draw(run: Run, name: str, path: Path) -> bytes:
 def page(run: Run, images: dict[str, bytes]) -> str:
     """The report as one HTML page that asks nothing of the network."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     parts = words.groups(run)
     encoded = {name: base64.b64encode(image).decode("ascii") for name, image in images.items()}

@@ -88,7 +88,7 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Make sure that files can be made in a folder, which is made where it is missing. Raises ``UserError``."""
+    """Make sure that files can be made in a folder, made where it is missing. Raises ``UserError``."""
     probe = folder / f".unfinished-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def check_writable(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it. Raises ``UserError`` where it cannot be written."""
+    """Write a file under a temporary name, then rename it. Raises ``UserError`` where it cannot."""
     unfinished = path.with_name(f".unfinished-{path.name}")
     try:
         unfinished.write_text(text, encoding="utf-8")

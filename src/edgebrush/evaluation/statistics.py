@@ -25,9 +25,9 @@ DELAY_EDGES_S = np.geomspace(1e-3, 1e4, 4001)  # bins of 0.4%, inside which a pe
 
 # Sums that a digest keeps, per task unless ``PER`` says otherwise.
 METRICS = (
-    "tasks", "completed", "cost", "delay_cost", "energy_cost", "quality_cost", "penalty_cost", "delay_s", "steps",
-    "energy_ue_j", "energy_bs_j", "quality", "utility", "cost_with_bs_energy", "local", "refused", "missed",
-    "dropped", "lost",
+    "tasks", "completed", "cost", "delay_cost", "energy_cost", "quality_cost", "penalty_cost", "delay_s",
+    "steps", "energy_ue_j", "energy_bs_j", "quality", "utility", "cost_with_bs_energy", "local", "refused",
+    "missed", "dropped", "lost",
 )  # fmt: skip
 PER = {"delay_s": "completed", "steps": "completed"}
 COST_TERMS = ("delay_cost", "energy_cost", "quality_cost", "penalty_cost")
@@ -101,7 +101,8 @@ def digest(scenario: Scenario, outcomes: np.ndarray, episodes: int, edges: np.nd
     decided = outcomes["steps"] > 0  # a task that was lost before its decision has none
     rows = outcomes[decided]
     index = (
-        rows["request"], rows["content"], rows["place"], np.searchsorted(grid, rows["steps"]), rows["service_class"],
+        rows["request"], rows["content"], rows["place"], np.searchsorted(grid, rows["steps"]),
+        rows["service_class"],
     )  # fmt: skip
     done = outcomes[(outcomes["lost"] == 0) & (outcomes["dropped"] == 0)]
     delay_bin = np.searchsorted(DELAY_EDGES_S, done["delay_s"]).clip(1, len(DELAY_EDGES_S) - 1) - 1
@@ -208,7 +209,7 @@ def _interval(mean: float, resampled: np.ndarray) -> Interval:
 
 
 def percentile_s(delays: np.ndarray, share: float) -> float:
-    """The delay below which a share of the tasks completed, from counts over the bins of ``DELAY_EDGES_S``."""
+    """The delay below which a share of the tasks is, from counts over the bins of ``DELAY_EDGES_S``."""
     below = np.concatenate([[0.0], np.cumsum(delays)])
     if below[-1] == 0:
         return 0.0

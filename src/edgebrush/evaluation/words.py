@@ -80,8 +80,8 @@ def headline(run: Run) -> str:
                 f"({interval(gap)})."
             )
     return (
-        f"{subject} and {rival}, {best}, cannot be told apart here: {percent(gap['mean'], 2)} in cost, with a 95% "
-        f"interval from {percent(gap['ci_low'], 2)} to {percent(gap['ci_high'], 2)}."
+        f"{subject} and {rival}, {best}, cannot be told apart here: {percent(gap['mean'], 2)} in cost, with "
+        f"a 95% interval from {percent(gap['ci_low'], 2)} to {percent(gap['ci_high'], 2)}."
     )
 
 
@@ -99,7 +99,8 @@ def beaten(run: Run) -> str:
     text = f"{whole} {len(rivals)} rivals cost more, by 95% intervals that leave zero out."
     if "selfish-greedy" in won:
         gap = rivals["selfish-greedy"]["relative"]
-        text += f" Against phones that mind only their own cost (selfish-greedy) it saves {size(gap)} ({interval(gap)})."
+        text += f" Against phones that mind only their own cost (selfish-greedy) it saves {size(gap)}"
+        text += f" ({interval(gap)})."
     return text
 
 
@@ -160,10 +161,9 @@ def _and(parts: Sequence[str], lead: str) -> str:
 def _steps(grid: np.ndarray, counts: np.ndarray) -> str:
     """The range of nine tenths of the step counts, and the most frequent."""
     share = np.cumsum(counts) / max(counts.sum(), 1)
-    low, middle, high = (
-        grid[min(np.searchsorted(share, level), len(grid) - 1)] for level in (0.05, 0.5, 0.95)
-    )
-    return f"{middle} steps" if low == high else f"{low} to {high} steps, most often {usual}"
+    low, high = (grid[min(np.searchsorted(share, level), len(grid) - 1)] for level in (0.05, 0.95))
+    usual = grid[np.argmax(counts)]
+    return f"{usual} steps" if low == high else f"{low} to {high} steps, most often {usual}"
 
 
 def _mean(grid: np.ndarray, counts: np.ndarray) -> float:
@@ -217,10 +217,10 @@ def where(run: Run, parts: list[Group]) -> list[str]:
     if len(moments) > 1:
         calm, busy = moments[0], moments[-1]
         sentences.append(
-            f"By load (a moment's load is what arrived in the {LOAD_WINDOW_S:g} s before): in the calmest fifth "
-            f"{subject} costs {_signed(calm.gap)} against {run.rival}, in the busiest fifth {_signed(busy.gap)}. "
-            f"From calm to busy its own-device share goes from {calm.local:.0%} to {busy.local:.0%} "
-            f"and its mean steps from {calm.steps:.1f} to {busy.steps:.1f}."
+            f"By load (a moment's load is what arrived in the {LOAD_WINDOW_S:g} s before): in the calmest "
+            f"fifth {subject} costs {_signed(calm.gap)} against {run.rival}, in the busiest fifth "
+            f"{_signed(busy.gap)}. From calm to busy its own-device share goes from {calm.local:.0%} to "
+            f"{busy.local:.0%} and its mean steps from {calm.steps:.1f} to {busy.steps:.1f}."
         )
     gap = run.results["policies"][run.subject]["less_than"][run.rival]
     if verdict(gap["cost"]) != "level":
@@ -266,10 +266,11 @@ def costs_whom(run: Run) -> str:
     if run.rival and run.scenario.cost.bs_energy_weight < 1.0:
         theirs = run.results["policies"][run.rival]
         text += (
-            f"A task takes {ours['energy_bs_j']['mean']:.0f} J at the base stations ({theirs['energy_bs_j']['mean']:.0f} J "
-            f"under {run.rival}), of which this scenario's cost counts {run.scenario.cost.bs_energy_weight:.0%}; "
-            f"counted in full, the same decisions would cost {ours['cost_with_bs_energy']['mean']:.2f} "
-            f"against {theirs['cost_with_bs_energy']['mean']:.2f}."
+            f"A task takes {ours['energy_bs_j']['mean']:.0f} J at the base stations "
+            f"({theirs['energy_bs_j']['mean']:.0f} J under {run.rival}), of which this scenario's cost "
+            f"counts {run.scenario.cost.bs_energy_weight:.0%}; counted in full, the same decisions would "
+            f"cost {ours['cost_with_bs_energy']['mean']:.2f} against "
+            f"{theirs['cost_with_bs_energy']['mean']:.2f}."
         )
     return text
 
@@ -280,8 +281,8 @@ def world(scenario: Scenario, load: float) -> list[str]:
     servers = [f"{bs.count} × “{bs.name}”" if bs.count > 1 else f"“{bs.name}”" for bs in scenario.bss]
     batches = listed([str(bs.batch_limit) for bs in scenario.bss])
     kinds = [
-        f"“{kind.name}” ({kind.share:.0%}; weights {kind.delay_weight:g} for delay, {kind.energy_weight:g} for energy, "
-        f"{kind.quality_weight:g} for quality"
+        f"“{kind.name}” ({kind.share:.0%}; weights {kind.delay_weight:g} for delay, {kind.energy_weight:g} "
+        f"for energy, {kind.quality_weight:g} for quality"
         + (f"; within {kind.deadline_s:g} s)" if kind.deadline_s else ")")
         for kind in scenario.requests
     ]
@@ -299,15 +300,17 @@ def world(scenario: Scenario, load: float) -> list[str]:
     known = f"what they broadcast every {interval_s:g} s" if interval_s else "their present load"
     known = known if interval_s < float("inf") else "nothing"
     return [
-        f"{scenario.ue_count:,} UEs with a light model of their own: {listed(phones)}. {scenario.bs_count:,} base "
-        f"stations with a heavy one: {listed(servers)}, whose servers batch at most {batches} tasks.",
-        f"{scenario.task_rate_hz:.3g} tasks per second arrive {how}: {load:.2f} times what the base stations can do at "
-        f"15 steps with full batches. Requests are {listed(kinds)}.",
-        f"A task may {stay}go to one of the {heard} base stations that its UE hears best, take one of {grid} steps, and "
-        f"ask for one of {decision.classes} service classes. A UE knows of the base stations {known}.",
-        f"A task's cost is delay / {scenario.cost.delay_ref_s:g} s, energy / {scenario.cost.energy_ref_j:g} J and lost "
-        f"quality (1 − Q), each times the request's weight; a missed deadline adds {scenario.cost.missed:g}, a lost "
-        f"task {scenario.cost.lost:g}.",
+        f"{scenario.ue_count:,} UEs with a light model of their own: {listed(phones)}. "
+        f"{scenario.bs_count:,} base stations with a heavy one: {listed(servers)}, whose servers batch at "
+        f"most {batches} tasks.",
+        f"{scenario.task_rate_hz:.3g} tasks per second arrive {how}: {load:.2f} times what the base "
+        f"stations can do at 15 steps with full batches. Requests are {listed(kinds)}.",
+        f"A task may {stay}go to one of the {heard} base stations that its UE hears best, take one of "
+        f"{grid} steps, and ask for one of {decision.classes} service classes. A UE knows of the base "
+        f"stations {known}.",
+        f"A task's cost is delay / {scenario.cost.delay_ref_s:g} s, energy / {scenario.cost.energy_ref_j:g} "
+        "J and lost quality (1 − Q), each times the request's weight; a missed deadline adds "
+        f"{scenario.cost.missed:g}, a lost task {scenario.cost.lost:g}.",
     ]
 
 
@@ -315,20 +318,22 @@ def measured(run: Run) -> str:
     """How the numbers came about."""
     results = run.results
     text = (
-        f"All policies decided on the same {results['tasks_per_policy']:,} tasks in {results['episodes']:,} episodes of "
-        f"{results['horizon_s']:g} s with the same arrivals, tasks and channels, on seeds that neither training nor "
-        f"tuning has seen. Intervals are 95% bootstraps over episodes, paired where policies are compared. "
+        f"All policies decided on the same {results['tasks_per_policy']:,} tasks in {results['episodes']:,} "
+        f"episodes of {results['horizon_s']:g} s with the same arrivals, tasks and channels, on seeds that "
+        "neither training nor tuning has seen. Intervals are 95% bootstraps over episodes, paired where "
+        "policies are compared. "
     )
     seeds = results["policies"].get("mappo", {}).get("training_seeds")
     if seeds:
         costs = listed([f"{cost:.4f}" for cost in seeds["cost"]])
         text += (
-            f"MAPPO's figures are the mean over {len(seeds['cost'])} trainings with different seeds, which cost {costs}; "
-            f"the intervals hold for these trainings. "
+            f"MAPPO's figures are the mean over {len(seeds['cost'])} trainings with different seeds, which "
+            f"cost {costs}; the intervals hold for these trainings. "
         )
     seconds = [f"{value:.0f} s of {phase}" for phase, value in results["timings_s"].items() if value >= 1]
     if seconds:
-        text += f"It took {listed(seconds)} on {results['machine']['cores']} cores ({results['machine']['processor']})."
+        machine = results["machine"]
+        text += f"It took {listed(seconds)} on {machine['cores']} cores ({machine['processor']})."
     return text
 
 
