@@ -222,18 +222,23 @@ def where(run: Run, parts: list[Group]) -> list[str]:
             f"{_signed(busy.gap)}. From calm to busy its own-device share goes from {calm.local:.0%} to "
             f"{busy.local:.0%} and its mean steps from {calm.steps:.1f} to {busy.steps:.1f}."
         )
-    gap = run.results["policies"][run.subject]["less_than"][run.rival]
-    if verdict(gap["cost"]) != "level":
-        total = gap["cost"]["mean"]
+    ours, theirs = (run.results["policies"][name] for name in (run.subject, run.rival))
+    sentences.append(
+        f"Against {run.rival} it keeps {ours['local']['mean']:.0%} of the tasks on the phone instead of "
+        f"{theirs['local']['mean']:.0%}, takes {ours['steps']['mean']:.1f} steps instead of "
+        f"{theirs['steps']['mean']:.1f}, and is done in {ours['delay_s']['mean']:.2f} s instead of "
+        f"{theirs['delay_s']['mean']:.2f} s, on average."
+    )
+    gap = ours["less_than"][run.rival]["cost"]
+    if verdict(gap) != "level":
         largest = []
         for dimension in dict.fromkeys(part.dimension for part in parts if part.dimension != MOMENT):
             here = [part for part in parts if part.dimension == dimension]
-            most = max(here, key=lambda part: part.worth / total)
-            largest.append(
-                f"{most.worth / total:.0%} from {dimension} “{most.name}” ({most.share:.0%} of the tasks)"
-            )
+            most = max(here, key=lambda part: part.worth / gap["mean"])
+            largest.append(f"{dimension} “{most.name}” ({most.share:.0%} of the tasks)")
         if largest:
-            sentences.append(f"Of the difference in cost comes {listed(largest)}.")
+            change = "saving" if gap["mean"] < 0 else "loss"
+            sentences.append(f"The largest part of the {change} arises with {listed(largest)}.")
     losers = [part for part in parts if part.gap.ci_low > 0 and part.dimension != MOMENT]
     if losers:
         names = listed([f"“{part.name}” ({_signed(part.gap)})" for part in losers])
