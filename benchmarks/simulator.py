@@ -16,13 +16,12 @@ import sys
 import tempfile
 import time
 
-import numba
 import numpy as np
 
 from edgebrush.decision.observation import PRESENT, TASK_FEATURES
 from edgebrush.scenario.load import load_scenario, preset_names
 from edgebrush.scenario.schema import Scenario
-from edgebrush.sim.compile import compiled
+from edgebrush.sim.compile import CORES, compiled
 from edgebrush.sim.simulator import Simulator, episode, shared
 from edgebrush.sim.world import advance, decide, observe, reset
 
@@ -92,7 +91,7 @@ def measure(preset: str) -> str:
     """A row of the table. In a process of its own, so that the peak of memory is this preset's."""
     scenario = load_scenario(preset)
     tasks = scenario.task_rate_hz * scenario.horizon_s
-    threads = numba.config.NUMBA_NUM_THREADS
+    threads = CORES
     episodes = max(2 * threads, round(100_000 / tasks))
     one = decisions_per_s(scenario, episodes, 1)
     every = decisions_per_s(scenario, episodes, threads)
@@ -113,7 +112,7 @@ def main(presets: list[str]) -> None:
         for state in ("an empty cache", "a warm cache"):
             seconds = float(in_new_process("-c", FIRST_STEP, XDG_CACHE_HOME=cache))
             print(f"import to first step with {state}: {seconds:.1f} s")
-    cores = numba.config.NUMBA_NUM_THREADS
+    cores = CORES
     print(
         f"{'preset':<12}{'UEs':>6}{'BSs':>5}{'episodes':>10}{'1 core, /s':>14}{f'{cores} cores, /s':>14}"
         f"{'1 core, µs':>12}{'peak, MB':>10}"

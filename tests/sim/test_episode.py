@@ -142,9 +142,15 @@ def test_resetting_some_episodes_leaves_the_others_alone():
     assert simulator.worlds.clock["decisions"][:, 0].tolist() == [10, 0, 10]
 
 
-def test_a_choice_that_does_not_exist_is_an_error():
+def test_what_does_not_fit_is_an_error():
     simulator = Simulator(busy(), 1)
+    simulator.step(np.zeros(1))  # before the first reset nothing happens
+    assert not simulator.alive[0]
     simulator.reset(np.zeros(1))
+    with pytest.raises(ValueError, match="one for each of 1 episodes"):
+        simulator.step(np.zeros(2))
+    with pytest.raises(ValueError, match="must hold 1 entries"):
+        simulator.reset(np.zeros(2))
     for choice in (-1, simulator.shape.count):
         with pytest.raises(ValueError, match="outside"):
             simulator.step(np.array([choice]))

@@ -16,7 +16,10 @@ def write_profile(folder: Path, name: str, role: str, **figures: float) -> str:
     quality = dict(ceiling=0.9, half_steps=3.0, sharpness=1.5)
     for block in (compute, energy, quality):
         block |= {key: value for key, value in figures.items() if key in block}
-    points = [dict(steps=steps, quality=0.5) for steps in (1, 2, 4)]
+    points = []
+    for k in (1, 4, 16):
+        at = quality["ceiling"] / (1 + (quality["half_steps"] / k) ** quality["sharpness"])
+        points.append(dict(steps=k, quality=at))
     profile = dict(
         name=name, title=name, role=role, model="none", hardware="none", resolution_px=1,
         compute=dict(source="a test", **compute), energy=dict(source="a test", **energy),

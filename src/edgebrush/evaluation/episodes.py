@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numba
 import numpy as np
 from numba.extending import register_jitable
 
@@ -17,8 +16,8 @@ from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS, Rule
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim import draws
-from edgebrush.sim.compile import compiled
-from edgebrush.sim.simulator import Simulator, episode, records_needed
+from edgebrush.sim.compile import compiled, spread
+from edgebrush.sim.simulator import Simulator, episode, records_needed, shared
 from edgebrush.sim.world import advance, decide, observe, reset
 
 # Seeds of different uses never meet.
@@ -36,19 +35,21 @@ def _draw(world):
     return draws.uniform(clock.seed, draws.POLICY, clock.decisions, 0)
 
 
-@compiled(parallel=True)
-def _play_rule(params, worlds, seeds, horizon_s, kind, numbers, shape, observations, cost, tasks):
+@compiled(entry=True)
+def _play_rule(first, last, params, worlds, seeds, horizon_s, kind, numbers, shape, observations, cost, tasks):
     """Episode e under numbers[e]: whole, inside one compiled loop."""
-    for e in numba.prange(seeds.shape[0]):
+    scenario = shared(params)
+    for e in range(first, last):
         world = episode(worlds, e)
-        reset(params, world, seeds[e], horizon_s)
-        while advance(params, world):
-            observe(params, world, observations[e])
-            decide(params, world, choose(kind, numbers[e], shape, params.step_grid, observations[e], _draw(world)))
+        reset(scenario, world, seeds[e], horizon_s)
+        while advance(scenario, world):
+            observe(scenario, world, observations[e])
+            draw = _draw(world)
+            decide(scenario, world, choose(kind, numbers[e], shape, params.step_grid, observations[e], draw))
         cost[e], tasks[e] = world.clock[0].cost, world.clock[0].ended
 
 
-@compiled
+@compiled(entry=True)
 def _draw_all(worlds, out):
     for e in range(out.shape[0]):
         out[e] = _draw(episode(worlds, e))
@@ -67,8 +68,9 @@ class RuleTable:
         simulator, count = self.simulator, len(self.seeds)
         settings = len(numbers)
         cost, tasks = np.zeros(settings * count), np.zeros(settings * count)
-        _play_rule(
-            simulator.params, simulator.worlds, np.tile(self.seeds, settings), self.horizon_s, self.kind,
+        spread(
+            _play_rule, settings * count, simulator.threads, simulator.params, simulator.worlds,
+            np.tile(self.seeds, settings), self.horizon_s, self.kind,
             np.repeat(np.asarray(numbers, float), count, axis=0), simulator.shape, simulator.observations, cost, tasks,
         )  # fmt: skip
         return cost.reshape(settings, count).sum(1) / tasks.reshape(settings, count).sum(1)
@@ -98,9 +100,10 @@ def play(
 def _play_chunk(simulator: Simulator, policy: Policy, seeds: np.ndarray) -> np.ndarray:
     if isinstance(policy, Rule):
         numbers = np.tile(policy.numbers, (len(seeds), 1))
-        _play_rule(
-            simulator.params, simulator.worlds, seeds, simulator.scenario.horizon_s, policy.kind, numbers,
-            simulator.shape, simulator.observations, np.zeros(len(seeds)), np.zeros(len(seeds)),
+        spread(
+            _play_rule, len(seeds), simulator.threads, simulator.params, simulator.worlds, seeds,
+            simulator.scenario.horizon_s, policy.kind, numbers, simulator.shape, simulator.observations,
+            np.zeros(len(seeds)), np.zeros(len(seeds)),
         )  # fmt: skip
         return simulator.outcomes()
     draw = np.zeros(len(seeds))

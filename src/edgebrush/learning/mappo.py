@@ -241,7 +241,7 @@ class Collector:
 
     def __init__(self, scenario: Scenario, config: MappoConfig, seed: int):
         self.config = config
-        self.simulator = Simulator(scenario, config.groups * config.copies, states=True)
+        self.simulator = Simulator(scenario, config.groups * config.copies, states=True, threads=1)
         self.rng = np.random.default_rng([seed, 1])
         shape = (config.length, self.simulator.episodes)
         self.observations = np.zeros((*shape, self.simulator.layout.size), np.float32)

@@ -40,8 +40,8 @@ class Number(NamedTuple):
     spread: float
 
 
-STEP = Number("step_index", 4.0, 2.0)  # position in the step grid, rounded and clipped
-URGENCY = Number("log_urgency", -2.0, 1.5)  # log of the delay weight (cost per second) from which a task is urgent
+STEP = Number("step_index", 2.0, 1.5)  # position in the step grid, rounded and clipped
+URGENCY = Number("log_urgency", -1.5, 1.0)  # log of the delay weight (cost per second) from which a task is urgent
 
 
 def numbers_of(kind: int, bs_count: int) -> list[Number]:
@@ -52,14 +52,14 @@ def numbers_of(kind: int, bs_count: int) -> list[Number]:
         return [STEP, Number("log_own_share", 0.0, 1.5), URGENCY]
     if kind == PRICED_GREEDY:
         return [
-            *(Number(f"price_bs_{j + 1}", 0.1, 0.1) for j in range(bs_count)),
+            *(Number(f"price_bs_{j + 1}", 0.3, 0.2) for j in range(bs_count)),
             *(Number(f"growth_bs_{j + 1}", 0.05, 0.05) for j in range(bs_count)),
             Number("price_own", 0.0, 0.05), Number("growth_own", 0.0, 0.05),
             Number("in_flight", 0.0, 0.5), Number("wait_factor", 0.0, 0.5),
-            Number("log_temperature", -4.0, 1.0), URGENCY,
+            Number("log_temperature", -6.0, 1.0), URGENCY,
         ]  # fmt: skip
     if kind == PRICED_GREEDY_3:
-        return [Number("price_bs", 0.1, 0.1), Number("growth_bs", 0.05, 0.05), URGENCY]
+        return [Number("price_bs", 0.3, 0.2), Number("growth_bs", 0.05, 0.05), URGENCY]
     if kind == LYAPUNOV:
         return [Number("log_v", 0.0, 2.0), URGENCY]
     return []

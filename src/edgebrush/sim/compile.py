@@ -7,9 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
+
+_numba: Any = numba  # its settings are made at run time, where no type checker sees them
+CORES: int = _numba.config.NUMBA_NUM_THREADS  # as numba counts them: NUMBA_NUM_THREADS, else those we may use
 
 
 def _cache_folder() -> str:
@@ -38,14 +42,14 @@ def compiled(function=None, *, entry: bool = False):
     """
     if function is None:
         return lambda function: compiled(function, entry=entry)
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = _CACHE_FOLDER
+    before = _numba.config.CACHE_DIR
+    _numba.config.CACHE_DIR = _CACHE_FOLDER
     try:
-        return numba.njit(
+        return _numba.njit(
             cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=not entry, no_cfunc_wrapper=True
         )(function)
     finally:
-        numba.config.CACHE_DIR = before
+        _numba.config.CACHE_DIR = before
 
 
 def spread(kernel: Callable, episodes: int, threads: int, *arguments) -> None:

@@ -82,26 +82,38 @@ def umi_line_of_sight_probability(distance_m):
 @compiled
 def mean_gain(params, world, i, j, time):
     """Gain of UE i to BS j by path loss and shadowing, without fading, at a moment."""
-    head, seed = params.head[0], world.clock[0].seed
+    head, link = params.head[0], link_of(params, world, i, j)
+    knot = math.floor(time / head.shadowing_s)
+    if link.knot == NONE or head.speed_mps > 0.0:
+        _see_path(params, world, i, j, time)
+    if link.knot != knot:
+        seed, pair = world.clock[0].seed, i * head.bs_count + j
+        link.shadow_before = draws.normal(seed, draws.SHADOW, pair, knot)
+        link.shadow_after = draws.normal(seed, draws.SHADOW, pair, knot + 1)
+        link.knot = knot
+    # A circular interpolation of independent normals keeps the variance and can be had at any moment.
+    turn = 0.5 * math.pi * (time / head.shadowing_s - knot)
+    shadow_db = link.deviation_db * (math.cos(turn) * link.shadow_before + math.sin(turn) * link.shadow_after)
+    return 10.0 ** (-(link.loss_db + shadow_db) / 10.0)
+
+
+@compiled
+def _see_path(params, world, i, j, time):
+    """Path and wall loss of UE i to BS j at a moment, and the deviation of the shadowing there."""
+    head, link = params.head[0], link_of(params, world, i, j)
     x, y = position(params, world, i, time)
     distance = math.hypot(x - params.bs[j].x, y - params.bs[j].y)
     if head.path_loss == UMI:
-        los = draws.uniform(seed, draws.LOS, i, j) < umi_line_of_sight_probability(distance)
-        loss_db = umi_path_loss_db(distance, head.carrier_ghz, los)
-        deviation_db = 4.0 if los else 7.82
+        drawn = draws.uniform(world.clock[0].seed, draws.LOS, i, j)
+        los = drawn < umi_line_of_sight_probability(distance)
+        link.loss_db = umi_path_loss_db(distance, head.carrier_ghz, los)
+        link.deviation_db = 4.0 if los else 7.82
     else:
-        loss_db = head.intercept_db + head.exponent_db * math.log10(max(distance, 1.0))
-        deviation_db = 4.0
+        link.loss_db = head.intercept_db + head.exponent_db * math.log10(max(distance, 1.0))
+        link.deviation_db = 4.0
+    link.loss_db += head.wall_db
     if head.shadowing_db >= 0.0:
-        deviation_db = head.shadowing_db
-    # A circular interpolation of independent normals keeps the variance and can be had at any moment.
-    knot = math.floor(time / head.shadowing_s)
-    turn = 0.5 * math.pi * (time / head.shadowing_s - knot)
-    pair = i * head.bs_count + j
-    before = draws.normal(seed, draws.SHADOW, pair, int(knot))
-    after = draws.normal(seed, draws.SHADOW, pair, int(knot) + 1)
-    shadow_db = deviation_db * (math.cos(turn) * before + math.sin(turn) * after)
-    return 10.0 ** (-(loss_db + head.wall_db + shadow_db) / 10.0)
+        link.deviation_db = head.shadowing_db
 
 
 @compiled

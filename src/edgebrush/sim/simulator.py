@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numba
 import numpy as np
 
 from edgebrush.decision.observation import ObservationLayout
-from edgebrush.scenario.schema import Scenario
+from edgebrush.scenario.schema import BurstyArrivals, Scenario, TraceArrivals
 
-from .compile import compiled, spread
+from .compile import CORES, compiled, spread
 from .rows import rows
-from .tables import Params, World, build_params, build_worlds, choice_shape
+from .tables import Params, World, build_params, build_worlds, choice_shape, trace_rows
 from .world import (
     GLOBAL_OF_BS,
     GLOBAL_OF_UE,
@@ -24,6 +23,8 @@ from .world import (
     reset,
     take_reward,
 )
+
+EPISODES_PER_THREAD = 64  # where steps are short, one more thread costs more than it does for fewer episodes
 
 
 @compiled
@@ -103,7 +104,7 @@ class Simulator:
     ):
         self.scenario = scenario
         self.episodes = episodes
-        self.threads = min(threads or numba.config.NUMBA_NUM_THREADS, episodes)
+        self.threads = min(threads or CORES, episodes)
         self.params = build_params(scenario)
         self.worlds = build_worlds(scenario, episodes, records)
         self.shape = choice_shape(scenario)
@@ -125,13 +126,17 @@ class Simulator:
         ``horizon_s`` replaces the scenario's; infinity never stops the arrivals.
         """
         horizon_s = self.scenario.horizon_s if horizon_s is None else horizon_s
-        which = self._all if which is None else which
+        which = self._all if which is None else np.ascontiguousarray(which, np.bool_)
         seeds = np.ascontiguousarray(seeds, np.int64)
+        if seeds.shape != which.shape or seeds.shape != (self.episodes,):
+            raise ValueError(f"seeds {seeds.shape} and which {which.shape} must hold {self.episodes} entries")
         self._run(True, which, seeds, horizon_s, self._no_choices)
 
     def step(self, choices: np.ndarray) -> None:
         """Apply one joint choice per episode, ``(E,)``, and run each to its next decision."""
         choices = np.ascontiguousarray(choices, np.int64)
+        if choices.shape != (self.episodes,):
+            raise ValueError(f"choices {choices.shape} must hold one for each of {self.episodes} episodes")
         if choices.min(initial=0) < 0 or choices.max(initial=0) >= self.shape.count:
             raise ValueError(f"a choice lies outside 0..{self.shape.count - 1}")
         self._run(False, self._all, self._no_seeds, 0.0, choices)
@@ -142,9 +147,9 @@ class Simulator:
 
     def _run(self, resetting: bool, which, seeds, horizon_s: float, choices) -> None:
         given = (self.params, self.worlds, resetting, which, seeds, float(horizon_s), choices)
-        self.spread(
-            _reset_or_step, *given, self.rewards, self.gaps_s, self.alive, self.observations, self.states
-        )
+        buffers = self.rewards, self.gaps_s, self.alive, self.observations, self.states
+        threads = min(self.threads, 1 + self.episodes // EPISODES_PER_THREAD)
+        spread(_reset_or_step, self.episodes, threads, *given, *buffers)
         if self.worlds.clock["overflow"].any():
             raise RuntimeError(
                 "a task table overflowed: this is a defect of edgebrush, please report the scenario"
@@ -167,9 +172,19 @@ class Simulator:
 
 
 def records_needed(scenario: Scenario) -> int:
-    """Room for the tasks of one episode: the mean, and many deviations of the burstiest arrivals."""
-    mean = scenario.task_rate_hz * scenario.horizon_s
-    return int(4.0 * mean + 20.0 * max(scenario.images_per_request) * mean**0.5 + 100)
+    """Room for the tasks of one episode, even if it is one long burst or the busiest window of the trace."""
+    arrivals = scenario.arrivals
+    if isinstance(arrivals, TraceArrivals):
+        time_s, _, span_s = trace_rows(scenario)
+        until = np.searchsorted(
+            np.concatenate([time_s, time_s + span_s]), time_s + scenario.horizon_s, "right"
+        )
+        return int((until - np.arange(len(time_s))).max())
+    requests = sum(ue.count * ue.rate_factor for ue in scenario.ues) * arrivals.rate_hz * scenario.horizon_s
+    if isinstance(arrivals, BurstyArrivals):
+        requests *= max(arrivals.calm, arrivals.burst)
+    deviations = 10.0 * max(scenario.images_per_request) * requests**0.5
+    return int(scenario.images_mean * requests + deviations + 100)
 
 
 def state_size(scenario: Scenario) -> int:

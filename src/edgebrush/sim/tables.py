@@ -105,7 +105,12 @@ BS_STATE = np.dtype(
     ]
 )  # fmt: skip
 
-LINK = np.dtype([("block", i8), ("gain", f8), ("in_flight", i8)])
+LINK = np.dtype(
+    [
+        ("in_flight", i8), ("block", i8), ("gain", f8),
+        ("loss_db", f8), ("deviation_db", f8), ("knot", i8), ("shadow_before", f8), ("shadow_after", f8),
+    ]
+)  # fmt: skip
 
 BOARD = np.dtype(
     [
@@ -184,7 +189,7 @@ def bs_positions(scenario: Scenario) -> np.ndarray:
     columns = math.ceil(math.sqrt(scenario.bs_count))
     rows = math.ceil(scenario.bs_count / columns)
     width, height = scenario.area_m
-    places = []
+    places: list[tuple[float, float]] = []
     for bs in scenario.bss:
         for index in range(bs.count):
             row, column = divmod(len(places), columns)
@@ -201,7 +206,7 @@ def choice_shape(scenario: Scenario) -> ChoiceShape:
 
 def build_params(scenario: Scenario) -> Params:
     """The scenario as numbers. Raises ``UserError`` where a profile or trace cannot be used."""
-    trace_s, trace_ue, trace_span_s = _trace(scenario)
+    trace_s, trace_ue, trace_span_s = trace_rows(scenario)
     step_grid = np.array(scenario.decision.step_grid, i8)
     return Params(
         _head(scenario, trace_span_s, len(trace_s)), _ue_params(scenario), _bs_params(scenario),
@@ -220,6 +225,7 @@ def build_worlds(scenario: Scenario, episodes: int, records: int) -> World:
     leaves = 1 << (leaf_count(n, m) - 1).bit_length()
     described = OWN_COLUMNS + shape.classes + (shape.slots - 1) * (BS_COLUMNS + 2 * shape.classes)
     clock = np.zeros((episodes, 1), CLOCK)
+    clock["done"] = 1  # until reset
     clock["capacity"], clock["leaves"], clock["records"] = capacity, leaves, records
     return World(
         clock,
@@ -240,7 +246,7 @@ def leaf_count(ue_count: int, bs_count: int) -> int:
     return 2 + 2 * ue_count + 3 * bs_count
 
 
-def _head(scenario: Scenario, trace_span_s: float, trace_rows: int) -> np.ndarray:
+def _head(scenario: Scenario, trace_span_s: float, trace_length: int) -> np.ndarray:
     decision, radio, arrivals = scenario.decision, scenario.radio, scenario.arrivals
     head = np.zeros(1, HEAD)
     noise_db = radio.noise_dbm_per_hz + radio.noise_figure_db
@@ -260,7 +266,7 @@ def _head(scenario: Scenario, trace_span_s: float, trace_rows: int) -> np.ndarra
         "shadowing_s": radio.shadowing_time_s, "rayleigh": radio.fading == "rayleigh",
         "coherence_s": radio.coherence_s, "noise_w_per_hz": 10.0 ** (noise_db / 10.0) * 1e-3,
         "interference": radio.interference, "downlink": radio.downlink, "rate_hz": arrivals.rate_hz,
-        "trace_s": trace_span_s, "trace_rows": trace_rows,
+        "trace_s": trace_span_s, "trace_rows": trace_length,
     }  # fmt: skip
     if isinstance(arrivals, BurstyArrivals):
         values |= {
@@ -338,7 +344,7 @@ def _upto(shares) -> np.ndarray:
     return upto
 
 
-def _trace(scenario: Scenario) -> tuple[np.ndarray, np.ndarray, float]:
+def trace_rows(scenario: Scenario) -> tuple[np.ndarray, np.ndarray, float]:
     """Arrival times and UEs of the trace's tasks, and the span after which it repeats."""
     if not isinstance(scenario.arrivals, TraceArrivals):
         return np.zeros(1), np.zeros(1, i8), 1.0

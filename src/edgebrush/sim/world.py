@@ -271,7 +271,7 @@ def _reset_ue(params, world, i):
     place_ue(params, world, i)
     for j in range(head.bs_count):
         link = link_of(params, world, i, j)
-        link.block, link.in_flight = NONE, 0
+        link.in_flight, link.block, link.knot = 0, NONE, NONE
     choose_neighbours(params, world, i, 0.0)
 
 

@@ -1,0 +1,50 @@
+"""What each of the three decisions is worth in a preset: the best tuned rule with one decision frozen at a time.
+
+    python tools/worth_of_decisions.py campus docs/results/campus-decisions.csv
+
+The priced greedy rule is tuned anew for every way to freeze a decision, each with the same budget, and valued on
+the same validation episodes. A decision's worth is what the best way to freeze it costs.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+from edgebrush.evaluation.tuning import Budget, tune
+from edgebrush.scenario.load import load_scenario
+from edgebrush.scenario.schema import Scenario
+
+BUDGET = Budget(1280, 32)
+FROZEN = {
+    "nothing": [{}],
+    "place": [{"neighbours": 0}, {"neighbours": 1, "local": False}],
+    "steps": [{"step_grid": (steps,)} for steps in (4, 6, 8, 10)],
+    "class": [{"classes": 1}],
+}
+
+
+def freeze(scenario: Scenario, change: dict) -> Scenario:
+    fields = scenario.model_dump() | {"directory": scenario.directory}
+    return Scenario.model_validate(fields | {"decision": fields["decision"] | change})
+
+
+def main(preset: str, out: Path) -> None:
+    scenario = load_scenario(preset)
+    best: dict[str, float] = {}
+    rows = []
+    for frozen, changes in FROZEN.items():
+        costs = {str(change): tune(freeze(scenario, change), "priced-greedy", BUDGET).cost for change in changes}
+        best[frozen] = min(costs.values())
+        for change, cost in costs.items():
+            extra = 100.0 * (cost / best["nothing"] - 1.0)
+            rows.append({"frozen": frozen, "as": change, "cost": f"{cost:.5f}", "extra_percent": f"{extra:.2f}"})
+            print(*rows[-1].values(), sep="\t", flush=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
