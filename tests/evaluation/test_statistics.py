@@ -41,7 +41,7 @@ def test_intervals_cover_the_true_ratio():
     truth, covered, trials = 0.7, 0, 300
     for trial in range(trials):
         tasks = random.poisson(40, 80) + 1.0
-        # Episodes differ by more than their tasks do, as bursts make them: only whole episodes may be resampled.
+        # Episodes differ by more than their tasks do, as bursts make them: whole episodes are resampled.
         cost = truth * tasks * random.gamma(4.0, 0.25, 80)
         interval = Bootstrap(80, resamples=400, seed=trial).ratio(cost, tasks)
         covered += interval.ci_low <= truth <= interval.ci_high

@@ -82,17 +82,20 @@ def table_rows(run: Run) -> list[Row]:
 
 
 def console_table(run: Run) -> Table:
-    """The table of all policies for a terminal."""
+    """The table of all policies for a terminal, as much of it as 80 columns hold."""
     from rich.table import Table
 
-    title = f"{run.scenario.title}: mean cost per task, lower is better"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for header in HEADERS:
-        table.add_column(
-            header, justify="left" if header == "policy" else "right", no_wrap=header == "policy"
-        )
+    columns = {
+        "name": "policy", "cost": "cost", "interval": "95% interval", "against": "gap", "delay": "delay s",
+        "p95": "p95 s", "quality": "quality", "local": "own", "steps": "steps",
+    }  # fmt: skip
+    title = f"{run.scenario.title}: mean cost per task (gap: {words.title_of(run.subject)}'s to it)"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for field, header in columns.items():
+        table.add_column(header, justify="left" if field == "name" else "right", no_wrap=True)
     for row in table_rows(run):
-        table.add_row(*row, style="bold cyan" if row.name == run.subject else None)
+        style = "bold cyan" if row.name == run.subject else None
+        table.add_row(*(getattr(row, field) for field in columns), style=style)
     return table
 
 
