@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgebrush.cli import profiles, scenarios
+from edgebrush.cli import compare, evaluate, profiles, report, scenarios, train, tune
 from edgebrush.errors import UserError
 
 UsageError: Any = typer.BadParameter.__base__  # click's, wherever this typer keeps it
@@ -42,6 +42,11 @@ app = typer.Typer(
 # One line a verb.
 app.add_typer(scenarios.app, name="scenarios")
 app.add_typer(profiles.app, name="profiles")
+app.command(epilog=compare.EPILOG)(compare.compare)
+app.command(epilog=train.EPILOG)(train.train)
+app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(epilog=tune.EPILOG)(tune.tune)
+app.command(epilog=report.EPILOG)(report.report)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,236 @@
+"""From tasks to numbers with intervals: what the policies cost, on common episodes.
+
+A policy's tasks are first condensed to a ``Digest`` of sums and counts: digests of further episodes join,
+digests of several training seeds on the same episodes add, and nothing keeps millions of tasks in memory.
+Means are ratios of sums (mean cost per task, not per episode). Their 95% intervals are percentile bootstraps
+over episodes (Efron and Tibshirani 1993): whole episodes are drawn again, the same ones for every policy, so
+a difference of two policies keeps what common random numbers gained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+
+from edgebrush.scenario.schema import Scenario
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+LOAD_WINDOW_S = 10.0  # a moment's load is what arrived in so many seconds before it
+LOAD_BINS = 5  # of equally many tasks, from the calmest moments to the busiest
+DELAY_EDGES_S = np.geomspace(1e-3, 1e4, 4001)  # bins of 0.4%, inside which a percentile is interpolated
+
+# Sums that a digest keeps, per task unless ``PER`` says otherwise.
+METRICS = (
+    "tasks", "completed", "cost", "delay_cost", "energy_cost", "quality_cost", "penalty_cost", "delay_s",
+    "steps", "energy_ue_j", "energy_bs_j", "quality", "utility", "cost_with_bs_energy", "local", "refused",
+    "missed", "dropped", "lost",
+)  # fmt: skip
+PER = {"delay_s": "completed", "steps": "completed"}
+COST_TERMS = ("delay_cost", "energy_cost", "quality_cost", "penalty_cost")
+
+
+class Interval(NamedTuple):
+    """A mean and its 95% confidence interval."""
+
+    mean: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What is kept of a policy's tasks: ``E`` episodes, ``|METRICS|`` sums of each.
+
+    Groups are those of the scenario: request kinds, contents, classes of UEs, fifths of the moments by load.
+    """
+
+    by_request: np.ndarray  # (E, R, |METRICS|)
+    by_content: np.ndarray  # (E, C, |METRICS|)
+    by_ue_class: np.ndarray  # (E, U, |METRICS|)
+    by_load: np.ndarray  # (E, LOAD_BINS, |METRICS|)
+    choices: np.ndarray  # (R, C, 1+M, K, P) counts of tasks: kind, content, place, steps, class
+    delays: np.ndarray  # (R, len(DELAY_EDGES_S) - 1) counts of completed tasks
+    by_ue: np.ndarray  # (N, 2) cost and tasks of each UE
+
+    @property
+    def episodes(self) -> int:
+        return len(self.by_request)
+
+    def total(self, metric: str) -> np.ndarray:
+        """Sum of a metric in each episode, ``(E,)``."""
+        return self.by_request[:, :, METRICS.index(metric)].sum(1)
+
+    def __add__(self, other: Digest) -> Digest:
+        """Both on the same episodes: of several training seeds, so that every mean is the mean over seeds."""
+        return Digest(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+
+def join(parts: Sequence[Digest]) -> Digest:
+    """One policy's digests of successive episodes as one."""
+    per_episode = ("by_request", "by_content", "by_ue_class", "by_load")
+    return Digest(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in per_episode},
+        **{name: sum(getattr(part, name) for part in parts) for name in ("choices", "delays", "by_ue")},
+    )
+
+
+def recent_arrivals(outcomes: np.ndarray) -> np.ndarray:
+    """How many tasks arrived in the ``LOAD_WINDOW_S`` before each task, in its episode, ``(rows,)``."""
+    gap = outcomes["arrival_s"].max(initial=0.0) + 2.0 * LOAD_WINDOW_S  # keeps the episodes apart on one axis
+    moment = outcomes["episode"] * gap + outcomes["arrival_s"]
+    ordered = np.sort(moment)
+    return np.searchsorted(ordered, moment) - np.searchsorted(ordered, moment - LOAD_WINDOW_S)
+
+
+def load_edges(outcomes: np.ndarray) -> np.ndarray:
+    """Borders ``(LOAD_BINS - 1,)`` of the recent arrivals that part the tasks into equal shares."""
+    return np.quantile(recent_arrivals(outcomes), np.arange(1, LOAD_BINS) / LOAD_BINS)
+
+
+def digest(scenario: Scenario, outcomes: np.ndarray, episodes: int, edges: np.ndarray) -> Digest:
+    """Condense ``tables.OUTCOME`` rows of ``episodes`` episodes; ``edges`` are those of ``load_edges``."""
+    values = _values(scenario, outcomes)
+    classes = np.repeat(np.arange(len(scenario.ues)), [ue.count for ue in scenario.ues])
+    grid = np.array(scenario.decision.step_grid)
+    kinds, contents = len(scenario.requests), len(scenario.contents)
+    shape = (kinds, contents, 1 + scenario.bs_count, len(grid), scenario.decision.classes)
+    decided = outcomes["steps"] > 0  # a task that was lost before its decision has none
+    rows = outcomes[decided]
+    index = (
+        rows["request"], rows["content"], rows["place"], np.searchsorted(grid, rows["steps"]),
+        rows["service_class"],
+    )  # fmt: skip
+    done = outcomes[(outcomes["lost"] == 0) & (outcomes["dropped"] == 0)]
+    delay_bin = np.searchsorted(DELAY_EDGES_S, done["delay_s"]).clip(1, len(DELAY_EDGES_S) - 1) - 1
+
+    def by(group: np.ndarray, groups: int) -> np.ndarray:
+        cell = outcomes["episode"] * groups + group
+        sums = [np.bincount(cell, value, episodes * groups) for value in values]
+        return np.stack(sums, -1).reshape(episodes, groups, len(METRICS))
+
+    return Digest(
+        by_request=by(outcomes["request"], kinds),
+        by_content=by(outcomes["content"], contents),
+        by_ue_class=by(classes[outcomes["ue"]], len(scenario.ues)),
+        by_load=by(np.searchsorted(edges, recent_arrivals(outcomes)), LOAD_BINS),
+        choices=_count(index, shape),
+        delays=_count((done["request"], delay_bin), (kinds, len(DELAY_EDGES_S) - 1)),
+        by_ue=np.stack(
+            [np.bincount(outcomes["ue"], w, scenario.ue_count) for w in (outcomes["cost"], None)], -1
+        ),
+    )
+
+
+def _count(index: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
+    return np.bincount(np.ravel_multi_index(index, shape), minlength=int(np.prod(shape))).reshape(shape)
+
+
+def _values(scenario: Scenario, outcomes: np.ndarray) -> list[np.ndarray]:
+    """One weight per row for each of ``METRICS``."""
+    quality_weight = np.array([kind.quality_weight for kind in scenario.requests])[outcomes["request"]]
+    completed = ((outcomes["lost"] == 0) & (outcomes["dropped"] == 0)).astype(float)
+    derived = {
+        "tasks": np.ones(len(outcomes)),
+        "completed": completed,
+        "delay_s": outcomes["delay_s"] * completed,
+        "steps": outcomes["steps"] * completed,
+        "local": (outcomes["place"] == 0) * completed,
+        "utility": quality_weight * outcomes["quality"] - outcomes["delay_cost"] - outcomes["energy_cost"],
+        "cost_with_bs_energy": _cost_with_bs_energy(scenario, outcomes),
+    }
+    return [derived[name] if name in derived else outcomes[name].astype(float) for name in METRICS]
+
+
+def _cost_with_bs_energy(scenario: Scenario, outcomes: np.ndarray) -> np.ndarray:
+    """The cost of the same decisions had the BSs' energy counted in full (omega = 1)."""
+    omega, ref = scenario.cost.bs_energy_weight, scenario.cost.energy_ref_j
+    counted = outcomes["energy_ue_j"] + omega * outcomes["energy_bs_j"]
+    nominal = np.array([kind.energy_weight for kind in scenario.requests])[outcomes["request"]] / ref
+    # The weight as it was charged, battery care and all, where any energy was.
+    weight = np.where(counted > 0.0, outcomes["energy_cost"] / np.maximum(counted, 1e-300), nominal)
+    return outcomes["cost"] + weight * (1.0 - omega) * outcomes["energy_bs_j"]
+
+
+class Bootstrap:
+    """The same resampled episodes for whatever is asked: how often each of ``E`` episodes was drawn, each
+    time.
+    """
+
+    def __init__(self, episodes: int, resamples: int = RESAMPLES, seed: int = 0):
+        random = np.random.default_rng(seed)
+        self.weights = random.multinomial(episodes, np.full(episodes, 1.0 / episodes), resamples).astype(
+            float
+        )
+
+    def ratios(self, above: np.ndarray, below: np.ndarray) -> tuple[float, np.ndarray]:
+        """Ratio of sums of two ``(E,)`` arrays, and the same in each resample; 0 where nothing is below."""
+        over, under = self.weights @ above, self.weights @ below
+        everywhere = np.divide(over, under, out=np.zeros_like(over), where=under > 0)
+        return float(above.sum() / below.sum()) if below.sum() > 0 else 0.0, everywhere
+
+    def ratio(self, above: np.ndarray, below: np.ndarray) -> Interval:
+        """Ratio of sums with its interval."""
+        return _interval(*self.ratios(above, below))
+
+    def metric(self, sums: np.ndarray, metric: str) -> Interval:
+        """Mean of a metric from sums ``(E, |METRICS|)``."""
+        return self.ratio(*_over(sums, metric))
+
+    def difference(
+        self, ours: np.ndarray, theirs: np.ndarray, metric: str = "cost", *, relative=False
+    ) -> Interval:
+        """Mean of a metric less that of a rival, both from sums ``(E, |METRICS|)`` of the same episodes.
+
+        ``relative`` divides it by the rival's mean.
+        """
+        mean_a, spread_a = self.ratios(*_over(ours, metric))
+        mean_b, spread_b = self.ratios(*_over(theirs, metric))
+        if not relative:
+            return _interval(mean_a - mean_b, spread_a - spread_b)
+        if mean_b == 0.0:
+            return Interval(0.0, 0.0, 0.0)
+        safe = np.where(spread_b == 0.0, mean_b, spread_b)
+        return _interval(mean_a / mean_b - 1.0, spread_a / safe - 1.0)
+
+
+def _over(sums: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    below = PER.get(metric, "tasks")
+    return sums[:, METRICS.index(metric)], sums[:, METRICS.index(below)]
+
+
+def _interval(mean: float, resampled: np.ndarray) -> Interval:
+    tail = (1.0 - CONFIDENCE) / 2.0
+    low, high = np.quantile(resampled, (tail, 1.0 - tail))
+    return Interval(mean, float(low), float(high))
+
+
+def percentile_s(delays: np.ndarray, share: float) -> float:
+    """The delay below which a share of the tasks is, from counts over the bins of ``DELAY_EDGES_S``."""
+    below = np.concatenate([[0.0], np.cumsum(delays)])
+    if below[-1] == 0:
+        return 0.0
+    return float(np.interp(share * below[-1], below, DELAY_EDGES_S))
+
+
+def jain(values: np.ndarray) -> float:
+    """Jain's index (Jain, Chiu and Hawe 1984): 1 if all are equal, 1/n if one has it all."""
+    values = np.asarray(values, float)
+    squares = len(values) * (values**2).sum()
+    return float(values.sum() ** 2 / squares) if squares > 0 else 1.0
+
+
+def summary(policy: Digest, bootstrap: Bootstrap) -> dict:
+    """Every figure of one policy, as ``results.json`` holds it."""
+    sums = policy.by_request.sum(1)
+    figures: dict = {name: bootstrap.metric(sums, name)._asdict() for name in METRICS[2:]}
+    delays = policy.delays.sum(0)
+    figures["delay_s"] |= {
+        f"p{round(100 * share)}": percentile_s(delays, share) for share in (0.5, 0.95, 0.99)
+    }
+    cost, tasks = policy.by_ue.T
+    figures["fairness"] = jain((cost / np.maximum(tasks, 1))[tasks > 0])
+    return figures
