@@ -10,7 +10,8 @@ from edgebrush.cli.main import run as command
 from edgebrush.errors import UserError
 from edgebrush.evaluation import words
 from edgebrush.evaluation.compare import asked_for, compare, evaluate
-from edgebrush.evaluation.episodes import HELD_OUT_SEEDS, play
+from edgebrush.evaluation.episodes import play
+from edgebrush.sim.seeds import HELD_OUT_SEEDS
 from edgebrush.evaluation.report import render_again
 from edgebrush.evaluation.runs import load_run, store_scenario
 from edgebrush.evaluation.statistics import COST_TERMS

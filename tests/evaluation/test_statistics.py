@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from edgebrush.evaluation.episodes import HELD_OUT_SEEDS, play
+from edgebrush.evaluation.episodes import play
+from edgebrush.sim.seeds import HELD_OUT_SEEDS
 from edgebrush.evaluation.statistics import (
     COST_TERMS,
     DELAY_EDGES_S,

@@ -9,15 +9,20 @@ import typer
 
 from edgebrush.cli.options import LoadOption, ScenarioArgument, TraceOption
 
-EPILOG = "edgebrush tune mine.yaml --out rules.json"
+EPILOG = """\
+edgebrush tune mine.yaml --out rules.json
+
+edgebrush tune campus --evaluations 5000 --episodes 64 --out campus.rules.json    as the preset's were found
+"""
 
 
 def tune(
     scenario: ScenarioArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the numbers go (.json).")],
-    full: Annotated[
-        bool, typer.Option("--full", help="The budget of the presets' numbers, hours on 2 cores.")
-    ] = False,
+    evaluations: Annotated[
+        int, typer.Option(min=16, help="Of the priced greedy rule; campus ships with 5000.")
+    ] = 640,
+    episodes: Annotated[int, typer.Option(min=2, help="Of each evaluation; campus ships with 64.")] = 16,
     trace: TraceOption = None,
     load: LoadOption = None,
 ) -> None:
@@ -25,13 +30,16 @@ def tune(
     from edgebrush.cli.progress import bars, command_line
     from edgebrush.evaluation.compare import asked_for
     from edgebrush.evaluation.runs import check_writable, write_whole
-    from edgebrush.evaluation.tuning import FULL, QUICK, rules_json, tuned_rules
+    from edgebrush.evaluation.tuning import Budget, log_csv, rules_json, tune_all
     from edgebrush.scenario.load import load_scenario
 
     loaded = asked_for(load_scenario(scenario), trace, load)
     check_writable(out.parent)
-    budget = FULL if full else QUICK
+    budget = Budget(evaluations, episodes)
     with bars() as progress:
-        rules = tuned_rules(loaded, budget, lambda rule, share: progress("tuning the rules", share, rule))
-    write_whole(out, rules_json(rules, budget, command_line()))
-    typer.echo(f"rules: {out}")
+        tuned = tune_all(loaded, budget, lambda rule, share: progress("tuning the rules", share, rule))
+    write_whole(out, rules_json(loaded, tuned, command_line()))
+    write_whole(out.with_suffix(".csv"), log_csv(tuned))
+    for each in tuned:
+        typer.echo(f"{each.rule:<18} {each.cost:.4f}   ({each.budget})")
+    typer.echo(f"rules: {out}, log: {out.with_suffix('.csv')}")

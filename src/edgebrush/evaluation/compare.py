@@ -20,13 +20,14 @@ from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS, Rule
 from edgebrush.scenario.capacity import offered_load
 from edgebrush.scenario.schema import Scenario, TraceArrivals
+from edgebrush.sim.seeds import HELD_OUT_SEEDS
 from edgebrush.sim.tables import OUTCOME, build_params, choice_shape
 
-from .episodes import HELD_OUT_SEEDS, play
+from .episodes import play
 from .report import render
 from .runs import CHECKPOINT, CURVE, Run, check_writable, load_curve, new_folder, store_run, store_scenario
 from .statistics import Bootstrap, Digest, digest, join, load_edges, summary
-from .tuning import QUICK, shipped_rules, tuned_rules
+from .tuning import QUICK, shipped_rules, tune_all
 
 # How the default comparison spends its 6 minutes on 2 cores.
 TRAINING_S = 210.0  # for all training seeds together
@@ -142,7 +143,8 @@ def train_mappo(
     numbers to start from (by default those of ``rules_of``). Raises ``UserError`` before any long work where
     ``out`` cannot be written, or holds a training and ``resume`` is not given.
     """
-    from edgebrush.learning.mappo import MappoConfig, train
+    from edgebrush.learning.mappo import MappoConfig
+    from edgebrush.learning.seeds import train
 
     if seeds < 1 or seconds <= 0:
         raise UserError(f"seeds = {seeds}, seconds = {seconds:g}: seeds must be 1 or more, seconds positive")
@@ -210,7 +212,8 @@ def rules_of(scenario: Scenario, progress: Progress = silent) -> list[Rule]:
     shipped = shipped_rules(scenario)
     if shipped is not None:
         return shipped
-    return tuned_rules(scenario, QUICK, lambda rule, share: progress("tuning the rules", share, rule))
+    tuned = tune_all(scenario, QUICK, lambda rule, share: progress("tuning the rules", share, rule))
+    return [each.policy(scenario) for each in tuned]
 
 
 def default_episodes(scenario: Scenario) -> int:

@@ -20,8 +20,6 @@ from edgebrush.sim.compile import compiled, spread
 from edgebrush.sim.simulator import Simulator, episode, records_needed, shared
 from edgebrush.sim.world import advance, decide, observe, reset
 
-# Seeds of different uses never meet.
-TUNING_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS, HELD_OUT_SEEDS = 10**9, 2 * 10**9, 3 * 10**9, 4 * 10**9
 SIDE_BY_SIDE = 256  # episodes that a policy decides for at once
 
 for helper in (rules._place, rules._score, rules._weigh, rules._price):

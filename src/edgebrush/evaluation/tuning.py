@@ -7,10 +7,11 @@ of its start.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
 
 import cma
 import numpy as np
@@ -18,26 +19,32 @@ import numpy as np
 from edgebrush.policies.rules import KINDS, Rule, numbers_of
 from edgebrush.scenario.load import PRESETS
 from edgebrush.scenario.schema import Scenario
+from edgebrush.sim.seeds import TUNING_SEEDS, VALIDATION_SEEDS
 from edgebrush.sim.tables import choice_shape
 
-from .episodes import TUNING_SEEDS, VALIDATION_SEEDS, RuleTable
+from .episodes import RuleTable
 
 POPULATION = 16
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one rule's search may spend."""
+    """What the priced greedy rule's search may spend; rules of 2 or 3 numbers need less."""
 
     evaluations: int
     episodes: int  # of each evaluation
+
+    def of(self, numbers: int) -> Budget:
+        """The budget of a rule with so many numbers."""
+        fewer = min(self.evaluations, max(FEWEST, self.evaluations // 16))
+        return self if numbers > 3 else Budget(fewer if numbers else 0, self.episodes)
 
     def __str__(self) -> str:
         return f"{self.evaluations} evaluations of {self.episodes} episodes"
 
 
-FULL = Budget(5000, 64)  # the shipped numbers of the priced greedy rule
-QUICK = Budget(480, 16)  # on the spot, for one's own scenario
+FEWEST = 160  # evaluations of a rule with 2 or 3 numbers
+QUICK = Budget(640, 16)  # on the spot, for one's own scenario
 
 
 @dataclass
@@ -50,15 +57,18 @@ class Tuned:
     budget: Budget
     log: list[dict] = field(default_factory=list)  # one row per generation
 
+    def policy(self, scenario: Scenario) -> Rule:
+        return Rule(self.rule, self.numbers, choice_shape(scenario), np.array(scenario.decision.step_grid))
+
 
 def tune(
-    scenario: Scenario, rule: str, budget: Budget, progress: Callable[[int, float], None] = lambda done, cost: None
+    scenario: Scenario, rule: str, budget: Budget, progress: Callable[[float], None] = lambda share: None
 ) -> Tuned:
-    """Search a rule's numbers; ``progress`` hears of evaluations done and the generation's best cost."""
+    """Search a rule's numbers; ``progress`` hears what share of the budget is spent."""
     numbers = numbers_of(KINDS[rule], scenario.bs_count)
     start = np.array([number.start for number in numbers])
-    if not numbers:
-        return Tuned(rule, start, _validate(scenario, rule, [start])[0], Budget(0, budget.episodes))
+    if budget.evaluations == 0:
+        return Tuned(rule, start, float(_validate(scenario, rule, [start])[0]), budget)
     spread = np.array([number.spread for number in numbers])
     options = {"popsize": POPULATION, "seed": 1, "CMA_stds": spread, "verbose": -9}
     strategy = cma.CMAEvolutionStrategy(start, 1.0, options)
@@ -73,12 +83,77 @@ def tune(
         log.append(
             {"rule": rule, "evaluations": done, "best": costs.min(), "mean": costs.mean(), "sigma": strategy.sigma}
         )
-        progress(done, costs.min())
+        progress(done / budget.evaluations)
     favourite = strategy.result.xfavorite
     costs = _validate(scenario, rule, [start, favourite])
     best = int(np.argmin(costs))
-    return Tuned(rule, (start, favourite)[best], costs[best], budget, log)
+    return Tuned(rule, (start, favourite)[best], float(costs[best]), budget, log)
 
 
 def _validate(scenario: Scenario, rule: str, settings: list[np.ndarray]) -> np.ndarray:
     return RuleTable(scenario, rule, VALIDATION_SEEDS + np.arange(256), len(settings)).costs(settings)
+
+
+def tune_all(
+    scenario: Scenario, budget: Budget, progress: Callable[[str, float], None] = lambda rule, share: None
+) -> list[Tuned]:
+    """Tune every rule; ``progress`` hears of the rule at work and the share of all rules' work that is done."""
+    budgets = {rule: budget.of(len(numbers_of(kind, scenario.bs_count))) for rule, kind in KINDS.items()}
+    total, spent, tuned = sum(each.evaluations for each in budgets.values()), 0, []
+    for rule, own in budgets.items():
+        begun = spent / total
+        tuned.append(
+            tune(scenario, rule, own, lambda share, r=rule, b=begun, o=own: progress(r, b + share * o.evaluations / total))
+        )
+        spent += own.evaluations
+    return tuned
+
+
+def shipped_rules(scenario: Scenario) -> list[Rule] | None:
+    """The rules with the numbers that ship with a preset; None for any other scenario, a changed preset too."""
+    path = PRESETS / f"{scenario.name}.rules.json"
+    if not path.is_file():
+        return None
+    shipped = json.loads(path.read_text())
+    if shipped["scenario"] != fingerprint(scenario):
+        return None
+    return [
+        Tuned(rule, np.array(list(found["numbers"].values())), found["cost"], Budget(**found["budget"])).policy(scenario)
+        for rule, found in shipped["rules"].items()
+    ]
+
+
+def rules_json(scenario: Scenario, tuned: Sequence[Tuned], command: str) -> str:
+    """The numbers of all rules as a file that ships beside a preset, see ``shipped_rules``."""
+    rules = {
+        each.rule: {
+            "cost": each.cost,
+            "budget": asdict(each.budget),
+            "numbers": {
+                number.name: value
+                for number, value in zip(
+                    numbers_of(KINDS[each.rule], scenario.bs_count), each.numbers.tolist(), strict=True
+                )
+            },
+        }
+        for each in tuned
+    }
+    about = {"command": command, "date": f"{date.today()}", "scenario": fingerprint(scenario), "rules": rules}
+    return json.dumps(about, indent=2) + "\n"
+
+
+def log_csv(tuned: Sequence[Tuned]) -> str:
+    """The searches' logs, one row per generation."""
+    lines = ["rule,evaluations,best,mean,sigma"]
+    lines += [
+        f"{row['rule']},{row['evaluations']},{row['best']:.6f},{row['mean']:.6f},{row['sigma']:.4g}"
+        for each in tuned
+        for row in each.log
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def fingerprint(scenario: Scenario) -> str:
+    """What tells one world from another, whatever its texts say."""
+    world = scenario.model_dump_json(exclude={"title", "description"})
+    return hashlib.sha256(world.encode()).hexdigest()[:16]

@@ -10,10 +10,11 @@ the copies: the baseline takes the rest. One seed is one single-threaded process
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import equinox as eqx
@@ -22,10 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from edgebrush.policies.actor import draw_choice, raw_inputs
+from edgebrush.policies.actor import raw_inputs, save_policy
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.simulator import Simulator
 
+from .collect import Batch, Collector, validate
 from .networks import Actor, Critic, input_scale, new_actor, new_critic
 
 
@@ -33,13 +35,14 @@ from .networks import Actor, Critic, input_scale, new_actor, new_critic
 class MappoConfig:
     """Hyperparameters; names as in Yu et al. 2022 where they have one."""
 
-    updates: int = 120
+    seconds: float | None = None  # the training's length, compilation included; None: ``updates`` set it
+    updates: int = 300
     copies: int = 8  # episodes per group with common arrivals; 1 is plain MAPPO
     groups: int = 32
     length: int = 128  # decisions per episode and update
     epochs: int = 3
     minibatches: int = 16
-    learning_rate: float = 1.5e-3  # falls linearly to 0
+    learning_rate: float = 1.5e-3  # falls linearly to 0 over the training
     clip: float = 0.2
     entropy: float = 0.0
     max_grad_norm: float = 0.5  # of actor and critic each: under one norm the actor starves the critic
@@ -66,17 +69,6 @@ class Learner(NamedTuple):
     updates: jax.Array
 
 
-class Batch(NamedTuple):
-    """One update's experience: ``T`` decisions of ``E`` episodes (groups x copies)."""
-
-    observations: jax.Array  # (T, E, O)
-    states: jax.Array  # (T + 1, E, Z)
-    choices: jax.Array  # (T, E)
-    log_probs: jax.Array  # (T, E)
-    rewards: jax.Array  # (T, E)
-    gaps_s: jax.Array  # (T, E)
-
-
 def new_learner(scenario: Scenario, config: MappoConfig, simulator: Simulator, seed: int, numbers) -> Learner:
     """A learner before its first update; ``numbers``: the tuned priced greedy rule's, or None."""
     rng = np.random.default_rng(seed)
@@ -92,23 +84,8 @@ def new_learner(scenario: Scenario, config: MappoConfig, simulator: Simulator, s
 
 
 def make_optimiser(config: MappoConfig) -> optax.GradientTransformation:
-    steps = config.updates * config.epochs * config.minibatches
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adam(optax.linear_schedule(config.learning_rate, 0.0, steps), eps=config.adam_eps),
-    )
-
-
-@eqx.filter_jit
-def act(actor: Actor, observations: jax.Array, draws: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Choices ``(E,)`` and their log-probabilities ``(E,)``."""
-    scores = actor(observations)
-    choices = draw_choice(scores, draws, jnp)
-    return choices, log_prob_of(scores, choices)
-
-
-def log_prob_of(scores: jax.Array, choices: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(jax.nn.log_softmax(scores), choices[:, None], axis=-1)[:, 0]
+    """Adam's direction after clipping; ``update`` gives it its length, which falls with the training's progress."""
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=config.adam_eps))
 
 
 def gae(
@@ -138,8 +115,10 @@ def less_group_mean(x: jax.Array, copies: int) -> jax.Array:
 
 
 @partial(eqx.filter_jit, donate="all-except-first")
-def update(config: MappoConfig, learner: Learner, batch: Batch, key: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
-    """One whole update: advantages, then all epochs and minibatches."""
+def update(
+    config: MappoConfig, learner: Learner, batch: Batch, key: jax.Array, rate: jax.Array
+) -> tuple[Learner, dict[str, jax.Array]]:
+    """One whole update at learning rate ``rate``: advantages, then all epochs and minibatches."""
     length, episodes = batch.rewards.shape
     states = batch.states.reshape(-1, batch.states.shape[-1])
     values = learner.mean + learner.deviation * learner.critic(states).reshape(length + 1, episodes)
@@ -171,14 +150,14 @@ def update(config: MappoConfig, learner: Learner, batch: Batch, key: jax.Array) 
             actor, observations, choices, log_probs, advantage, config
         )
         step, new_state = optimiser.update(gradient, actor_state)
-        taught = eqx.apply_updates(actor, step)
+        taught = _descend(actor, step, rate)
         actor, actor_state = jax.tree.map(
             lambda new, old: jnp.where(teach_actor, new, old) if eqx.is_array(new) else new,
             (taught, new_state), (actor, actor_state),
         )  # fmt: skip
         loss, gradient = eqx.filter_value_and_grad(critic_loss)(critic, states, target, config.copies)
         step, critic_state = optimiser.update(gradient, critic_state)
-        critic = eqx.apply_updates(critic, step)
+        critic = _descend(critic, step, rate)
         return (actor, critic, actor_state, critic_state), {**stats, "value_loss": loss}
 
     def epoch(carry, key):
@@ -190,6 +169,10 @@ def update(config: MappoConfig, learner: Learner, batch: Batch, key: jax.Array) 
     stats = jax.tree.map(jnp.mean, stats)
     stats |= {"explained_variance": explained_variance, "advantage_deviation": deviation_of_advantage}
     return Learner(*carry, learner.mean, learner.deviation, learner.updates + 1), stats
+
+
+def _descend(network, step, rate):
+    return eqx.apply_updates(network, jax.tree.map(lambda x: -rate * x, step))
 
 
 def actor_loss(actor, observations, choices, old_log_probs, advantages, config):
@@ -236,47 +219,90 @@ def _normalise_values(learner: Learner, targets: jax.Array, decay: float) -> Lea
     return learner._replace(critic=critic, mean=mean, deviation=deviation)
 
 
-class Collector:
-    """Plays groups of copies on and on, and writes down what was decided."""
+class Training:
+    """One seed's training, update by update; saved and loaded, it goes on exactly as if it had never stopped."""
 
-    def __init__(self, scenario: Scenario, config: MappoConfig, seed: int):
-        self.config = config
-        self.simulator = Simulator(scenario, config.groups * config.copies, states=True, threads=1)
-        self.rng = np.random.default_rng([seed, 1])
-        shape = (config.length, self.simulator.episodes)
-        self.observations = np.zeros((*shape, self.simulator.layout.size), np.float32)
-        self.states = np.zeros((config.length + 1, shape[1], self.simulator.state_size), np.float32)
-        self.choices = np.zeros(shape, np.int32)
-        self.log_probs, self.rewards, self.gaps_s = (np.zeros(shape, np.float32) for _ in range(3))
-        self.restart(np.ones(config.groups, bool))
+    def __init__(self, scenario: Scenario, config: MappoConfig, seed: int, numbers: np.ndarray | None):
+        self.scenario, self.config, self.seed = scenario, config, seed
+        self.begun, self.seconds_before = time.perf_counter(), 0.0
+        self.collector = Collector(scenario, config.groups, config.copies, config.length, seed)
+        self.learner = _scaled(new_learner(scenario, config, self.collector.simulator, seed, numbers), self.collector)
+        self.rows: list[dict[str, float]] = []  # the learning curve
 
-    def restart(self, groups: np.ndarray) -> None:
-        """Start the groups in the mask anew, each on arrivals of its own that all its copies share."""
-        copies = self.config.copies
-        seeds = TRAINING_SEEDS + self.rng.integers(10**9, size=self.config.groups)
-        self.simulator.reset(np.repeat(seeds, copies), horizon_s=np.inf, which=np.repeat(groups, copies))
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.begun
 
-    def collect(self, actor: Actor) -> Batch:
-        """``length`` decisions of every episode."""
-        simulator = self.simulator
-        for t in range(self.config.length):
-            draws = self.rng.random(simulator.episodes, np.float32)
-            choices, log_probs = act(actor, simulator.observations, draws)
-            self.observations[t], self.states[t] = simulator.observations, simulator.states
-            self.choices[t], self.log_probs[t] = choices, log_probs
-            simulator.step(self.choices[t])
-            self.rewards[t], self.gaps_s[t] = simulator.rewards, simulator.gaps_s
-        self.states[-1] = simulator.states
-        return Batch(
-            self.observations, self.states, self.choices, self.log_probs, self.rewards, self.gaps_s
-        )
+    @property
+    def share(self) -> float:
+        """What share of the training is done."""
+        if self.config.seconds is not None:
+            return self.seconds / self.config.seconds
+        return len(self.rows) / self.config.updates
 
-    def restart_some(self) -> None:
-        """End a few groups by chance, so that each lives ``episode_s`` on average."""
-        lived_s = self.gaps_s.sum(0).mean()
-        groups = self.rng.random(self.config.groups) < lived_s / self.config.episode_s
-        if groups.any():
-            self.restart(groups)
+    def step(self) -> dict[str, float]:
+        """One update; its row of the learning curve."""
+        config, number = self.config, len(self.rows)
+        rate = config.learning_rate * max(0.0, 1.0 - self.share)
+        batch = self.collector.collect(self.learner.actor)
+        key = jax.random.fold_in(jax.random.key(self.seed), number)
+        self.learner, stats = update(config, self.learner, batch, key, jnp.float32(rate))
+        row = {
+            "update": number + 1, "seconds": round(self.seconds, 2), "decisions": (number + 1) * batch.choices.size,
+            "seed": self.seed, "cost": float(-batch.rewards.sum() / batch.rewards.size),
+            "learning_rate": rate, **{name: float(value) for name, value in stats.items()},
+        }  # fmt: skip
+        if self._is_validated(number):
+            row["validation_cost"] = validate(self.scenario, self.learner.actor)
+        self.collector.restart_some(config.episode_s)
+        self.rows.append(row)
+        return row
+
+    def _is_validated(self, number: int) -> bool:
+        return number % VALIDATED_EVERY == VALIDATED_EVERY - 1
+
+    def save_policy(self, folder: Path) -> None:
+        about = {
+            "algorithm": "mappo", "scenario": self.scenario.name, "seed": self.seed,
+            "step_grid": list(self.scenario.decision.step_grid), "classes": self.scenario.decision.classes,
+            "decisions": self.rows[-1]["decisions"], "seconds": round(self.seconds, 1), "config": asdict(self.config),
+        }  # fmt: skip
+        weights = {name: np.asarray(value) for name, value in self.learner.actor.all_weights().items()}
+        save_policy(folder, "mappo" if self.config.copies > 1 else "mappo-plain", weights, about)
+
+    def save(self, path: Path) -> None:
+        """Write the whole state to an ``.npz``; no pickle."""
+        arrays = {f"learner_{n}": np.asarray(leaf) for n, leaf in enumerate(jax.tree.leaves(self.learner))}
+        meta = {"config": asdict(self.config), "seed": self.seed, "seconds": self.seconds, "rows": self.rows}
+        temporary = path.with_suffix(".part")
+        with temporary.open("wb") as file:
+            np.savez(file, meta=json.dumps(meta), **arrays, **self.collector.state())
+        temporary.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Take up the state of ``save``. Raises ``ValueError`` where it is another training's."""
+        with np.load(path) as saved:
+            meta = json.loads(str(saved["meta"]))
+            if meta["config"] != asdict(self.config) or meta["seed"] != self.seed:
+                raise ValueError("the checkpoint is of a training with other settings")
+            leaves, structure = jax.tree.flatten(self.learner)
+            loaded = [jnp.asarray(saved[f"learner_{n}"]) for n in range(len(leaves))]
+            self.learner = jax.tree.unflatten(structure, loaded)
+            self.collector.take_up(saved)
+        self.rows, self.seconds_before, self.begun = meta["rows"], meta["seconds"], time.perf_counter()
 
 
-TRAINING_SEEDS = 2 * 10**9
+VALIDATED_EVERY = 20  # updates
+
+
+def _scaled(learner: Learner, collector: Collector) -> Learner:
+    """The learner with its networks' input scales set by a first look at the world."""
+    batch = collector.collect(learner.actor)
+    layout = collector.simulator.layout
+    observations = batch.observations.reshape(-1, layout.size)[::7]
+    inputs = raw_inputs(layout, observations, np)
+    states = batch.states.reshape(-1, batch.states.shape[-1])
+    scales = [input_scale(x.reshape(-1, x.shape[-1])) for x in (inputs, states)]
+    actor = eqx.tree_at(lambda actor: actor.scale, learner.actor, jnp.asarray(scales[0]))
+    critic = eqx.tree_at(lambda critic: critic.scale, learner.critic, jnp.asarray(scales[1]))
+    return learner._replace(actor=actor, critic=critic)

@@ -1,0 +1,150 @@
+"""MAPPO: its parts against plain loops and known answers, its training resumed exactly."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from edgebrush.errors import UserError
+from edgebrush.evaluation.episodes import play
+from edgebrush.evaluation.tuning import Budget, Tuned
+from edgebrush.learning.collect import Collector, act
+from edgebrush.learning.mappo import MappoConfig, Training, gae, less_group_mean, new_learner
+from edgebrush.learning.networks import orthogonal
+from edgebrush.learning.seeds import CHECKPOINT, train
+from edgebrush.policies.actor import Actor, load_policy
+from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
+from edgebrush.scenario.load import load_scenario
+from edgebrush.sim.simulator import Simulator
+
+TINY = MappoConfig(
+    updates=4, copies=2, groups=4, length=16, epochs=2, minibatches=2, critic_updates=1, actor_hidden=8, critic_hidden=8
+)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return load_scenario("pair")
+
+
+def test_gae_is_the_plain_recursion_with_each_gaps_own_discount():
+    rng = np.random.default_rng(1)
+    rewards, gaps, values = rng.normal(size=(7, 3)), rng.exponential(size=(7, 3)), rng.normal(size=(8, 3))
+    expected, carry = np.zeros((7, 3)), np.zeros(3)
+    for t in reversed(range(7)):
+        gamma, trace = np.exp(-0.1 * gaps[t]), np.exp(-0.3 * gaps[t])
+        carry = rewards[t] + gamma * values[t + 1] - values[t] + gamma * trace * carry
+        expected[t] = carry
+    found = gae(*(jnp.asarray(x, jnp.float32) for x in (rewards, gaps, values)), 0.1, 0.3)
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-5)
+
+
+def test_what_all_copies_share_leaves_the_advantage():
+    noise = np.repeat(np.random.default_rng(2).normal(size=(5, 4)), 3, axis=1)  # the same in 3 copies of 4 groups
+    own = np.tile([-1.0, 0.0, 1.0], (5, 4))
+    np.testing.assert_allclose(less_group_mean(jnp.asarray(noise + own), 3), own, atol=1e-6)
+
+
+def test_orthogonal():
+    w = orthogonal(np.random.default_rng(0), 5, 9, 2.0)
+    np.testing.assert_allclose(w @ w.T, 4.0 * np.eye(5), atol=1e-5)
+
+
+def test_copies_of_a_group_decide_on_the_same_tasks(pair):
+    collector = Collector(pair, groups=3, copies=2, length=32, seed=5)
+    batch = collector.collect(new_learner(pair, TINY, collector.simulator, 5, None).actor)
+    gaps = batch.gaps_s.reshape(32, 3, 2)
+    np.testing.assert_array_equal(gaps[..., 0], gaps[..., 1])
+    task = batch.observations[:, :, :4].reshape(32, 3, 2, 4)
+    np.testing.assert_array_equal(task[:, :, 0], task[:, :, 1])
+    choices = batch.choices.reshape(32, 3, 2)
+    assert (choices[..., 0] != choices[..., 1]).any()
+
+
+def test_numpy_and_jax_decide_alike_and_never_on_an_absent_candidate(pair):
+    simulator = Simulator(pair, 64, states=True)
+    simulator.reset(np.arange(64))
+    actor = new_learner(pair, TINY, simulator, 3, None).actor
+    numpy_actor = Actor("a", {k: np.asarray(v) for k, v in actor.all_weights().items()}, simulator.shape, simulator.params.step_grid)
+    rng = np.random.default_rng(0)
+    same = 0
+    for _ in range(20):
+        draws = rng.random(64).astype(np.float32)
+        choices = np.asarray(act(actor, simulator.observations, draws)[0])
+        same += (numpy_actor.choose(simulator.observations, draws) == choices).sum()
+        slots = choices // (simulator.shape.steps * simulator.shape.classes)
+        _, candidates, _ = simulator.layout.split(simulator.observations)
+        assert (candidates[np.arange(64), slots, 0] == 1.0)[simulator.alive].all()
+        simulator.step(choices)
+    assert same >= 0.995 * 20 * 64  # a draw may fall on a border in float32
+
+
+def test_the_actor_starts_as_the_tuned_rule(pair):
+    numbers = np.array([number.start for number in numbers_of(PRICED_GREEDY, pair.bs_count)])
+    simulator = Simulator(pair, 64, states=True)
+    actor = new_learner(pair, TINY, simulator, 3, numbers).actor
+    weights = {k: np.asarray(v) for k, v in actor.all_weights().items()}
+    seeds = np.arange(128)
+    rule = play(pair, Tuned("priced-greedy", numbers, 0.0, Budget(0, 0)).policy(pair), seeds)["cost"].mean()
+    started = play(pair, Actor("a", weights, simulator.shape, simulator.params.step_grid), seeds)["cost"].mean()
+    assert started == pytest.approx(rule, rel=0.05)
+
+
+def test_a_resumed_training_is_the_uninterrupted_one(pair, tmp_path):
+    whole = Training(pair, TINY, 1, None)
+    for _ in range(3):
+        whole.step()
+    first = Training(pair, TINY, 1, None)
+    first.step()
+    first.save(tmp_path / "checkpoint.npz")
+    second = Training(pair, TINY, 1, None)
+    second.load(tmp_path / "checkpoint.npz")
+    second.step()
+    second.step()
+    for a, b in zip(jax.tree.leaves(whole.learner), jax.tree.leaves(second.learner), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert whole.rows[-1]["cost"] == second.rows[-1]["cost"]
+    with pytest.raises(ValueError, match="other settings"):
+        Training(pair, replace(TINY, clip=0.1), 1, None).load(tmp_path / "checkpoint.npz")
+
+
+def test_seeds_are_trained_side_by_side_and_their_policies_play(pair, tmp_path):
+    rows = []
+    folders = train(pair, TINY, (1, 2), tmp_path, None, rows.append)
+    assert sorted((row["seed"], row["update"]) for row in rows) == [(s, u) for s in (1, 2) for u in (1, 2, 3, 4)]
+    assert not (tmp_path / CHECKPOINT).exists()
+    assert len((tmp_path / "curve.csv").read_text().splitlines()) == 9
+    simulator = Simulator(pair, 1)
+    policies = [load_policy(f, simulator.shape, simulator.params.step_grid, pair.bs_count) for f in folders]
+    costs = [play(pair, policy, np.arange(8))["cost"].mean() for policy in policies]
+    assert costs[0] != costs[1]
+
+
+def test_a_policy_of_other_choices_is_refused(pair, tmp_path):
+    training = Training(pair, TINY, 1, None)
+    training.step()
+    training.save_policy(tmp_path / "policy")
+    shape = Simulator(pair, 1).shape
+    with pytest.raises(UserError, match="step_grid"):
+        load_policy(tmp_path / "policy", shape, np.array([1, 2]), pair.bs_count)
+    more_bss = load_policy(tmp_path / "policy", shape, np.array(pair.decision.step_grid), 7)
+    assert len(more_bss.weights["prices"]) == 7
+    (tmp_path / "policy" / "actor.safetensors").write_bytes(b"not weights")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_policy(tmp_path / "policy", shape, np.array(pair.decision.step_grid), pair.bs_count)
+
+
+@pytest.mark.parametrize("copies", [1, 4])
+def test_mappo_learns_to_leave_a_hopeless_server_alone(pair, copies):
+    """From no prices: the BSs are a hundred times too slow, so the optimum is the own device."""
+    bss = tuple(bs.model_copy(update={"speed": 0.01}) for bs in pair.bss)
+    slow = pair.model_copy(update={"bss": bss})
+    config = replace(TINY, updates=12, copies=copies, groups=32 // copies, length=32, learning_rate=5e-3)
+    training = Training(slow, config, 1, None)
+    shape = training.collector.simulator.shape
+    for _ in range(config.updates):
+        training.step()
+    places = training.collector.choices // (shape.steps * shape.classes)
+    assert (places > 0).mean() < 0.02
