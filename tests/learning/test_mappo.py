@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from edgebrush.decision.observation import PRESENT
 from edgebrush.errors import UserError
 from edgebrush.evaluation.episodes import play
 from edgebrush.evaluation.tuning import Budget, Tuned
@@ -137,14 +138,20 @@ def test_a_policy_of_other_choices_is_refused(pair, tmp_path):
 
 
 @pytest.mark.parametrize("copies", [1, 4])
-def test_mappo_learns_to_leave_a_hopeless_server_alone(pair, copies):
-    """From no prices: the BSs are a hundred times too slow, so the optimum is the own device."""
-    bss = tuple(bs.model_copy(update={"speed": 0.01}) for bs in pair.bss)
-    slow = pair.model_copy(update={"bss": bss})
-    config = replace(TINY, updates=12, copies=copies, groups=32 // copies, length=32, learning_rate=5e-3)
-    training = Training(slow, config, 1, None)
-    shape = training.collector.simulator.shape
+def test_mappo_unlearns_a_bad_start(pair, copies):
+    """The BSs are ten times too slow, but the actor starts with a price on the own device that sends much there."""
+    slow = pair.model_copy(update={"bss": tuple(bs.model_copy(update={"speed": 0.1}) for bs in pair.bss)})
+    numbers = numbers_of(PRICED_GREEDY, pair.bs_count)
+    bad = np.array([0.3 if n.name == "price_own" else n.start if n.name.startswith("log_") else 0.0 for n in numbers])
+    config = replace(TINY, updates=30, copies=copies, groups=64 // copies, length=32, learning_rate=1e-2)
+    training = Training(slow, config, 1, bad)
+    layout = training.collector.simulator.layout
+    shares = []
     for _ in range(config.updates):
         training.step()
-    places = training.collector.choices // (shape.steps * shape.classes)
-    assert (places > 0).mean() < 0.02
+        collector = training.collector
+        own_present = layout.split(collector.observations)[1][:, :, 0, PRESENT] > 0
+        places = collector.choices // (layout.shape.steps * layout.shape.classes)
+        shares.append((places[own_present] > 0).mean())
+    before, after = np.mean(shares[:3]), np.mean(shares[-5:])
+    assert before > 0.05 and after < 0.5 * before, np.round(shares, 3).tolist()
