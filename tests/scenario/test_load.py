@@ -72,8 +72,8 @@ def test_anchors_and_merges_may_be_used(tmp_path):
     text = (PRESETS / "pair.yaml").read_text()
     start = text.index("bss:")
     merged = """bss:
-  - &large {name: large, profile: sdxl-a100, speed: 1.0, batch_limit: 2, queue_limit: 4, connection_limit: 8}
-  - {<<: *large, name: small, speed: 0.6}
+  - &large {name: large, profile: sdxl-a100, speed: 2.0, batch_limit: 2, queue_limit: 4, connection_limit: 8}
+  - {<<: *large, name: small, speed: 1.0, batch_limit: 1}
 """
     (tmp_path / "merged.yaml").write_text(text[:start] + merged)
     assert load_scenario(tmp_path / "merged.yaml").bss == load_scenario("pair").bss
