@@ -32,10 +32,10 @@ def compare(
     load: LoadOption = None,
     out: OutOption = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Trainings of MAPPO; 0 compares the rules alone.", show_default="2")
+        int | None, typer.Option(help="Trainings of MAPPO; 0 compares the rules alone.", show_default="4")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Of training, for all seeds together.", show_default="210")
+        float | None, typer.Option(help="Of training, for all seeds together.", show_default="240")
     ] = None,
     updates: Annotated[
         int | None, typer.Option(help="End the training after so many updates instead.")

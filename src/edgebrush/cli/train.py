@@ -21,11 +21,11 @@ def train(
     scenario: ScenarioArgument = "campus",
     trace: TraceOption = None,
     load: LoadOption = None,
-    seconds: Annotated[float, typer.Option(help="Of training, for all seeds together.")] = 210.0,
+    seconds: Annotated[float, typer.Option(help="Of training, for all seeds together.")] = 240.0,
     updates: Annotated[
         int | None, typer.Option(help="End the training after so many updates instead.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings side by side.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings, as many at once as there are cores.")] = 4,
     plain: Annotated[
         bool, typer.Option("--plain", help="Plain MAPPO: no copies of episodes with common arrivals.")
     ] = False,

@@ -41,7 +41,7 @@ class MappoConfig:
     length: int = 128  # decisions per episode and update
     epochs: int = 3
     minibatches: int = 16
-    learning_rate: float = 1.5e-3  # falls linearly to 0 over the training
+    learning_rate: float = 2e-3  # falls linearly to 0 over the training
     clip: float = 0.2
     entropy: float = 0.0
     max_grad_norm: float = 0.5  # of actor and critic each: under one norm the actor starves the critic

@@ -49,9 +49,10 @@ def train(
     """Train one policy per seed into ``folder/seed-<n>``; ``folder`` also gets the curve and TensorBoard's files.
 
     ``prices``: the tuned priced greedy rule's numbers to start from; None starts from no prices. ``progress``
-    hears each row of the curve. Where ``folder`` holds a checkpoint the training goes on from it, exactly; it is
-    removed when all seeds are done. With more seeds than cores, ``config.seconds`` is shared among the waves.
-    Raises ``UserError`` where the checkpoint is another training's, ``RuntimeError`` where a worker fails.
+    hears each row of the curve, and in it the ``share`` of that seed's training that is done. Where ``folder``
+    holds a checkpoint the training goes on from it, exactly; it is removed when all seeds are done. With more
+    seeds than cores, ``config.seconds`` is shared among the waves. Raises ``UserError`` where the checkpoint is
+    another training's, ``RuntimeError`` where a worker fails.
     """
     home = folder / CHECKPOINT
     home.mkdir(parents=True, exist_ok=True)
@@ -145,7 +146,7 @@ def _work(folder: Path, seed: int) -> None:
     with SummaryWriter(str(folder / "tensorboard" / f"seed-{seed}"), purge_step=len(training.rows)) as board:
         while training.share < 1.0 and not stop.is_set():
             row = training.step()
-            print(json.dumps(row), flush=True)
+            print(json.dumps({**row, "share": min(training.share, 1.0)}), flush=True)
             for name, value in row.items():
                 board.add_scalar(name, value, row["update"])
             if time.monotonic() - saved > SAVED_EVERY_S:
