@@ -11,13 +11,13 @@ from edgebrush.errors import UserError
 from edgebrush.evaluation import words
 from edgebrush.evaluation.compare import asked_for, compare, evaluate
 from edgebrush.evaluation.episodes import play
-from edgebrush.sim.seeds import HELD_OUT_SEEDS
 from edgebrush.evaluation.report import render_again
 from edgebrush.evaluation.runs import load_run, store_scenario
 from edgebrush.evaluation.statistics import COST_TERMS
 from edgebrush.policies.rules import KINDS
 from edgebrush.scenario.capacity import offered_load
 from edgebrush.scenario.load import load_scenario
+from edgebrush.sim.seeds import HELD_OUT_SEEDS
 
 EPISODES = 8
 

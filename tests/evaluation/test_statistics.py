@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from edgebrush.evaluation.episodes import play
-from edgebrush.sim.seeds import HELD_OUT_SEEDS
 from edgebrush.evaluation.statistics import (
     COST_TERMS,
     DELAY_EDGES_S,
@@ -17,6 +16,7 @@ from edgebrush.evaluation.statistics import (
     recent_arrivals,
     summary,
 )
+from edgebrush.sim.seeds import HELD_OUT_SEEDS
 
 SEEDS = HELD_OUT_SEEDS + np.arange(12)
 

@@ -10,7 +10,7 @@ import pytest
 from edgebrush.decision.observation import PRESENT
 from edgebrush.errors import UserError
 from edgebrush.evaluation.episodes import play
-from edgebrush.evaluation.tuning import Budget, Tuned
+from edgebrush.evaluation.tuning import rule_of
 from edgebrush.learning.collect import Collector, act
 from edgebrush.learning.mappo import MappoConfig, Training, gae, less_group_mean, new_learner
 from edgebrush.learning.networks import orthogonal
@@ -68,7 +68,8 @@ def test_numpy_and_jax_decide_alike_and_never_on_an_absent_candidate(pair):
     simulator = Simulator(pair, 64, states=True)
     simulator.reset(np.arange(64))
     actor = new_learner(pair, TINY, simulator, 3, None).actor
-    numpy_actor = Actor("a", {k: np.asarray(v) for k, v in actor.all_weights().items()}, simulator.shape, simulator.params.step_grid)
+    weights = {name: np.asarray(value) for name, value in actor.all_weights().items()}
+    numpy_actor = Actor("a", weights, simulator.shape, simulator.params.step_grid)
     rng = np.random.default_rng(0)
     same = 0
     for _ in range(20):
@@ -88,7 +89,7 @@ def test_the_actor_starts_as_the_tuned_rule(pair):
     actor = new_learner(pair, TINY, simulator, 3, numbers).actor
     weights = {k: np.asarray(v) for k, v in actor.all_weights().items()}
     seeds = np.arange(128)
-    rule = play(pair, Tuned("priced-greedy", numbers, 0.0, Budget(0, 0)).policy(pair), seeds)["cost"].mean()
+    rule = play(pair, rule_of(pair, "priced-greedy", numbers), seeds)["cost"].mean()
     started = play(pair, Actor("a", weights, simulator.shape, simulator.params.step_grid), seeds)["cost"].mean()
     assert started == pytest.approx(rule, rel=0.05)
 

@@ -29,6 +29,9 @@ def train(
     plain: Annotated[
         bool, typer.Option("--plain", help="Plain MAPPO: no copies of episodes with common arrivals.")
     ] = False,
+    own_prices: Annotated[
+        bool, typer.Option("--own-prices", help="Start from no prices instead of the tuned rule's.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in DIR.")] = False,
 ) -> None:
     """Train MAPPO on a scenario; DIR then holds a policy folder for each seed, and the learning curve."""
@@ -45,6 +48,7 @@ def train(
             seconds=seconds,
             updates=updates,
             plain=plain,
+            own_prices=own_prices,
             resume=resume,
             progress=progress,
         )

@@ -15,7 +15,7 @@ class ChoiceShape(NamedTuple):
     classes: int
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]
         """Number of joint choices."""
         return self.slots * self.steps * self.classes
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from edgebrush.errors import UserError
+from edgebrush.policies import actor
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS, Rule
 from edgebrush.scenario.capacity import offered_load
@@ -27,7 +28,7 @@ from .episodes import play
 from .report import render
 from .runs import CHECKPOINT, CURVE, Run, check_writable, load_curve, new_folder, store_run, store_scenario
 from .statistics import Bootstrap, Digest, digest, join, load_edges, summary
-from .tuning import QUICK, shipped_rules, tune_all
+from .tuning import QUICK, rule_of, shipped_rules, tune_all
 
 # How the default comparison spends its 6 minutes on 2 cores.
 TRAINING_S = 210.0  # for all training seeds together
@@ -37,7 +38,7 @@ EPISODES = (32, 1000)  # at least and at most
 
 PACKAGES = ("edgebrush", "numpy", "numba", "jax", "equinox", "optax")
 TASKS_AT_ONCE = 400_000  # kept in memory while a policy is played
-TASK_COLUMNS = ("policy", "training_seed", *OUTCOME.names)
+TASK_COLUMNS = ("policy", "training_seed", *(OUTCOME.names or ()))
 
 # (phase, the share of it that is done, a note): what a progress bar needs.
 Progress = Callable[[str, float, str], None]
@@ -74,7 +75,8 @@ def compare(
         stopwatch = Stopwatch()
         store_scenario(scenario, folder)
         with stopwatch("rules"):
-            policies: dict[str, list[Policy]] = {rule.name: [rule] for rule in rules_of(scenario, progress)}
+            rules = {rule.name: rule for rule in rules_of(scenario, progress)}
+            policies: dict[str, list[Policy]] = {name: [rule] for name, rule in rules.items()}
         if seeds:
             with stopwatch("training"):
                 home = folder / "policies" / "mappo"
@@ -84,11 +86,11 @@ def compare(
                     seeds=seeds,
                     seconds=seconds,
                     updates=updates,
-                    prices=policies["priced-greedy"][0].numbers,
+                    prices=rules["priced-greedy"].numbers,
                     progress=progress,
                 )
                 (home / CURVE).replace(folder / CURVE)
-                policies = {"mappo": [trained_policy(scenario, path) for path in trained], **policies}
+                policies = {"mappo": [load_policy(path, scenario) for path in trained], **policies}
         return _finish(scenario, folder, policies, episodes, tasks_csv, command, stopwatch, progress)
 
 
@@ -112,7 +114,7 @@ def evaluate(
     build_params(scenario)
     gathered: dict[str, list[Policy]] = {}
     for folder in (Path(name) for name in policies if name not in KINDS):
-        policy = trained_policy(scenario, folder)
+        policy = load_policy(folder, scenario)
         gathered.setdefault(policy.name, []).append(policy)
     rules = [name for name in policies if name in KINDS]
     with new_folder(Path(out), overwrite=overwrite) as folder:
@@ -126,12 +128,13 @@ def evaluate(
 
 def train_mappo(
     scenario: Scenario,
-    out: Path,
+    out: Path | str,
     *,
     seeds: int = TRAINING_SEEDS,
     seconds: float = TRAINING_S,
     updates: int | None = None,
     plain: bool = False,
+    own_prices: bool = False,
     resume: bool = False,
     prices: np.ndarray | None = None,
     progress: Progress = silent,
@@ -139,13 +142,15 @@ def train_mappo(
     """Train MAPPO on seeds 1, 2, ...; the policy folders, which lie in ``out`` beside the curve and a
     checkpoint.
 
-    ``plain`` leaves out the copies of episodes with common arrivals; ``prices`` are the priced greedy rule's
+    ``plain`` leaves out the copies of episodes with common arrivals; ``own_prices`` starts from none instead of
+    the tuned rule's; ``prices`` are the priced greedy rule's
     numbers to start from (by default those of ``rules_of``). Raises ``UserError`` before any long work where
     ``out`` cannot be written, or holds a training and ``resume`` is not given.
     """
     from edgebrush.learning.mappo import MappoConfig
     from edgebrush.learning.seeds import train
 
+    out = Path(out)
     if seeds < 1 or seconds <= 0:
         raise UserError(f"seeds = {seeds}, seconds = {seconds:g}: seeds must be 1 or more, seconds positive")
     begun = (out / CHECKPOINT).exists()
@@ -164,6 +169,7 @@ def train_mappo(
         updates=usual.updates if updates is None else updates,
         groups=usual.groups * usual.copies if plain else usual.groups,
         copies=1 if plain else usual.copies,
+        own_prices=own_prices,
     )
 
     def hear(row: dict) -> None:
@@ -173,17 +179,15 @@ def train_mappo(
     return train(scenario, config, range(1, seeds + 1), out, prices, hear)
 
 
-def trained_policy(scenario: Scenario, folder: Path) -> Policy:
+def load_policy(folder: Path | str, scenario: Scenario) -> Policy:
     """The policy in a folder, for this scenario's choices. Raises ``UserError`` where it cannot be used."""
-    from edgebrush.policies.actor import load_policy
-
-    if not folder.is_dir():
+    if not Path(folder).is_dir():
         known = ", ".join(KINDS)
         raise UserError(
             f"policy {str(folder)!r}: neither a folder of a trained policy nor a rule; rules are {known}"
         )
     grid = np.array(scenario.decision.step_grid)
-    return load_policy(folder, choice_shape(scenario), grid, scenario.bs_count)
+    return actor.load_policy(Path(folder), choice_shape(scenario), grid, scenario.bs_count)
 
 
 def asked_for(scenario: Scenario, trace: Path | None = None, load: float | None = None) -> Scenario:
@@ -213,7 +217,7 @@ def rules_of(scenario: Scenario, progress: Progress = silent) -> list[Rule]:
     if shipped is not None:
         return shipped
     tuned = tune_all(scenario, QUICK, lambda rule, share: progress("tuning the rules", share, rule))
-    return [each.policy(scenario) for each in tuned]
+    return [rule_of(scenario, each.rule, each.numbers) for each in tuned]
 
 
 def default_episodes(scenario: Scenario) -> int:

@@ -60,7 +60,7 @@ def figures(run: Run) -> dict[str, Callable[[Run], Figure]]:
         drawn = {"learning-curve": learning_curve, **drawn}
     if run.rival is None:
         del drawn["differences"]
-    return drawn
+    return drawn  # type: ignore
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -88,7 +88,7 @@ def place_shares(run: Run, counts: np.ndarray) -> np.ndarray:
     """Shares of tasks by drawn place, from ``counts`` whose last axis is ``1 + M``."""
     names, drawn = place_names(run)
     grouped = np.zeros((*counts.shape[:-1], len(names)))
-    np.add.at(grouped, (..., drawn), counts)
+    np.add.at(grouped, (..., drawn), counts)  # type: ignore
     return grouped / np.maximum(grouped.sum(-1, keepdims=True), 1)
 
 
@@ -186,7 +186,7 @@ def cost_split(run: Run) -> Figure:
     limit = max(3.0 * left.min(), 1.25 * float(np.median(left)))
     if left.max() > limit:
         axes.set_xlim(0, limit)
-        for row in np.flatnonzero(left > limit):
+        for row in np.flatnonzero(left > limit).tolist():
             axes.annotate(
                 f"{left[row]:.2f} ►", (limit, row), (-4, 0), textcoords="offset points", va="center",
                 ha="right", fontsize=9, color="white", fontweight="bold",
@@ -206,7 +206,7 @@ def choices(run: Run) -> Figure:
     pair = [name for name in (run.subject, run.rival) if name]
     rows = [(name, kind) for name in pair for kind in range(len(kinds))][::-1]
     figure = Figure(figsize=(10, 2.2 + 0.34 * len(names) + 0.42 * len(rows)), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1.1 + 0.34 * len(names), 1.1 + 0.42 * len(rows)])
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.1 + 0.34 * len(names), 1.1 + 0.42 * len(rows)])  # type: ignore
     all_counts = [run.digests[name].choices for name in names]
     _choice_panels(
         run, top, names, all_counts, run.subject, "Where (left) and with how many denoising steps (right)"

@@ -57,8 +57,10 @@ class Tuned:
     budget: Budget
     log: list[dict] = field(default_factory=list)  # one row per generation
 
-    def policy(self, scenario: Scenario) -> Rule:
-        return Rule(self.rule, self.numbers, choice_shape(scenario), np.array(scenario.decision.step_grid))
+
+def rule_of(scenario: Scenario, rule: str, numbers: np.ndarray) -> Rule:
+    """A rule with its numbers, as a policy for this scenario."""
+    return Rule(rule, numbers, choice_shape(scenario), np.array(scenario.decision.step_grid))
 
 
 def tune(
@@ -101,10 +103,10 @@ def tune_all(
     budgets = {rule: budget.of(len(numbers_of(kind, scenario.bs_count))) for rule, kind in KINDS.items()}
     total, spent, tuned = sum(each.evaluations for each in budgets.values()), 0, []
     for rule, own in budgets.items():
-        begun = spent / total
-        tuned.append(
-            tune(scenario, rule, own, lambda share, r=rule, b=begun, o=own: progress(r, b + share * o.evaluations / total))
-        )
+        def hear(share: float, rule: str = rule, spent: int = spent, own: Budget = own) -> None:
+            progress(rule, (spent + share * own.evaluations) / total)
+
+        tuned.append(tune(scenario, rule, own, hear))
         spent += own.evaluations
     return tuned
 
@@ -118,8 +120,7 @@ def shipped_rules(scenario: Scenario) -> list[Rule] | None:
     if shipped["scenario"] != fingerprint(scenario):
         return None
     return [
-        Tuned(rule, np.array(list(found["numbers"].values())), found["cost"], Budget(**found["budget"])).policy(scenario)
-        for rule, found in shipped["rules"].items()
+        rule_of(scenario, rule, np.array(list(found["numbers"].values()))) for rule, found in shipped["rules"].items()
     ]
 
 

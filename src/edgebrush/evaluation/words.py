@@ -161,7 +161,7 @@ def _and(parts: Sequence[str], lead: str) -> str:
 def _steps(grid: np.ndarray, counts: np.ndarray) -> str:
     """The range of nine tenths of the step counts, and the most frequent."""
     share = np.cumsum(counts) / max(counts.sum(), 1)
-    low, high = (grid[min(np.searchsorted(share, level), len(grid) - 1)] for level in (0.05, 0.95))
+    low, high = (grid[min(np.searchsorted(share, level), len(grid) - 1)] for level in (0.05, 0.95))  # type: ignore[call-overload]
     usual = grid[np.argmax(counts)]
     return f"{usual} steps" if low == high else f"{low} to {high} steps, most often {usual}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,21 +18,22 @@ from edgebrush.sim.simulator import Simulator
 from .networks import Actor
 
 VALIDATION_EPISODES = 64
+Array = Any  # a JAX or a NumPy array
 
 
 class Batch(NamedTuple):
     """One update's experience: ``T`` decisions of ``E`` episodes (groups x copies)."""
 
-    observations: jax.Array  # (T, E, O)
-    states: jax.Array  # (T + 1, E, Z)
-    choices: jax.Array  # (T, E)
-    log_probs: jax.Array  # (T, E)
-    rewards: jax.Array  # (T, E)
-    gaps_s: jax.Array  # (T, E)
+    observations: Array  # (T, E, O)
+    states: Array  # (T + 1, E, Z)
+    choices: Array  # (T, E)
+    log_probs: Array  # (T, E)
+    rewards: Array  # (T, E)
+    gaps_s: Array  # (T, E)
 
 
 @eqx.filter_jit
-def act(actor: Actor, observations: jax.Array, draws: jax.Array) -> tuple[jax.Array, jax.Array]:
+def act(actor: Actor, observations: Array, draws: Array) -> tuple[jax.Array, jax.Array]:
     """Choices ``(E,)`` and their log-probabilities ``(E,)``."""
     scores = actor(observations)
     choices = draw_choice(scores, draws, jnp)

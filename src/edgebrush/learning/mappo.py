@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,7 +77,8 @@ def new_learner(scenario: Scenario, config: MappoConfig, simulator: Simulator, s
     critic = new_critic(rng, simulator.state_size, config.critic_hidden)
     optimiser = make_optimiser(config)
     return Learner(
-        actor, critic, optimiser.init(eqx.filter(actor, eqx.is_array)), optimiser.init(eqx.filter(critic, eqx.is_array)),
+        actor, critic,
+        optimiser.init(eqx.filter(actor, eqx.is_array)), optimiser.init(eqx.filter(critic, eqx.is_array)),
         jnp.zeros(()), jnp.ones(()), jnp.zeros((), jnp.int32),
     )  # fmt: skip
 
@@ -114,7 +114,7 @@ def less_group_mean(x: jax.Array, copies: int) -> jax.Array:
     return (grouped - grouped.mean(-1, keepdims=True)).reshape(x.shape)
 
 
-@partial(eqx.filter_jit, donate="all-except-first")
+@eqx.filter_jit(donate="all-except-first")
 def update(
     config: MappoConfig, learner: Learner, batch: Batch, key: jax.Array, rate: jax.Array
 ) -> tuple[Learner, dict[str, jax.Array]]:
@@ -276,7 +276,7 @@ class Training:
         meta = {"config": asdict(self.config), "seed": self.seed, "seconds": self.seconds, "rows": self.rows}
         temporary = path.with_suffix(".part")
         with temporary.open("wb") as file:
-            np.savez(file, meta=json.dumps(meta), **arrays, **self.collector.state())
+            np.savez(file, **{"meta": np.array(json.dumps(meta)), **arrays, **self.collector.state()})  # type: ignore[arg-type]
         temporary.replace(path)
 
     def load(self, path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgebrush.decision.observation import ObservationLayout
 from edgebrush.policies import actor as acting
-from edgebrush.policies.rules import KINDS, PRICED_GREEDY, numbers_of
+from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
 
 RELU_GAIN = 2.0**0.5
 
@@ -63,8 +63,9 @@ def new_actor(
         "price_own": price_own, "growth_own": growth_own, "in_flight": in_flight, "wait_factor": wait_factor,
         "log_kappa": min(-log_temperature, MAX_LOG_KAPPA), "log_urgency": log_urgency, "class_slope": 4.0,
     }  # fmt: skip
-    weights |= {name: np.float32(value) for name, value in scalars.items()}
-    weights |= {"prices": np.float32(prices[:bs_count]), "growth": np.float32(prices[bs_count:])}
+    weights |= {name: np.array(value, np.float32) for name, value in scalars.items()}
+    weights["prices"] = np.array(prices[:bs_count], np.float32)
+    weights["growth"] = np.array(prices[bs_count:], np.float32)
     arrays = {name: jnp.asarray(value) for name, value in weights.items()}
     return Actor(arrays, jnp.ones(inputs), tuple(int(k) for k in step_grid), layout)
 

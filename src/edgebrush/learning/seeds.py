@@ -106,7 +106,7 @@ def _follow(folder: Path, seed: int, workers: list, progress: Callable[[dict], N
     with open(folder / CHECKPOINT / f"seed-{seed}.log", "w+b") as log:
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env={**os.environ, **ONE_THREAD})
         workers.append(worker)
-        for line in worker.stdout:
+        for line in worker.stdout or ():
             progress(json.loads(line))
         if worker.wait() != 0:
             log.seek(0)

@@ -49,7 +49,8 @@ def raw_inputs(layout: ObservationLayout, observations, xp):
     shape = layout.shape
     task, candidates, cost = layout.split(observations)
     batch = observations.shape[0]
-    own = xp.broadcast_to((xp.arange(shape.slots) == 0).astype(observations.dtype)[None, :, None], (batch, shape.slots, 1))
+    is_own = (xp.arange(shape.slots) == 0).astype(observations.dtype)
+    own = xp.broadcast_to(is_own[None, :, None], (batch, shape.slots, 1))
     tasks = xp.broadcast_to(task[:, None, :], (batch, shape.slots, TASK_FEATURES))
     present = candidates[..., PRESENT, None, None]
     cheapest = xp.min(xp.where(present > 0, cost, xp.inf), axis=(1, 2, 3), keepdims=True)

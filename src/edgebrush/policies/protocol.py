@@ -10,7 +10,10 @@ import numpy as np
 class Policy(Protocol):
     """A rule or a trained actor; the same object decides in the simulator and on a UE."""
 
-    name: str  # kebab-case, as in results.json
+    @property
+    def name(self) -> str:
+        """In kebab-case, as in results.json."""
+        ...
 
     def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """One joint choice (see decision/choices.py) per row.

@@ -1,0 +1,40 @@
+# The front door: needs Python >= 3.11 with venv and pip, and make. Everything else lives in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help compare test test-slow lint bench clean
+
+help:
+	@echo "make compare     train MAPPO and compare it with every rule on campus: runs/<...>/report.html (6 minutes)"
+	@echo "                 ARGS='mine.yaml --seconds 60' passes arguments; '$(BIN)/edgebrush compare --help' lists them"
+	@echo "make test        the tests;  make test-slow: the long ones too;  make lint: ruff and mypy"
+	@echo "make bench       decisions per second of the simulator"
+
+compare: .venv/ready
+	$(BIN)/edgebrush compare $(ARGS)
+
+test: .venv/ready-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: .venv/ready-dev
+	$(BIN)/python -m pytest -m "slow or not slow" --timeout 3600 $(ARGS)
+
+lint: .venv/ready-dev
+	$(BIN)/ruff check src tests tools benchmarks examples
+	$(BIN)/mypy
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/simulator.py $(ARGS)
+
+clean:
+	rm -rf .venv
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@

@@ -1,0 +1,64 @@
+"""The package from outside: what it exports, what its parts import, and which way the imports point."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgebrush
+
+PACKAGE = Path(edgebrush.__file__).parent
+FLOORS = ["profiles", "scenario", "decision", "sim", "policies", "learning", "evaluation", "cli"]
+ALLOWED = {  # room -> the rooms it may import, see docs/architecture.md
+    "profiles": set(),
+    "scenario": {"profiles"},
+    "decision": {"scenario"},
+    "sim": {"decision", "scenario", "profiles"},
+    "policies": {"decision"},
+    "learning": {"sim", "policies", "decision", "scenario"},
+    "evaluation": {"learning", "policies", "sim", "decision", "scenario", "profiles"},
+    "cli": {"evaluation", "learning", "policies", "sim", "decision", "scenario", "profiles"},
+}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules that a fresh Python has loaded after a statement."""
+    code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_importing_the_package_is_cheap():
+    assert not loaded_by("import edgebrush") & {"numpy", "jax", "numba", "pydantic", "matplotlib", "scipy"}
+
+
+def test_a_ue_agent_needs_numpy_alone():
+    loaded = loaded_by("import edgebrush.policies.actor, edgebrush.policies.rules, edgebrush.decision.observation")
+    assert "numpy" in loaded
+    assert not loaded & {"jax", "numba", "equinox", "optax", "torch", "scipy", "matplotlib"}
+
+
+@pytest.mark.parametrize("name", edgebrush.__all__)
+def test_every_public_name_is_there_and_documented(name):
+    assert getattr(edgebrush, name).__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = edgebrush.nonsense
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_imports_point_downward(room):
+    for path in (PACKAGE / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules = [node.module] if node.module != "edgebrush" else [f"edgebrush.{a.name}" for a in node.names]
+            elif isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            for module in modules:
+                parts = module.split(".")
+                if parts[0] == "edgebrush" and len(parts) > 1 and parts[1] in FLOORS:
+                    assert parts[1] == room or parts[1] in ALLOWED[room], f"{path.name} imports {module}"
