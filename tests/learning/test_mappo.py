@@ -11,10 +11,11 @@ from edgebrush.decision.observation import PRESENT
 from edgebrush.errors import UserError
 from edgebrush.evaluation.episodes import play
 from edgebrush.evaluation.tuning import rule_of
+from edgebrush.learning import CHECKPOINT
 from edgebrush.learning.collect import Collector, act
 from edgebrush.learning.mappo import MappoConfig, Training, gae, less_group_mean, new_learner
 from edgebrush.learning.networks import orthogonal
-from edgebrush.learning.seeds import CHECKPOINT, train
+from edgebrush.learning.seeds import train
 from edgebrush.policies.actor import Actor, load_policy
 from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
 from edgebrush.scenario.load import load_scenario

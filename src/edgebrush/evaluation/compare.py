@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from edgebrush.errors import UserError
+from edgebrush.learning import CHECKPOINT, CURVE
 from edgebrush.policies import actor
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS, Rule
@@ -26,7 +27,7 @@ from edgebrush.sim.tables import OUTCOME, build_params, choice_shape
 
 from .episodes import play
 from .report import render
-from .runs import CHECKPOINT, CURVE, Run, check_writable, load_curve, new_folder, store_run, store_scenario
+from .runs import Run, check_writable, load_curve, new_folder, store_run, store_scenario
 from .statistics import Bootstrap, Digest, digest, join, load_edges, summary
 from .tuning import QUICK, rule_of, shipped_rules, tune_all
 

@@ -21,13 +21,13 @@ import numpy as np
 import yaml
 
 from edgebrush.errors import UserError
+from edgebrush.learning import CURVE
 from edgebrush.scenario.load import load_scenario
 from edgebrush.scenario.schema import Scenario, TraceArrivals
 
 from .statistics import Digest
 
-RESULTS, SCENARIO, DIGESTS, CURVE = "results.json", "scenario.yaml", "digests.npz", "curve.csv"
-CHECKPOINT = "checkpoint"  # in the folder of a training that was begun
+RESULTS, SCENARIO, DIGESTS = "results.json", "scenario.yaml", "digests.npz"
 
 
 @dataclass(frozen=True)

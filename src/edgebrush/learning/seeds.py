@@ -25,10 +25,10 @@ import numpy as np
 from edgebrush.errors import UserError
 from edgebrush.scenario.schema import Scenario
 
+from . import CHECKPOINT, CURVE
 from .mappo import MappoConfig, Training
 
 SAVED_EVERY_S = 30.0
-CHECKPOINT, CURVE = "checkpoint", "curve.csv"
 ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "OMP_NUM_THREADS": "1",
