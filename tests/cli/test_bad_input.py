@@ -315,7 +315,7 @@ def test_light_profile_that_batches(folder, capsys):
         (["profiles", "--plot", "folder.png"], "folder.png: cannot be written: "),
         # Here belong compare, train, evaluate, report, tune: a policy for other shapes, a locked folder.
         (["--verbose"], "No such option: --verbose"),
-        (["paint"], "No such command 'paint'; see `edgebrush --help`"),
+        (["paint"], "No such command 'paint'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -35,7 +35,7 @@ from edgebrush.scenario.load import load_scenario
 from edgebrush.scenario.schema import Scenario
 
 from .compile import compiled
-from .simulator import Simulator, episode
+from .simulator import Simulator, episode, shared
 from .tables import NONE
 from .world import GLOBAL_OF_UE, observe
 
@@ -267,12 +267,13 @@ class SlottedEnv(_Team, pettingzoo.ParallelEnv):
         return {agent: {"observation": row, "action_mask": mask} for agent, row, mask in rows}
 
 
-@compiled
+@compiled(entry=True)
 def _observe_slot(params, worlds, observations, pending):
     """Mark in ``pending (N,)`` who decides in this slot, and write their ``observations (N, size)``.
 
     Called at the slot's first decision, before any has decided.
     """
+    scenario = shared(params)
     world = episode(worlds, 0)
     clock = world.clock[0]
     first = clock.deciding
@@ -280,7 +281,7 @@ def _observe_slot(params, worlds, observations, pending):
         clock.deciding = first if i == world.task[first].ue else world.ue[i].pending_head
         pending[i] = clock.deciding != NONE
         if pending[i]:
-            observe(params, world, observations[i])
+            observe(scenario, world, observations[i])
     clock.deciding = first
 
 
