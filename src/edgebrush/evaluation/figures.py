@@ -93,46 +93,35 @@ def place_shares(run: Run, counts: np.ndarray) -> np.ndarray:
 
 
 def learning_curve(run: Run) -> Figure:
-    """Cost of the training episodes against time, each training seed, with the best rule as a line."""
+    """Validation cost against time, each training seed, over the training episodes' own; the best rule as a line."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    seeds = sorted({row["seed"] for row in run.curve})
-    for seed in seeds:
-        rows = [row for row in run.curve if row["seed"] == seed and np.isfinite(row.get("cost", np.nan))]
-        seconds = np.array([row["seconds"] for row in rows])
-        cost = np.array([row["cost"] for row in rows])
-        axes.plot(seconds, cost, color=BLUE, alpha=0.18, linewidth=0.8)
+    for seed in sorted({row["seed"] for row in run.curve}):
+        rows = [row for row in run.curve if row["seed"] == seed]
+        first = seed == 1
         axes.plot(
-            seconds,
-            _smooth(cost),
-            color=BLUE,
-            linewidth=1.8,
-            label="MAPPO, training" if seed == seeds[0] else None,
-        )
+            [row["seconds"] for row in rows], [row["cost"] for row in rows], color=BLUE, alpha=0.18, linewidth=0.8,
+            label="MAPPO, training episodes" if first else None,
+        )  # fmt: skip
+        valued = [row for row in rows if "validation_cost" in row]
+        axes.plot(
+            [row["seconds"] for row in valued], [row["validation_cost"] for row in valued], ".-", color=BLUE,
+            linewidth=1.6, label="MAPPO, validation episodes" if first else None,
+        )  # fmt: skip
     policies = run.results["policies"]
     trained = policies["mappo"]["cost"]["mean"]
     last = max(row["seconds"] for row in run.curve)
     axes.plot([last], [trained], "D", color=BLUE, label="MAPPO, held-out episodes", zorder=5)
     rule = next(name for name in run.ranking if name != "mappo")
-    axes.axhline(
-        policies[rule]["cost"]["mean"], color=ORANGE, linewidth=1.8, label=f"{rule}, held-out episodes"
-    )
-    shown = np.concatenate(
-        [_smooth(np.array([row["cost"] for row in run.curve if row["seed"] == s])) for s in seeds]
-    )
-    levels = [trained, policies[rule]["cost"]["mean"], *np.nanquantile(shown, (0.0, 0.97))]
-    margin = 0.15 * (max(levels) - min(levels) + 1e-9)
+    best = policies[rule]["cost"]["mean"]
+    axes.axhline(best, color=ORANGE, linewidth=1.8, label=f"{rule}, held-out episodes")
+    seen = [row["validation_cost"] for row in run.curve if "validation_cost" in row]
+    levels = [trained, best, *np.quantile(seen, (0.0, 0.97))]
+    margin = 0.25 * (max(levels) - min(levels) + 1e-9)
     axes.set_ylim(min(levels) - margin, max(levels) + margin)
     axes.set(xlabel="seconds of training", ylabel="mean cost per task", title="How MAPPO learnt")
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
     return figure
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """A running mean over a twentieth of the curve."""
-    width = max(1, len(values) // 20)
-    padded = np.pad(values, (width // 2, width - 1 - width // 2), mode="edge")
-    return np.convolve(padded, np.full(width, 1.0 / width), mode="valid")
 
 
 def differences(run: Run) -> Figure:

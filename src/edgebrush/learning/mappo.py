@@ -252,14 +252,11 @@ class Training:
             "seed": self.seed, "cost": float(-batch.rewards.sum() / batch.rewards.size),
             "learning_rate": rate, **{name: float(value) for name, value in stats.items()},
         }  # fmt: skip
-        if self._is_validated(number):
+        if number % VALIDATED_EVERY == 0:
             row["validation_cost"] = validate(self.scenario, self.learner.actor)
         self.collector.restart_some(config.episode_s)
         self.rows.append(row)
         return row
-
-    def _is_validated(self, number: int) -> bool:
-        return number % VALIDATED_EVERY == VALIDATED_EVERY - 1
 
     def save_policy(self, folder: Path) -> None:
         about = {
@@ -292,7 +289,7 @@ class Training:
         self.rows, self.seconds_before, self.begun = meta["rows"], meta["seconds"], time.perf_counter()
 
 
-VALIDATED_EVERY = 20  # updates
+VALIDATED_EVERY = 15  # updates
 
 
 def _scaled(learner: Learner, collector: Collector) -> Learner:
