@@ -35,7 +35,7 @@ def compare(
         int | None, typer.Option(help="Trainings of MAPPO; 0 compares the rules alone.", show_default="4")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Of training, for all seeds together.", show_default="240")
+        float | None, typer.Option(help="Of training, for all seeds together.", show_default="220")
     ] = None,
     updates: Annotated[
         int | None, typer.Option(help="End the training after so many updates instead.")

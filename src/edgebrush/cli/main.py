@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,6 +13,7 @@ import typer
 from edgebrush.cli import compare, evaluate, profiles, report, scenarios, train, tune
 from edgebrush.errors import UserError
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the matrices are small: a second thread costs more than it gives
 UsageError: Any = typer.BadParameter.__base__  # click's, wherever this typer keeps it
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 

@@ -21,7 +21,7 @@ def train(
     scenario: ScenarioArgument = "campus",
     trace: TraceOption = None,
     load: LoadOption = None,
-    seconds: Annotated[float, typer.Option(help="Of training, for all seeds together.")] = 240.0,
+    seconds: Annotated[float, typer.Option(help="Of training, for all seeds together.")] = 220.0,
     updates: Annotated[
         int | None, typer.Option(help="End the training after so many updates instead.")
     ] = None,

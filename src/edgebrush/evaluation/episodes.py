@@ -104,9 +104,10 @@ def _play_chunk(simulator: Simulator, policy: Policy, seeds: np.ndarray) -> np.n
             np.zeros(len(seeds)), np.zeros(len(seeds)),
         )  # fmt: skip
         return simulator.outcomes()
-    draw = np.zeros(len(seeds))
+    draw, choices = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
     simulator.reset(seeds)
-    while simulator.alive.any():
+    while (alive := simulator.alive).any():  # episodes of many tasks go on when others have drained
         _draw_all(simulator.worlds, draw)
-        simulator.step(policy.choose(simulator.observations, draw))
+        choices[alive] = policy.choose(simulator.observations[alive], draw[alive])
+        simulator.step(choices)
     return simulator.outcomes()
