@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from .choices import ChoiceShape
 
 # -- the task, as its UE knows it (cost per second, cost per joule, cost; bits; 1/s; 0..1)
@@ -184,13 +182,3 @@ def expected_cost(task, candidates, step_grid, log_step_grid, classes, missed_co
                 cost[s, k, p] = still + task[DELAY_WEIGHT] * delay_s
                 if delay_s * task[DEADLINE_RATE] > 1.0:
                     cost[s, k, p] += missed_cost
-
-
-def layout_of(slots: int, steps: int, classes: int) -> ObservationLayout:
-    """The layout for so many slots, entries of the step grid and service classes."""
-    return ObservationLayout(ChoiceShape(slots, steps, classes))
-
-
-def as_vector(task: np.ndarray, candidates: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """The three parts as one float32 observation vector."""
-    return np.concatenate([task, candidates.ravel(), cost.ravel()]).astype(np.float32)

@@ -6,7 +6,7 @@ reproducible and does not depend on how many episodes run side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numba.extending import register_jitable
@@ -56,9 +56,8 @@ def _draw_all(worlds, out):
 class RuleTable:
     """Costs of many settings of one rule on the same episodes: what a tuner asks for, over and over."""
 
-    def __init__(self, scenario: Scenario, rule: str, seeds: np.ndarray, settings: int, horizon_s: float | None = None):
+    def __init__(self, scenario: Scenario, rule: str, seeds: np.ndarray, settings: int):
         self.seeds, self.kind = np.asarray(seeds, np.int64), KINDS[rule]
-        self.horizon_s = scenario.horizon_s if horizon_s is None else horizon_s
         self.simulator = Simulator(scenario, settings * len(seeds))
 
     def costs(self, numbers: Sequence[np.ndarray]) -> np.ndarray:
@@ -68,19 +67,14 @@ class RuleTable:
         cost, tasks = np.zeros(settings * count), np.zeros(settings * count)
         spread(
             _play_rule, settings * count, simulator.threads, simulator.params, simulator.worlds,
-            np.tile(self.seeds, settings), self.horizon_s, self.kind,
+            np.tile(self.seeds, settings), simulator.scenario.horizon_s, self.kind,
             np.repeat(np.asarray(numbers, float), count, axis=0), simulator.shape, simulator.observations, cost, tasks,
         )  # fmt: skip
         return cost.reshape(settings, count).sum(1) / tasks.reshape(settings, count).sum(1)
 
 
-def play(
-    scenario: Scenario, policy: Policy, seeds: np.ndarray, progress: Callable[[int], None] = lambda ended: None
-) -> np.ndarray:
-    """All tasks of the episodes of ``seeds`` under a policy, as ``tables.OUTCOME`` rows.
-
-    ``episode`` in a row counts the seeds; ``progress`` hears of the episodes that have ended since it last did.
-    """
+def play(scenario: Scenario, policy: Policy, seeds: np.ndarray) -> np.ndarray:
+    """All tasks of the episodes of ``seeds`` under a policy: ``tables.OUTCOME`` rows, ``episode`` counting seeds."""
     seeds = np.asarray(seeds, np.int64)
     simulator = Simulator(scenario, min(SIDE_BY_SIDE, len(seeds)), records=records_needed(scenario))
     parts = []
@@ -91,7 +85,6 @@ def play(
         outcomes = outcomes[which[outcomes["episode"]]]
         outcomes["episode"] += first
         parts.append(outcomes)
-        progress(len(chunk))
     return np.concatenate(parts)
 
 
