@@ -1,0 +1,1 @@
+"""Real generative diffusion models (GDMs): samplers, backends, the step-level engine, quality, training."""

@@ -1,0 +1,207 @@
+"""Train a GDM by rectified flow (Liu et al. 2022; the training of SD3, Esser et al. 2024), or the classifier; export ONNX.
+
+``x_t = (1 - t) x + t noise``; the network learns the velocity ``noise - x``; times are logit-normal.
+Every step's images, noise and times follow from (seed, step) alone, so a resumed training is the same training.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgebrush.errors import UserError
+
+from .data import ImageSet
+from .networks import WIDTHS, Classifier, Velocity
+
+CHECKPOINT, LOG, GRAPH, CARD = "checkpoint.safetensors", "training.csv", "model.onnx", "model.json"
+OPSET = 18
+ROWS_PER_LOG = 100  # updates
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is trained; ``images`` may grow or shrink when a training is resumed, the rest may not."""
+
+    images: int  # seen in all
+    batch: int = 64
+    step_size: float = 2e-3  # AdamW
+    warm_up: int = 500  # updates from 0 to step_size
+    cool_down: float = 0.3  # the last share of the training, in which the step size falls to 0
+    ema: float = 0.999  # weights averaged over the last 1/(1 - ema) updates; what ships is the average
+    seed: int = 1
+    bf16: bool = False  # faster where the processor has bf16 instructions, four times slower where not
+
+    def updates(self) -> int:
+        return self.images // self.batch
+
+    def rate(self, update: int) -> float:
+        """The step size of an update: warm-up, constant, linear cool-down."""
+        left = (self.updates() - update) / (self.cool_down * self.updates())
+        return self.step_size * min(1.0, (update + 1) / self.warm_up, left)
+
+
+Progress = Callable[[float, str], None]  # (share done, note)
+
+
+def train(model: str, data: ImageSet, folder: Path, settings: Settings, progress: Progress) -> None:
+    """Train ``light``, ``heavy`` or ``classifier`` into a folder, going on from the checkpoint that lies there.
+
+    Raises ``UserError`` where the checkpoint is of other settings or cannot be read.
+    """
+    torch.manual_seed(settings.seed)
+    classes = len(data.classes)
+    network = Classifier(classes) if model == "classifier" else Velocity(WIDTHS[model], classes)
+    loss_of = classifier_loss if model == "classifier" else flow_loss
+    average = type(network)(*((classes,) if model == "classifier" else (WIDTHS[model], classes)))
+    average.load_state_dict(network.state_dict())
+    optimiser = torch.optim.AdamW(network.parameters(), lr=settings.step_size, betas=(0.9, 0.99))
+    folder.mkdir(parents=True, exist_ok=True)
+    update = restore(folder, settings, network, average, optimiser)
+    images, labels = torch.from_numpy(data.scaled()), torch.from_numpy(data.labels)
+    losses, saved, began = [], time.monotonic(), time.monotonic()
+    first = update
+    network.train()
+    while update < settings.updates():
+        draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + update)
+        rows = torch.randint(len(images), (settings.batch,), generator=draw)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+            loss = loss_of(network, images[rows], labels[rows], draw)
+        optimiser.param_groups[0]["lr"] = settings.rate(update)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        update += 1
+        follow(average, network, min(settings.ema, update / (update + 10)))
+        losses.append(loss.item())
+        if update % ROWS_PER_LOG == 0 or update == settings.updates():
+            speed = (update - first) * settings.batch / (time.monotonic() - began)
+            log(folder, update * settings.batch, float(np.mean(losses)), settings.rate(update - 1))
+            progress(update / settings.updates(), f"loss {np.mean(losses):.4f}, {speed:.0f} images/s")
+            losses = []
+            if time.monotonic() - saved > 30 or update == settings.updates():
+                save(folder, settings, update, network, average, optimiser)
+                saved = time.monotonic()
+    export(model, average.eval(), data, folder, settings)
+
+
+def flow_loss(network: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
+    """Squared error of the velocity at a logit-normal time."""
+    noise = torch.randn(images.shape, generator=draw)
+    t = torch.sigmoid(torch.randn(len(images), generator=draw))
+    at = t[:, None, None, None]
+    velocity = network((1 - at) * images + at * noise, t, labels)
+    return functional.mse_loss(velocity.float(), noise - images)
+
+
+def classifier_loss(network: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
+    """Cross-entropy of images shifted by up to two pixels."""
+    down, right = torch.randint(-2, 3, (2,), generator=draw).tolist()
+    _, logits = network(torch.roll(images, (down, right), (2, 3)))
+    return functional.cross_entropy(logits.float(), labels)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, keep: float) -> None:
+    """Move the averaged weights towards the network's; counters and running statistics are copied."""
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - keep)
+    for mean, value in zip(average.buffers(), network.buffers(), strict=True):
+        mean.copy_(value)
+
+
+def log(folder: Path, images: int, loss: float, step_size: float) -> None:
+    path = folder / LOG
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(("images", "loss", "step_size"))
+        writer.writerow((images, f"{loss:.5f}", f"{step_size:.3g}"))
+
+
+def tensors(network: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """All that a training is made of, by name."""
+    named = {f"network.{name}": value for name, value in network.state_dict().items()}
+    named |= {f"average.{name}": value for name, value in average.state_dict().items()}
+    for number, moments in optimiser.state_dict()["state"].items():
+        named |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
+    return named
+
+
+def save(folder: Path, settings: Settings, update: int, *parts: Any) -> None:
+    unfinished = folder / f".unfinished-{CHECKPOINT}"
+    metadata = {"settings": json.dumps(asdict(settings)), "update": str(update)}
+    save_file(tensors(*parts), unfinished, metadata)
+    unfinished.replace(folder / CHECKPOINT)
+
+
+def restore(folder: Path, settings: Settings, network: nn.Module, average: nn.Module, optimiser: Any) -> int:
+    """Load a checkpoint, if there is one, and return how many updates it holds."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        (folder / LOG).unlink(missing_ok=True)
+        return 0
+    try:
+        metadata = checkpoint_metadata(path)
+        held = Settings(**json.loads(metadata["settings"]))
+        values = load_file(path)
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(f"{path}: not a checkpoint that can be read ({error}); delete it to start anew") from None
+    if replace(held, images=settings.images) != settings:
+        raise UserError(f"{path}: was trained with {held}; give the same settings, or delete it to start anew")
+    for prefix, part in (("network.", network), ("average.", average)):
+        part.load_state_dict({n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in values.items():
+        if name.startswith("optimiser."):
+            _, number, moment = name.split(".")
+            moments.setdefault(int(number), {})[moment] = value
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    return int(metadata["update"])
+
+
+def checkpoint_metadata(path: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
+def export(model: str, network: nn.Module, data: ImageSet, folder: Path, settings: Settings) -> None:
+    """Write the averaged network as ``model.onnx`` and what a user of it must know as ``model.json``."""
+    sample, label = torch.zeros(2, 1, 28, 28), torch.zeros(2, dtype=torch.long)
+    batch = torch.export.Dim("batch")
+    inputs: tuple[Tensor, ...]
+    if model == "classifier":
+        inputs, names, outputs = (sample,), ["sample"], ["features", "logits"]
+    else:
+        inputs, names, outputs = (sample, torch.zeros(2), label), ["sample", "time", "label"], ["velocity"]
+    unfinished = folder / f".unfinished-{GRAPH}"
+    program = torch.onnx.export(
+        network, inputs, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=True,
+        dynamic_shapes=tuple({0: batch} for _ in inputs), external_data=False, verbose=False,
+    )  # fmt: skip
+    program.save(str(unfinished), external_data=False)
+    unfinished.replace(folder / GRAPH)
+    card = {
+        "name": model,
+        "prediction": None if model == "classifier" else "velocity",
+        "shape": [1, 28, 28],
+        "classes": list(data.classes),
+        "parameters": sum(value.numel() for value in network.parameters()),
+        "training": asdict(settings),
+    }
+    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
