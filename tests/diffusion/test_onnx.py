@@ -1,0 +1,101 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from edgebrush.diffusion.backend import Prompt
+from edgebrush.diffusion.onnx import load_model, shipped_models
+from edgebrush.errors import UserError
+
+
+def test_each_row_has_its_own_time_and_class(tiny):
+    noise = [tiny.noise(seed) for seed in range(3)]
+    conditions = [tiny.encode(Prompt(name)) for name in ("star", "circle", "square")]
+    velocity = tiny.predict(noise, [1.0, 0.5, 0.0], conditions)
+    expected = np.stack([noise[0] + 2.0, 0.5 * noise[1], np.ones_like(noise[2])])
+    np.testing.assert_allclose(velocity, expected, rtol=1e-6)
+
+
+def test_noise_depends_on_the_seed_alone(tiny):
+    assert np.array_equal(tiny.noise(7), tiny.noise(7))
+    assert not np.array_equal(tiny.noise(7), tiny.noise(8))
+    assert tiny.noise(7).shape == tiny.shape and tiny.noise(7).dtype == np.float32
+
+
+def test_decode_gives_a_grey_image(tiny):
+    image = tiny.decode(np.linspace(-2, 2, 784, dtype=np.float32).reshape(1, 28, 28))
+    assert image.shape == (28, 28) and image.dtype == np.uint8
+    assert image[0, 0] == 0 and image[-1, -1] == 255
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (Prompt("cat"), "class = 'cat': tiny knows circle, square, star"),
+        (Prompt("star", guidance=3.0), "guidance = 3, negative = '': tiny was trained without"),
+        (Prompt("star", negative="blue"), "negative = 'blue'"),
+    ],
+)
+def test_bad_prompts(tiny, prompt, message):
+    with pytest.raises(UserError, match=message):
+        tiny.encode(prompt)
+
+
+def test_a_model_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="model = 'medium': neither a shipped model"):
+        load_model("medium")
+    with pytest.raises(UserError, match=r"nor a folder with model.onnx"):
+        load_model(tmp_path)
+
+
+def spoil(folder, **changes):
+    """Change the card; a value of None removes the field."""
+    card = json.loads((folder / "model.json").read_text()) | changes
+    (folder / "model.json").write_text(json.dumps({k: v for k, v in card.items() if v is not None}))
+
+
+@pytest.fixture
+def copied(tiny_folder, tmp_path):
+    return shutil.copytree(tiny_folder, tmp_path / "copied")
+
+
+def test_a_spoilt_card(copied):
+    spoil(copied, prediction="noise")
+    with pytest.raises(UserError, match=r"model.json: prediction = 'noise': only velocity"):
+        load_model(copied)
+    spoil(copied, shape=None, classes=None)
+    with pytest.raises(UserError, match=r"model.json: classes, shape missing"):
+        load_model(copied)
+    (copied / "model.json").write_text("{")
+    with pytest.raises(UserError, match=r"model.json: not a model card"):
+        load_model(copied)
+
+
+def test_spoilt_weights(copied):
+    (copied / "model.onnx").write_bytes(b"x" * 100)
+    with pytest.raises(UserError, match=r"model.onnx: not an ONNX graph that can be run"):
+        load_model(copied)
+    (copied / "model.onnx").unlink()
+    with pytest.raises(UserError, match=r"model.onnx: no such file"):
+        load_model(copied)
+
+
+def test_another_network(copied):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(copied / "model.onnx")
+    del model.graph.node[1:], model.graph.input[2]
+    model.graph.node[0].output[0] = "velocity"
+    onnx.save(model, copied / "model.onnx")
+    with pytest.raises(UserError, match=r"model.onnx: its inputs are .* not .*label"):
+        load_model(copied)
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_what_ships_runs(name):
+    model = load_model(name)
+    noise = model.noise(1)
+    velocity = model.predict([noise, noise], [1.0, 0.5], [0, 1])
+    assert velocity.shape == (2, *model.shape) and np.isfinite(velocity).all()
+    alone = model.predict([noise], [0.5], [1])
+    np.testing.assert_allclose(velocity[1], alone[0], atol=1e-5)
