@@ -10,16 +10,17 @@ import pytest
 import edgebrush
 
 PACKAGE = Path(edgebrush.__file__).parent
-FLOORS = ["profiles", "scenario", "decision", "sim", "policies", "learning", "evaluation", "cli"]
+FLOORS = ["profiles", "diffusion", "scenario", "decision", "sim", "policies", "learning", "evaluation", "cli"]
 ALLOWED = {  # room -> the rooms it may import, see docs/architecture.md
     "profiles": set(),
+    "diffusion": {"profiles"},
     "scenario": {"profiles"},
     "decision": {"scenario"},
     "sim": {"decision", "scenario", "profiles"},
     "policies": {"decision"},
     "learning": {"sim", "policies", "decision", "scenario"},
     "evaluation": {"learning", "policies", "sim", "decision", "scenario", "profiles"},
-    "cli": {"evaluation", "learning", "policies", "sim", "decision", "scenario", "profiles"},
+    "cli": {"diffusion", "evaluation", "learning", "policies", "sim", "decision", "scenario", "profiles"},
 }
 
 

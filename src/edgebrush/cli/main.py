@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgebrush.cli import compare, evaluate, profiles, report, scenarios, train, tune
+from edgebrush.cli import compare, evaluate, gdm, generate, profiles, report, scenarios, train, tune
 from edgebrush.errors import UserError
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the matrices are small: a second thread costs more than it gives
@@ -31,6 +31,8 @@ edgebrush scenarios check mine.yaml          [dim]is it sound, and how loaded?[/
 edgebrush compare mine.yaml                  [dim]the same on your world[/dim]
 
 edgebrush profiles --plot profiles.png       [dim]what the models cost and yield[/dim]
+
+edgebrush generate --steps 10 --out sheet.png  [dim]pictures by the model that ships[/dim]
 """
 
 app = typer.Typer(
@@ -49,6 +51,8 @@ app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=tune.EPILOG)(tune.tune)
 app.command(epilog=report.EPILOG)(report.report)
+app.command(epilog=generate.EPILOG)(generate.generate)
+app.add_typer(gdm.app, name="gdm")
 
 
 @app.callback(invoke_without_command=True)
