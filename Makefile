@@ -3,19 +3,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help compare test test-slow lint bench clean
+.PHONY: help compare test test-diffusers test-slow lint bench clean
 
 help:
 	@echo "make compare     train MAPPO and compare it with every rule on campus: runs/<...>/report.html (6 minutes)"
 	@echo "                 ARGS='mine.yaml --seconds 60' passes arguments; '$(BIN)/edgebrush compare --help' lists them"
 	@echo "make test        the tests;  make test-slow: the long ones too;  make lint: ruff and mypy"
-	@echo "make bench       decisions per second of the simulator"
+	@echo "make test-diffusers  the tests that need PyTorch and diffusers, which it installs"
+	@echo "make bench       decisions per second of the simulator; latency of the step-level engine"
 
 compare: .venv/ready
 	$(BIN)/edgebrush compare $(ARGS)
 
 test: .venv/ready-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+test-diffusers: .venv/ready-diffusers
+	$(BIN)/python -m pytest tests/diffusion $(ARGS)
 
 test-slow: .venv/ready-dev
 	$(BIN)/python -m pytest -m "slow or not slow" --timeout 3600 $(ARGS)
@@ -26,6 +30,7 @@ lint: .venv/ready-dev
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/simulator.py $(ARGS)
+	$(BIN)/python benchmarks/engine.py
 
 clean:
 	rm -rf .venv
@@ -37,4 +42,8 @@ clean:
 
 .venv/ready-dev: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+.venv/ready-diffusers: .venv/ready-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[diffusers]"
 	touch $@

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+Model = Literal["light", "heavy", "classifier"]
 DATA = Path("/usr/share/datasets/fashion-mnist")
 
 app = typer.Typer(help="Train the generative diffusion models (GDMs) that ship with the package, or your own.")
@@ -23,10 +24,10 @@ def gdm() -> None:
     "edgebrush generate --model gdm/mine --class cat --steps 10 --out cat.png"
 )
 def train(
-    model: Annotated[Literal["light", "heavy", "classifier"], typer.Argument(help="light: 0.4 M parameters, for UEs; heavy: 2.5 M, for BSs; classifier: judges images.")],  # fmt: skip  # noqa: E501
+    model: Annotated[Model, typer.Argument(help="light is for UEs, heavy for BSs; the classifier judges their images.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="model.onnx, model.json, training.csv and the checkpoint.")],
     data: Annotated[
-        Path, typer.Option(metavar="DIR", help="MNIST files (Debian's dataset-fashion-mnist), or PNGs in class folders.")
+        Path, typer.Option(metavar="DIR", help="MNIST files (Debian's dataset-fashion-mnist) or PNGs in class folders.")
     ] = DATA,
     images: Annotated[
         int, typer.Option(min=6400, max=1_000_000_000, help="Training images seen in all; may change on resuming.")

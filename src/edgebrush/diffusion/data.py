@@ -43,6 +43,19 @@ def to_pixels(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.rint((samples[:, 0] + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
+def save_image(pixels: np.ndarray, path: Path) -> None:
+    """Pixels (H, W) or (H, W, 3), uint8, as a PNG, whole or not there. Raises ``UserError`` where it cannot be."""
+    from PIL import Image
+
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    try:
+        Image.fromarray(pixels).save(unfinished, format="PNG")
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another place") from None
+
+
 def load_images(path: Path = FASHION_MNIST, split: str = "train") -> ImageSet:
     """The train or test split of an image set. Raises ``UserError`` where it is not there or not sound."""
     if not path.is_dir():

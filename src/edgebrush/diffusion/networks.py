@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional

@@ -1,4 +1,4 @@
-"""Train a GDM by rectified flow (Liu et al. 2022; the training of SD3, Esser et al. 2024), or the classifier; export ONNX.
+"""Train a GDM by rectified flow (Liu et al. 2022; SD3's training, Esser et al. 2024), or the classifier; export ONNX.
 
 ``x_t = (1 - t) x + t noise``; the network learns the velocity ``noise - x``; times are logit-normal.
 Every step's images, noise and times follow from (seed, step) alone, so a resumed training is the same training.
