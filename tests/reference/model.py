@@ -161,7 +161,8 @@ class User:
             job = self.serving
             step_s = compute.round_intercept_s + compute.round_slope_s
             step_j = energy.round_intercept_j + energy.round_slope_j
-            yield self.env.timeout(compute.encode_s + job.steps * step_s + compute.decode_s)
+            work_s = compute.encode_s + job.steps * step_s + compute.decode_s
+            yield self.env.timeout(work_s / self.kind.speed)
             self.spend(job, energy.fixed_j + job.steps * step_j)
             job.computed.succeed(Fate.DONE)
             self.take_next()

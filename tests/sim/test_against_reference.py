@@ -91,7 +91,7 @@ def scenarios(draw):
     heavy = st.sampled_from(["odd-server.json", "odd-server.json", "sdxl-a100", "sd35-medium-h100"])
     ues = draw(
         named(
-            1, 2, count=st.integers(1, 3), profile=light, rate_factor=some(0.5, 2),
+            1, 2, count=st.integers(1, 3), profile=light, speed=some(0.5, 3), rate_factor=some(0.5, 2),
             queue_limit=st.integers(0, 3), battery_j=st.sampled_from([20.0, 300.0, 5e4]),
             battery_level=levels, battery_care=some(0, 2),
             radiated_w=some(0.05, 0.3), transmit_w=some(0, 3), receive_w=some(0, 2), standby_w=some(0, 0.5),

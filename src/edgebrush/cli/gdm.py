@@ -27,7 +27,7 @@ def train(
     model: Annotated[Model, typer.Argument(help="light is for UEs, heavy for BSs; the classifier judges their images.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="model.onnx, model.json, training.csv and the checkpoint.")],
     data: Annotated[
-        Path, typer.Option(metavar="DIR", help="MNIST files (Debian's dataset-fashion-mnist) or PNGs in class folders.")
+        Path, typer.Option(metavar="DIR", help="MNIST files (Debian has Fashion-MNIST) or PNGs in class folders.")
     ] = DATA,
     images: Annotated[
         int, typer.Option(min=6400, max=1_000_000_000, help="Training images seen in all; may change on resuming.")

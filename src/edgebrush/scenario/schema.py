@@ -159,6 +159,7 @@ class Ue(Part):
     name: str
     count: Annotated[int, Field(ge=1, le=MAX_UES)]
     profile: str = Field(description="a light model's, by name or as a .json file beside the scenario")
+    speed: Positive = Field(default=1.0, description="of the device, against the profile's hardware")
     rate_factor: Positive = Field(default=1.0, description="how often these ask, against the arrivals' rate")
     queue_limit: Annotated[int, Field(ge=0, le=1000)] = 8
     radiated_w: Positive = Field(default=0.2, description="23 dBm, power class 3 (3GPP TS 38.101-1)")

@@ -284,8 +284,8 @@ def _ue_params(scenario: Scenario) -> np.ndarray:
     rows = np.zeros(scenario.ue_count, UE_PARAMS)
     for row, (ue, profile) in zip(rows, expand_ues(scenario), strict=True):
         compute, energy = profile.compute, profile.energy
-        row["fixed_s"] = compute.encode_s + compute.decode_s
-        row["step_s"] = compute.round_intercept_s + compute.round_slope_s
+        row["fixed_s"] = (compute.encode_s + compute.decode_s) / ue.speed
+        row["step_s"] = (compute.round_intercept_s + compute.round_slope_s) / ue.speed
         row["fixed_j"] = energy.fixed_j
         row["step_j"] = energy.round_intercept_j + energy.round_slope_j
         _copy(profile.quality, row, "ceiling", "half_steps", "sharpness")
