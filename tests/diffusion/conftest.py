@@ -14,5 +14,4 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder) -> OnnxBackend:
-    """A GDM of three classes whose network is a formula: no training, no weights."""
     return load_model(tiny_folder)

@@ -1,15 +1,44 @@
-"""A GDM for tests as an ONNX graph of a few nodes."""
+"""GDMs for tests whose network is a formula, ``velocity = time * sample + label``: no training, no weights."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from edgebrush.diffusion.data import to_pixels
+from edgebrush.errors import UserError
 
 CLASSES = ["circle", "square", "star"]
 
 
+class Formula:
+    """The formula in NumPy."""
+
+    name, prediction, shape, alphas_cumprod, shift = "formula", "velocity", (1, 28, 28), None, 1.0
+    classes = CLASSES
+
+    def check(self, prompt):
+        if prompt.text not in CLASSES:
+            raise UserError(f"class = {prompt.text!r}: formula knows {', '.join(CLASSES)}")
+
+    def encode(self, prompt):
+        return CLASSES.index(prompt.text)
+
+    def predict(self, samples, times, conditions):
+        column = (-1, 1, 1, 1)
+        times, labels = np.reshape(times, column), np.reshape(conditions, column)
+        return (np.stack(samples) * times + labels).astype(np.float32)
+
+    def decode(self, sample):
+        return to_pixels(sample[None])[0]
+
+    def noise(self, seed):
+        return np.random.default_rng(seed).standard_normal(self.shape, np.float32)
+
+
 def write_model(folder: Path) -> Path:
-    """Write ``velocity = time * sample + label``: of the shipped models' inputs, output and card."""
+    """The formula as an ONNX graph: of the shipped models' inputs, output and card."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper
 

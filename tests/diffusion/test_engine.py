@@ -9,6 +9,8 @@ from edgebrush.diffusion.onnx import load_model, shipped_models
 from edgebrush.diffusion.samplers import Euler, Multistep
 from edgebrush.errors import UserError
 
+from .models import Formula
+
 STAR = Prompt("star")
 
 
@@ -39,8 +41,13 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tiny):
-    return Watched(tiny)
+def formula():
+    return Formula()
+
+
+@pytest.fixture
+def watched(formula):
+    return Watched(formula)
 
 
 def engine_of(backend, sampler=None, batch_limit=3, queue_limit=20, max_steps=50):
@@ -75,8 +82,8 @@ def same_whoever_shares(backend, sampler):
 
 
 @pytest.mark.parametrize("sampler", [Euler(), Multistep()], ids=["euler", "multistep"])
-def test_same_seed_same_image_whoever_shares_the_batch(tiny, sampler):
-    same_whoever_shares(tiny, sampler)
+def test_same_seed_same_image_whoever_shares_the_batch(formula, sampler):
+    same_whoever_shares(formula, sampler)
 
 
 @pytest.mark.parametrize("name", shipped_models())
@@ -84,12 +91,12 @@ def test_same_seed_same_image_of_what_ships(name):
     same_whoever_shares(load_model(name), Euler())
 
 
-def test_the_image_is_the_samplers(tiny):
+def test_the_image_is_the_samplers(formula):
     sampler = Multistep()
-    trajectory = sampler.start(tiny.noise(4), 5)
+    trajectory = sampler.start(formula.noise(4), 5)
     while not trajectory.finished:
-        sampler.advance(trajectory, tiny.predict([trajectory.sample], [trajectory.time], [2])[0])
-    assert np.array_equal(alone(tiny, sampler, Request(STAR, 5, 4)), tiny.decode(trajectory.sample))
+        sampler.advance(trajectory, formula.predict([trajectory.sample], [trajectory.time], [2])[0])
+    assert np.array_equal(alone(formula, sampler, Request(STAR, 5, 4)), formula.decode(trajectory.sample))
 
 
 def test_requests_enter_by_class_and_arrival_and_leave_at_their_last_step(watched):
@@ -113,8 +120,8 @@ def test_requests_enter_by_class_and_arrival_and_leave_at_their_last_step(watche
     assert all(np.allclose(batch, row) for batch, row in zip(watched.batches, expected, strict=True))
 
 
-def test_a_late_request_of_class_0_passes_the_waiting_but_not_the_running(tiny):
-    engine = engine_of(tiny, batch_limit=1)
+def test_a_late_request_of_class_0_passes_the_waiting_but_not_the_running(formula):
+    engine = engine_of(formula, batch_limit=1)
     running, waiting = (engine.submit(Request(STAR, 2, 0, 1)) for _ in range(2))
     engine.round()
     late = engine.submit(Request(STAR, 2, 0, 0))
@@ -124,8 +131,8 @@ def test_a_late_request_of_class_0_passes_the_waiting_but_not_the_running(tiny):
     assert (running.state, late.state, waiting.state) == ("done", "running", "waiting")
 
 
-def test_progress_is_told_after_each_step(tiny):
-    engine = engine_of(tiny)
+def test_progress_is_told_after_each_step(formula):
+    engine = engine_of(formula)
     told = []
     job = engine.submit(Request(STAR, 4, 0), lambda job: told.append((job.state, job.steps_done)))
     assert job.image is None and not job.wait(0)
@@ -135,8 +142,8 @@ def test_progress_is_told_after_each_step(tiny):
     assert job.compute_s > 0 and job.queue_s > 0
 
 
-def test_cancel_a_waiting_job(tiny):
-    engine = engine_of(tiny, batch_limit=1)
+def test_cancel_a_waiting_job(formula):
+    engine = engine_of(formula, batch_limit=1)
     first, second, third = (engine.submit(Request(STAR, 2, n)) for n in range(3))
     second.cancel()
     assert second.state == "cancelled" and second.wait(0) and third.position == 2
@@ -160,15 +167,15 @@ def test_cancel_a_running_job_at_the_next_step(watched):
     assert second.state == "done" and second.image is not None
 
 
-def test_a_job_may_cancel_itself_on_the_way(tiny):
-    engine = engine_of(tiny)
+def test_a_job_may_cancel_itself_on_the_way(formula):
+    engine = engine_of(formula)
     job = engine.submit(Request(STAR, 9, 0), lambda job: job.cancel() if job.steps_done == 3 else None)
     finish(engine)
     assert job.state == "cancelled" and job.steps_done == 3
 
 
-def test_queue_full(tiny):
-    engine = engine_of(tiny, batch_limit=1, queue_limit=2)
+def test_queue_full(formula):
+    engine = engine_of(formula, batch_limit=1, queue_limit=2)
     jobs = [engine.submit(Request(STAR, 1, n)) for n in range(2)]
     with pytest.raises(QueueFull, match="2 requests wait already"):
         engine.submit(Request(STAR, 1, 2))
@@ -181,9 +188,9 @@ def test_queue_full(tiny):
 @pytest.mark.parametrize(
     ("fail", "message"),
     [
-        ("predict", "tiny: a denoising step failed: out of memory"),
-        ("encode", "tiny: the prompt could not be encoded: no such token"),
-        ("decode", "tiny: step 1 could not be finished: no decoder"),
+        ("predict", "formula: a denoising step failed: out of memory"),
+        ("encode", "formula: the prompt could not be encoded: no such token"),
+        ("decode", "formula: step 1 could not be finished: no decoder"),
     ],
 )
 def test_a_failure_ends_its_jobs_and_the_engine_goes_on(watched, fail, message):
@@ -198,11 +205,11 @@ def test_a_failure_ends_its_jobs_and_the_engine_goes_on(watched, fail, message):
     assert later.state == "done" and later.error == ""
 
 
-def test_a_failing_listener_ends_its_own_job_only(tiny):
+def test_a_failing_listener_ends_its_own_job_only(formula):
     def fail(job):
         raise RuntimeError("client gone")
 
-    engine = engine_of(tiny)
+    engine = engine_of(formula)
     one, other = engine.submit(Request(STAR, 2, 0), fail), engine.submit(Request(STAR, 2, 1))
     finish(engine)
     assert one.state == "failed" and "client gone" in one.error and other.state == "done"
@@ -214,18 +221,18 @@ def test_a_failing_listener_ends_its_own_job_only(tiny):
         (Request(STAR, 0, 0), "steps = 0: must be between 1 and 50"),
         (Request(STAR, 51, 0), "steps = 51: must be between 1 and 50"),
         (Request(STAR, 5, -1), "seed = -1: must be between 0 and"),
-        (Request(Prompt("cat"), 5, 0), "class = 'cat': tiny knows"),
+        (Request(Prompt("cat"), 5, 0), "class = 'cat': formula knows"),
     ],
 )
-def test_bad_requests_do_not_enter(tiny, request_, message):
-    engine = engine_of(tiny)
+def test_bad_requests_do_not_enter(formula, request_, message):
+    engine = engine_of(formula)
     with pytest.raises(UserError, match=message):
         engine.submit(request_)
     assert not engine.round()
 
 
-def test_threads_submit_and_cancel_while_rounds_run(tiny):
-    engine = engine_of(tiny, batch_limit=4, queue_limit=1000)
+def test_threads_submit_and_cancel_while_rounds_run(formula):
+    engine = engine_of(formula, batch_limit=4, queue_limit=1000)
     stop = threading.Event()
     jobs = []
 
@@ -251,5 +258,5 @@ def test_threads_submit_and_cancel_while_rounds_run(tiny):
     assert all(job.state == "done" for job in jobs if not job.cancel_asked)
     for job in jobs[::20]:
         if job.state == "done":
-            assert np.array_equal(job.image, alone(tiny, Euler(), job.request))
+            assert np.array_equal(job.image, alone(formula, Euler(), job.request))
     assert not engine.waiting and not engine.running
