@@ -6,8 +6,8 @@ quality in [0, 1], and gets
 
     ``Q = F_half / (F_half + FD)``
 
-where ``F_half`` is the distance of real training images shrunk to half their resolution and enlarged again: such images
-have quality 1/2, real ones have 1. It is the same for every model, so that their curves compare. Where the distance
+where ``F_half`` is the distance of real images shrunk to a quarter of their height and width and enlarged again (28x28
+seen as 7x7): such images have quality 1/2, real ones have 1. It is the same for every model, so that their curves compare. Where the distance
 falls with the steps as ``floor + A k^-s``, this is exactly the profile's curve ``ceiling / (1 + (half_steps/k)^s)``,
 with ``ceiling = F_half / (F_half + floor)``.
 """
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 CLASSIFIER = Path(__file__).parent / "weights" / "classifier"
 REFERENCE = "reference.safetensors"
 GROUPS = 10  # of images, left out one at a time for the standard error
+SHRINK = 4  # times in height and width: an image that has quality 1/2
 ROWS = 256  # images that the classifier sees at once
 
 
@@ -124,7 +125,7 @@ class Reference:
 
     real: Gaussian
     floor: float  # distance of the real training images: what a perfect model would have
-    half_distance: float  # distance of the training images at half their resolution: where quality is 1/2
+    half_distance: float  # distance of the training images shrunk SHRINK times: where quality is 1/2
 
     def quality(self, distance: float) -> float:
         return self.half_distance / (self.half_distance + max(distance, 0.0))
@@ -136,7 +137,7 @@ def write_reference(train: ImageSet, test: ImageSet, folder: Path) -> Reference:
     real = Gaussian.of(classifier.see(test.images)[0])
     distances = [
         frechet_distance(Gaussian.of(classifier.see(images)[0]), real)
-        for images in (train.images, half_resolution(train.images))
+        for images in (train.images, shrunk(train.images))
     ]
     reference = Reference(real, *distances)
     values = {"mean": real.mean, "covariance": real.covariance, "distances": np.array(distances)}
@@ -146,11 +147,11 @@ def write_reference(train: ImageSet, test: ImageSet, folder: Path) -> Reference:
     return reference
 
 
-def half_resolution(images: np.ndarray) -> np.ndarray:
-    """uint8 (n, H, W), H and W even: each 2 x 2 block of pixels replaced by its mean."""
+def shrunk(images: np.ndarray, times: int = SHRINK) -> np.ndarray:
+    """uint8 (n, H, W), H and W multiples of ``times``: each block of that side replaced by its mean."""
     n, height, width = images.shape
-    blocks = images.reshape(n, height // 2, 2, width // 2, 2).mean(axis=(2, 4))
-    return np.rint(blocks).astype(np.uint8).repeat(2, axis=1).repeat(2, axis=2)
+    blocks = images.reshape(n, height // times, times, width // times, times).mean(axis=(2, 4))
+    return np.rint(blocks).astype(np.uint8).repeat(times, axis=1).repeat(times, axis=2)
 
 
 def load_reference(folder: Path) -> Reference:
