@@ -7,19 +7,18 @@ quality in [0, 1], and gets
     ``Q = F_half / (F_half + FD)``
 
 where ``F_half`` is the distance of real images shrunk to a quarter of their height and width and enlarged again (28x28
-seen as 7x7): such images have quality 1/2, real ones have 1. It is the same for every model, so that their curves compare. Where the distance
-falls with the steps as ``floor + A k^-s``, this is exactly the profile's curve ``ceiling / (1 + (half_steps/k)^s)``,
-with ``ceiling = F_half / (F_half + floor)``.
+seen as 7x7): such images have quality 1/2, real ones have 1. It is the same for every model, so that their curves
+compare. Where the distance falls with the steps as ``floor + A k^-s``, this is exactly the profile's curve
+``ceiling / (1 + (half_steps/k)^s)``, with ``ceiling = F_half / (F_half + floor)``.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -27,12 +26,11 @@ from safetensors.numpy import save_file
 
 from edgebrush.errors import UserError
 
+from .backend import Prompt
 from .data import ImageSet, to_model
+from .onnx import CARD, GRAPH, WEIGHTS, open_session, read_card
 
-if TYPE_CHECKING:
-    from .backend import Prompt
-
-CLASSIFIER = Path(__file__).parent / "weights" / "classifier"
+CLASSIFIER = WEIGHTS / "classifier"
 REFERENCE = "reference.safetensors"
 GROUPS = 10  # of images, left out one at a time for the standard error
 SHRINK = 4  # times in height and width: an image that has quality 1/2
@@ -95,19 +93,8 @@ class Classifier:
     """The shipped network: images -> features and class logits. Raises ``UserError`` where its files are not sound."""
 
     def __init__(self, folder: Path = CLASSIFIER, threads: int = 1):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        try:
-            self.classes = tuple(json.loads((folder / "model.json").read_text())["classes"])
-            self.session = onnxruntime.InferenceSession(
-                (folder / "model.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's own errors have no common base but this
-            raise UserError(
-                f"classifier = {str(folder)!r}: cannot be read ({error}); make it by `edgebrush gdm train`"
-            ) from None
+        self.classes = tuple(read_card(folder / CARD)["classes"])
+        self.session = open_session(folder / GRAPH, threads)
 
     def see(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (n, 28, 28) -> features (n, 64) and logits (n, classes), float64."""
