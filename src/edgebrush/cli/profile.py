@@ -19,7 +19,8 @@ edgebrush profile heavy --watts 65 --out heavy.json --beside light.json    one p
 edgebrush profile ~/stable-diffusion-v1-5 --backend diffusers --device cuda --prompts prompts.txt --scorer mine:Clip
 --samples 500 --out sd15.json
 
-edgebrush profile sdxl --backend shape --device cuda --quality-from sdxl-a100 --out sdxl.json    random weights
+edgebrush profile sdxl --backend shape --device cuda --guidance 7.5 --quality-from sdxl-a100 --out sdxl.json    random
+weights
 """
 DEFAULT_SAMPLERS = {"velocity": "euler", "noise": "dpm-solver++"}
 
@@ -56,7 +57,10 @@ def profile(
     prompts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="One prompt a line; default: the model's classes in turn.")
     ] = None,
-    guidance: Annotated[float, typer.Option(min=1.0, help="Of classifier-free guidance, with --prompts.")] = 1.0,
+    guidance: Annotated[
+        float,
+        typer.Option(min=1.0, help="Of classifier-free guidance, for text; above 1 a step runs the network twice."),
+    ] = 1.0,
     quality_from: Annotated[
         str | None, typer.Option(metavar="PROFILE", help="Measure the cost alone; take the quality from there.")
     ] = None,
@@ -86,7 +90,7 @@ def profile(
     borrowed = load_profile(quality_from) if quality_from else None
     meter = find_meter(device, watts)
     run, content = load(model, backend, device, threads)
-    plan = Plan(asked_prompts(run, prompts, guidance), whole_numbers("steps", steps), samples,
+    plan = Plan(asked_prompts(run, backend == "shape", prompts, guidance), whole_numbers("steps", steps), samples,
                 whole_numbers("batches", batches))  # fmt: skip
     for prompt in plan.prompts:
         run.check(prompt)
@@ -140,11 +144,15 @@ def import_torch(device: str, threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def asked_prompts(backend: Backend, file: Path | None, guidance: float) -> tuple[Prompt, ...]:
-    """The file's lines, or else the classes that the model knows."""
+def asked_prompts(backend: Backend, shape: bool, file: Path | None, guidance: float) -> tuple[Prompt, ...]:
+    """The file's lines, or else the classes that the model knows; a shape has a prompt of its own."""
     from edgebrush.diffusion.backend import Prompt
     from edgebrush.errors import UserError
 
+    if shape:
+        from edgebrush.diffusion.shapes import shape_prompt
+
+        return (shape_prompt(guidance),)
     if file is None:
         classes = getattr(backend, "classes", None)
         if not classes:
@@ -166,7 +174,9 @@ def find_scorer(name: str | None) -> tuple[Scorer, str]:
 
     if name is not None:
         return load_scorer(name), name
-    return ClassifierScorer(), f"built-in {fingerprint(CLASSIFIER)[:8]}"
+    judge = ClassifierScorer()
+    scale = f"Q = F / (F + Fréchet distance), F = {judge.reference.half_distance:.4g}"
+    return judge, f"the built-in classifier {fingerprint(CLASSIFIER)[:8]} ({scale})"
 
 
 def whole_numbers(field: str, text: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -154,7 +155,7 @@ def measure(
         model=backend.name,
         hardware=hardware,
         resolution_px=costs.resolution_px,
-        compute=compute_block(costs, role, hardware),
+        compute=compute_block(costs, role, hardware, plan.prompts[0].guidance),
         energy=energy_block(costs, role, meter),
         quality=quality,
     )
@@ -201,11 +202,9 @@ def time_all(backend: Backend, sampler: Sampler, plan: Plan, meter: Meter, progr
     return Costs(encode, decode, rounds, backend.decode(noise).shape[0])
 
 
-def one_round(backend: Backend, sampler: Sampler, noise: Any, conditions: Sequence[Any]) -> Any:
+def one_round(backend: Backend, sampler: Sampler, noise: Any, conditions: Sequence[Any]) -> None:
     """The first step of as many requests as there are conditions."""
-    trajectories = [sampler.start(noise, 2) for _ in conditions]
-    step_all(backend, sampler, trajectories, conditions)
-    return trajectories[-1].sample
+    step_all(backend, sampler, [sampler.start(noise, 2) for _ in conditions], conditions)
 
 
 def step_all(backend: Backend, sampler: Sampler, trajectories: Sequence[Any], conditions: Sequence[Any]) -> None:
@@ -222,12 +221,14 @@ def step_all(backend: Backend, sampler: Sampler, trajectories: Sequence[Any], co
 def time_action(action: Callable[[], Any], meter: Meter, at_least_s: float) -> Timing:
     """Median seconds, and joules by the mean power over all repeats: counters are too coarse for one."""
     for _ in range(WARM_UP):
-        settle(action())
+        action()
+        settle()
     seconds: list[float] = []
     began, joules = time.perf_counter(), meter.joules()
     while len(seconds) < REPEATS or time.perf_counter() - began < at_least_s:
         start = time.perf_counter()
-        settle(action())
+        action()
+        settle()
         seconds.append(time.perf_counter() - start)
     watts = (meter.joules() - joules) / (time.perf_counter() - began)
     median, n = float(np.median(seconds)), len(seconds)
@@ -235,11 +236,10 @@ def time_action(action: Callable[[], Any], meter: Meter, at_least_s: float) -> T
     return Timing(median, 1.2533 * spread / n**0.5, watts * median, n)
 
 
-def settle(value: Any) -> None:
-    """Wait until a GPU has done what it was told."""
-    if getattr(value, "is_cuda", False):
-        import torch
-
+def settle() -> None:
+    """Wait until a GPU that is in use has done what it was told."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
@@ -290,15 +290,16 @@ def generate(
     return images, prompts
 
 
-def compute_block(costs: Costs, role: str, hardware: str) -> Compute:
+def compute_block(costs: Costs, role: str, hardware: str, guidance: float) -> Compute:
     """A light model runs one task at a time: its step is what a batch of one takes."""
     seconds = {batch: timing.seconds for batch, timing in costs.rounds.items()}
     intercept, slope, error = round_line(seconds, role)
     repeats = min(timing.n for timing in costs.rounds.values())
+    how = ", with guidance (two evaluations a step)" if guidance > 1 else ""
     return Compute(
-        source=f"measured on {hardware}: median of {repeats} or more rounds at batch {listed(seconds)}",
-        encode_s=costs.encode.seconds,
-        decode_s=costs.decode.seconds,
+        source=f"measured on {hardware}: median of {repeats} or more rounds at batch {listed(seconds)}{how}",
+        encode_s=rounded(costs.encode.seconds),
+        decode_s=rounded(costs.decode.seconds),
         round_intercept_s=intercept,
         round_slope_s=slope,
         error=error,
@@ -311,7 +312,7 @@ def energy_block(costs: Costs, role: str, meter: Meter) -> Energy:
     return Energy(
         source=f"{meter.source}, at batch {listed(joules)}",
         assumption=meter.assumption,
-        fixed_j=costs.encode.joules + costs.decode.joules,
+        fixed_j=rounded(costs.encode.joules + costs.decode.joules),
         round_intercept_j=intercept,
         round_slope_j=slope,
         error=error,
@@ -321,16 +322,17 @@ def energy_block(costs: Costs, role: str, meter: Meter) -> Energy:
 def round_line(values: dict[int, float], role: str) -> tuple[float, float, float | None]:
     """(intercept, slope, relative error of each batch size against the line through the others)."""
     if role == "light":
-        return 0.0, values[min(values)] / min(values), None
-    return fit_round(list(values), list(values.values()))
+        return 0.0, rounded(values[min(values)] / min(values)), None
+    intercept, slope, error = map(rounded, fit_round(list(values), list(values.values())))
+    return intercept, slope, error
 
 
 def quality_block(scores: dict[int, Score], how: str) -> Quality:
     points = [
-        QualityPoint(steps=steps, quality=score.value, standard_error=score.standard_error)
+        QualityPoint(steps=steps, quality=rounded(score.value), standard_error=rounded(score.standard_error))
         for steps, score in sorted(scores.items())
     ]
-    ceiling, half_steps, sharpness, error = fit_saturating(points)
+    ceiling, half_steps, sharpness, error = map(rounded, fit_saturating(points))
     n = min(score.n for score in scores.values())
     return Quality(
         source=f"measured: {n} images per step count, {how}",
@@ -353,6 +355,11 @@ def measured_rows(costs: Costs, scores: dict[int, Score]) -> list[dict[str, Any]
         rows.append(("quality", steps, score.value, score.standard_error, score.n))
         rows += [(name, steps, *figures, score.n) for name, figures in score.parts.items()]
     return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+
+
+def rounded(value: float) -> float:
+    """Six significant digits: more than any measurement here holds."""
+    return float(f"{value:.6g}")
 
 
 def listed(values: Sequence[int] | dict[int, Any]) -> str:
