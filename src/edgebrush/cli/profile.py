@@ -174,7 +174,7 @@ def find_scorer(name: str | None) -> tuple[Scorer, str]:
 
     if name is not None:
         return load_scorer(name), name
-    judge = ClassifierScorer()
+    judge = ClassifierScorer(CLASSIFIER)
     scale = f"Q = F / (F + Fréchet distance), F = {judge.reference.half_distance:.4g}"
     return judge, f"the built-in classifier {fingerprint(CLASSIFIER)[:8]} ({scale})"
 

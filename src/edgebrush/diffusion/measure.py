@@ -29,6 +29,7 @@ from edgebrush.profiles.fit import fit_round, fit_saturating
 from edgebrush.profiles.schema import Compute, Energy, Profile, Quality, QualityPoint
 
 from .backend import Backend, Prompt
+from .data import save_image
 from .meters import Meter
 from .quality import Score, Scorer
 from .samplers import Sampler
@@ -397,13 +398,6 @@ def fingerprint(path: Path) -> str:
 def profile_name(text: str) -> str:
     """In lower case with hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "measured"
-
-
-def save_image(pixels: np.ndarray, path: Path) -> None:
-    """Pixels (H, W) or (H, W, 3), uint8, as a PNG."""
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    Image.fromarray(pixels).save(unfinished, format="PNG")
-    unfinished.replace(path)
 
 
 def save_measured(measured: Measured, out: Path) -> list[Path]:
