@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgebrush.profiles.catalogue import CATALOGUE, catalogue_names, load_profile
-from edgebrush.profiles.fit import CONCAVE_FROM, fit_affine, fit_quality, inflection
+from edgebrush.profiles.fit import CONCAVE_FROM, fit_affine, fit_quality, fit_round, fit_saturating, inflection
 from edgebrush.profiles.schema import QualityPoint
 
 ROOT = Path(__file__).parents[2]
@@ -87,3 +87,20 @@ def test_affine_fit():
     intercept, slope, error = fit_affine([1, 2, 4, 8], [3.0, 5.0, 9.0, 17.0])
     assert (intercept, slope, error) == pytest.approx((1.0, 2.0, 0.0), abs=1e-12)
     assert fit_affine([1, 2, 4], [3.0, 5.0, 8.0])[2] > 0.01
+
+
+def test_saturating_fit_finds_the_ceiling_too():
+    points = [QualityPoint(steps=k, quality=0.8 / (1 + (2.0 / k) ** 1.3)) for k in (1, 2, 4, 8, 15, 30)]
+    assert fit_saturating(points) == pytest.approx((0.8, 2.0, 1.3, 0.0), rel=1e-3, abs=1e-5)
+
+
+def test_round_fit_is_affine_and_never_negative():
+    assert fit_round([1, 2, 4, 8], [3.0, 5.0, 9.0, 17.0]) == pytest.approx((1.0, 2.0, 0.0), abs=1e-9)
+    intercept, slope, error = fit_round([1, 2, 4], [1.0, 2.1, 4.4])  # dearer than linear: a line through 0
+    assert intercept == 0.0 and 1.0 < slope < 1.1 and 0.0 < error < 0.1
+
+
+def test_a_points_standard_error_is_kept_where_there_is_one():
+    assert QualityPoint(steps=1, quality=0.5).model_dump() == {"steps": 1, "quality": 0.5}
+    point = QualityPoint(steps=1, quality=0.5, standard_error=0.01)
+    assert QualityPoint.model_validate_json(point.model_dump_json()) == point

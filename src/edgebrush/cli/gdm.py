@@ -52,6 +52,7 @@ def train(
         import torch
     except ImportError:
         raise UserError("training needs PyTorch and diffusers: pip install 'edgebrush[diffusers]'") from None
+    from edgebrush.diffusion.quality import write_reference
     from edgebrush.diffusion.train import Settings
     from edgebrush.diffusion.train import train as run
 
@@ -59,4 +60,8 @@ def train(
     settings = Settings(images, step_size=step_size, seed=seed, bf16=bf16)
     with bars() as progress:
         run(model, image_set, out, settings, lambda share, note: progress(f"training {model}", share, note))
+        if model == "classifier":
+            progress("looking at real images", 0.0, "")
+            write_reference(image_set, load_images(data, "test"), out)
+            progress("looking at real images", 1.0, "")
     typer.echo(f"model: {out / 'model.onnx'}")

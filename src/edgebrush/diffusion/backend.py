@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -41,7 +41,7 @@ class Backend(Protocol):
     def encode(self, prompt: Prompt) -> Any:
         """The fixed part on entry: a class to its label, text to embeddings. ``UserError`` for an unknown class."""
 
-    def predict(self, samples: Sequence[Any], times: Sequence[float], conditions: Sequence[Any]) -> Sequence[Any]:
+    def predict(self, samples: Sequence[Any], times: Sequence[float], conditions: Sequence[Any]) -> Iterable[Any]:
         """The network's prediction of B rows, (B, *shape).
 
         Times are in [0, 1] for a velocity (1 is noise), indices of ``alphas_cumprod`` for noise.

@@ -24,7 +24,7 @@ class OnnxBackend:
     """A class-conditional rectified flow, (B, 1, 28, 28) in [-1, 1]; samples are NumPy arrays."""
 
     prediction: Literal["velocity", "noise"] = "velocity"
-    alphas_cumprod = None
+    alphas_cumprod: np.ndarray | None = None
     shift = 1.0
 
     def __init__(self, name: str, shape: tuple[int, ...], classes: Sequence[str], session: Any):

@@ -167,7 +167,7 @@ class PipelineBackend:
         self.name, self.prediction = name, self.kind.prediction
         self.network = getattr(pipe, self.kind.network)
         size = self.network.config.sample_size
-        self.shape = (self.network.config.in_channels, size, size)
+        self.shape: tuple[int, ...] = (self.network.config.in_channels, size, size)
         pipe.to(device, torch.float32 if torch.device(device).type == "cpu" else torch.float16)
         pipe.vae.to(torch.float32)
         self.read_scheduler()

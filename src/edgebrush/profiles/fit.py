@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar, nnls
 
 from .schema import QualityPoint
 
@@ -19,6 +19,19 @@ def fit_affine(batch: Sequence[float], value: Sequence[float]) -> tuple[float, f
     (intercept, slope), *_ = np.linalg.lstsq(np.stack([np.ones_like(x), x], axis=1), y, rcond=None)
     residual = intercept + slope * x - y
     return float(intercept), float(slope), float(np.sqrt(np.mean((residual / y) ** 2)))
+
+
+def fit_round(batch: Sequence[float], value: Sequence[float]) -> tuple[float, float, float]:
+    """Fit ``value = intercept + slope * batch``, neither negative, by the least squares of relative errors.
+
+    Returns (intercept, slope, relative RMSE of each point against the fit of the others); at least 3 points.
+    """
+    x, y = np.asarray(batch, float), np.asarray(value, float)
+    rows = np.stack([np.ones_like(x), x], axis=1) / y[:, None]  # of a line through 1 in relative terms
+    (intercept, slope), _ = nnls(rows, np.ones_like(y))
+    others = [nnls(np.delete(rows, at, axis=0), np.ones(len(y) - 1))[0] for at in range(len(y))]
+    misses = np.sum(rows * others, axis=1) - 1.0
+    return float(intercept), float(slope), float(np.sqrt(np.mean(misses**2)))
 
 
 def inflection(half_steps: float, sharpness: float) -> float:
@@ -56,3 +69,15 @@ def fit_quality(points: Sequence[QualityPoint], ceiling: float) -> tuple[float, 
     )
     half_steps, sharpness = np.exp(found.x)
     return float(half_steps), float(sharpness), float(np.sqrt(found.fun))
+
+
+def fit_saturating(points: Sequence[QualityPoint]) -> tuple[float, float, float, float]:
+    """Fit (ceiling, half_steps, sharpness, RMSE) where the ceiling, at most 1, is not known either."""
+    best = max(point.quality for point in points)
+
+    def error(ceiling: float) -> float:
+        return fit_quality(points, ceiling)[2]
+
+    found = minimize_scalar(error, bounds=(0.9 * best, 1.0), method="bounded", options={"xatol": 1e-5})
+    ceiling = float(found.x)
+    return (ceiling, *fit_quality(points, ceiling))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -62,6 +62,11 @@ class Energy(Sourced):
 class QualityPoint(Part):
     steps: Annotated[int, Field(ge=1)]
     quality: Annotated[float, Field(ge=0, le=1)]
+    standard_error: NonNegative | None = Field(default=None, description="where it was measured by edgebrush")
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_error(self, serialise):
+        return {name: value for name, value in serialise(self).items() if value is not None}
 
 
 class Quality(Sourced):
