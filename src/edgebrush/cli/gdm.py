@@ -24,11 +24,9 @@ def gdm() -> None:
     "edgebrush generate --model gdm/mine --class cat --steps 10 --out cat.png"
 )
 def train(
-    model: Annotated[Model, typer.Argument(help="light is for UEs, heavy for BSs; the classifier judges their images.")],
+    model: Annotated[Model, typer.Argument(help="light: for UEs; heavy: for BSs; classifier: judges their images.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="model.onnx, model.json, training.csv and the checkpoint.")],
-    data: Annotated[
-        Path, typer.Option(metavar="DIR", help="MNIST files (Debian has Fashion-MNIST) or PNGs in class folders.")
-    ] = DATA,
+    data: Annotated[Path, typer.Option(metavar="DIR", help="MNIST files, or PNGs in class folders.")] = DATA,
     images: Annotated[
         int, typer.Option(min=6400, max=1_000_000_000, help="Training images seen in all; may change on resuming.")
     ] = 600_000,
