@@ -4,7 +4,7 @@ import pytest
 
 from edgebrush.diffusion.onnx import OnnxBackend, load_model
 
-from .models import write_model
+from .models import draw_images, write_classifier, write_model
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +15,13 @@ def tiny_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tiny_folder) -> OnnxBackend:
     return load_model(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tmp_path_factory) -> Path:
+    """A classifier whose features are three means, with the reference of drawn images beside it."""
+    from edgebrush.diffusion.quality import write_reference
+
+    folder = write_classifier(tmp_path_factory.mktemp("judge") / "classifier")
+    write_reference(draw_images(1, 600), draw_images(2, 300), folder)
+    return folder
