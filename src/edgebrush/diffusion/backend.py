@@ -41,10 +41,11 @@ class Backend(Protocol):
     def encode(self, prompt: Prompt) -> Any:
         """The fixed part on entry: a class to its label, text to embeddings. ``UserError`` for an unknown class."""
 
-    def predict(self, samples: Sequence[Any], times: Sequence[float], conditions: Sequence[Any]) -> Iterable[Any]:
-        """The network's prediction of B rows, (B, *shape).
+    def predict(self, samples: Any, times: Any, conditions: Sequence[Any]) -> Iterable[Any]:
+        """The network's prediction (B, *shape) of B samples at B times.
 
-        Times are in [0, 1] for a velocity (1 is noise), indices of ``alphas_cumprod`` for noise.
+        Both are sequences or arrays; times are in [0, 1] for a velocity (1 is noise), indices of ``alphas_cumprod`` for
+        noise.
         """
 
     def decode(self, sample: Any) -> np.ndarray:

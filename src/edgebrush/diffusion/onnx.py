@@ -45,7 +45,7 @@ class OnnxBackend:
         self.check(prompt)
         return self.classes.index(prompt.text)
 
-    def predict(self, samples: Sequence[Any], times: Sequence[float], conditions: Sequence[Any]) -> np.ndarray:
+    def predict(self, samples: Any, times: Any, conditions: Sequence[Any]) -> np.ndarray:
         inputs = {
             "sample": np.asarray(samples, np.float32),
             "time": np.asarray(times, np.float32),

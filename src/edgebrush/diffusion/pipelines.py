@@ -164,7 +164,8 @@ class PipelineBackend:
         name = type(pipe).__name__
         self.kind = kind_of(name)(pipe)
         self.pipe, self.device = pipe, check_device(device)
-        self.name, self.prediction = name, self.kind.prediction
+        self.name = name
+        self.prediction: Literal["velocity", "noise"] = self.kind.prediction
         self.network = getattr(pipe, self.kind.network)
         size = self.network.config.sample_size
         self.shape: tuple[int, ...] = (self.network.config.in_channels, size, size)
@@ -198,14 +199,14 @@ class PipelineBackend:
         return Condition(*self.kind.encode(prompt, self.device), prompt.guidance)
 
     @torch.no_grad()
-    def predict(self, samples: Sequence[Any], times: Sequence[float], conditions: Sequence[Condition]) -> Tensor:
+    def predict(self, samples: Any, times: Any, conditions: Sequence[Condition]) -> Tensor:
         """Rows under guidance go in twice, the second time for the negative prompt."""
         guided = [n for n, each in enumerate(conditions) if each.unwanted is not None]
         rows = [each.wanted for each in conditions]
         rows += [each.unwanted for each in conditions if each.unwanted is not None]
         taken = [*range(len(conditions)), *guided]
         batch = torch.stack(list(samples))[taken]
-        at = torch.tensor(times, dtype=torch.float32, device=self.device)[taken]
+        at = torch.as_tensor(times, dtype=torch.float32, device=self.device)[taken]
         columns = [torch.stack(column) for column in zip(*rows, strict=True)]
         output = self.kind.predict(batch.to(self.network.dtype), at, columns).float()
         if self.of_v:

@@ -1,0 +1,247 @@
+"""What step-level batching gains: the same arrivals through three servers, on real models and in real time.
+
+    python benchmarks/engine.py                      light and heavy, 6 minutes on two cores
+    python benchmarks/engine.py --quick              the same in half a minute, to see that it runs
+    python benchmarks/engine.py --models /path/to/stable-diffusion-v1-5 --device cuda --prompt "a red fox"
+
+First a round (one denoising step of a batch) is timed against the batch's size, on one thread and on --threads: a
+batch of b gains b times the round of 1 over the round of b. Then Poisson arrivals, with step counts drawn evenly from
+2, 4, 6, 8, 10, 15, 20, 30, 50, come at --loads times the rate that one request at a time can serve (measured first):
+
+  one at a time   a request runs alone, from its first step to its last
+  static          a batch is formed of those who wait; others enter when its longest has finished. In its kindest form:
+                  who has finished leaves at once and is not computed any further
+  step-level      requests enter and leave between any two steps
+
+Latency is from a request's arrival to its image. Throughput is of the time from the first arrival to the last image,
+so above a load of 1 it is the most that a server gives. Tables are printed and written, with the machine, to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgebrush.diffusion.backend import Backend, Prompt
+from edgebrush.diffusion.engine import Engine, Job, Request
+from edgebrush.diffusion.onnx import load_model
+from edgebrush.diffusion.samplers import make_sampler
+from edgebrush.errors import UserError
+
+STEP_COUNTS = (2, 4, 6, 8, 10, 15, 20, 30, 50)
+BATCHES = (1, 2, 4, 8, 16)
+ROUNDS_PER_TURN = 10
+MANY_STEPS = 100_000  # more than are timed
+NO_LIMIT = 10**9
+
+
+@dataclass(frozen=True)
+class RoundTime:
+    """The median of a batch's rounds, and how often as many rows pass a second as one by one."""
+
+    model: str
+    threads: int
+    batch: int
+    round_ms: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class Served:
+    """How a server did on some arrivals; rates in 1/s, latencies in s."""
+
+    model: str
+    threads: int
+    load: float
+    server: str
+    requests: int
+    arrival_rate: float
+    throughput: float
+    p50: float
+    p95: float
+
+
+class StaticEngine(Engine):
+    """Lets nobody enter before the batch has left."""
+
+    def admit(self) -> None:
+        if not self.running:
+            super().admit()
+
+
+def engine_of(backend: Backend, batch_limit: int, kind: type[Engine] = Engine) -> Engine:
+    sampler = make_sampler("euler" if backend.prediction == "velocity" else "ddim", backend)
+    return kind(backend, sampler, batch_limit, NO_LIMIT, NO_LIMIT)
+
+
+def open_backend(model: str, threads: int, device: str) -> Backend:
+    if (Path(model) / "model_index.json").exists():
+        import torch
+
+        from edgebrush.diffusion.pipelines import load_pipeline
+
+        torch.set_num_threads(threads)
+        return load_pipeline(model, device)
+    return load_model(model, threads)
+
+
+def time_rounds(backend: Backend, prompt: Prompt, threads: int, seconds: float) -> list[RoundTime]:
+    """Time full batches of each size; sizes take turns, so that a disturbance hits all, and each turn warms up once."""
+    engines = {batch: engine_of(backend, batch) for batch in BATCHES}
+    for batch, engine in engines.items():
+        for seed in range(batch):
+            engine.submit(Request(prompt, MANY_STEPS, seed))
+    times: dict[int, list[float]] = {batch: [] for batch in BATCHES}
+    until = time.perf_counter() + seconds
+    while not times[1] or time.perf_counter() < until:
+        for batch, engine in engines.items():
+            engine.round()
+            for _ in range(ROUNDS_PER_TURN):
+                start = time.perf_counter()
+                engine.round()
+                times[batch].append(time.perf_counter() - start)
+    medians = {batch: float(np.median(each)) for batch, each in times.items()}
+    return [
+        RoundTime(backend.name, threads, batch, 1000 * median, batch * medians[1] / median)
+        for batch, median in medians.items()
+    ]
+
+
+def requests_of(prompt: Prompt, count: int, seed: int) -> list[Request]:
+    steps = np.random.default_rng(seed).choice(STEP_COUNTS, count)
+    return [Request(prompt, int(each), number) for number, each in enumerate(steps)]
+
+
+def capacity(backend: Backend, prompt: Prompt, seconds: float) -> float:
+    """Requests per second, one at a time and back to back; each step count as often as any other."""
+    engine = engine_of(backend, 1)
+    start, served = time.perf_counter(), 0
+    while served == 0 or time.perf_counter() < start + seconds:
+        for steps in STEP_COUNTS:
+            engine.submit(Request(prompt, steps, served))
+        while engine.round():
+            pass
+        served += len(STEP_COUNTS)
+    return served / (time.perf_counter() - start)
+
+
+def serve(engine: Engine, requests: list[Request], arrivals: np.ndarray) -> np.ndarray:
+    """Serve requests that arrive at ``arrivals`` (N,) s; the seconds (N,) at which their images were there."""
+    ended = np.full(len(requests), np.nan)
+    start = time.perf_counter()
+
+    def note(job: Job) -> None:
+        if job.steps_done == job.request.steps:
+            ended[job.number] = time.perf_counter() - start
+
+    came = 0
+    while np.isnan(ended).any():
+        now = time.perf_counter() - start
+        while came < len(requests) and arrivals[came] <= now:
+            engine.submit(requests[came], note)
+            came += 1
+        if not engine.round() and came < len(requests):
+            time.sleep(max(0.0, start + arrivals[came] - time.perf_counter()))
+    return ended
+
+
+def compare(backend: Backend, prompt: Prompt, rate: float, load: float, options: argparse.Namespace) -> list[Served]:
+    """The three servers on the same requests and arrivals."""
+    count = max(2, round(load * rate * options.seconds))
+    draw = np.random.default_rng(options.seed)
+    arrivals = np.cumsum(draw.exponential(1.0 / (load * rate), count))
+    requests = requests_of(prompt, count, options.seed + 1)
+    servers = {
+        "one at a time": engine_of(backend, 1),
+        "static": engine_of(backend, options.batch_limit, StaticEngine),
+        "step-level": engine_of(backend, options.batch_limit),
+    }
+    rows = []
+    for name, engine in servers.items():
+        ended = serve(engine, requests, arrivals)
+        p50, p95 = np.quantile(ended - arrivals, (0.5, 0.95)).tolist()
+        throughput = count / float(ended.max() - arrivals[0])
+        row = Served(backend.name, options.threads, load, name, count, load * rate, throughput, p50, p95)
+        print(f"{name:<16}{load:>6.2f}{throughput:>12.2f}{p50:>10.3f}{p95:>10.3f}", flush=True)
+        rows.append(row)
+    return rows
+
+
+def benchmark(model: str, options: argparse.Namespace) -> tuple[list[RoundTime], list[Served]]:
+    rounds: list[RoundTime] = []
+    print(f"\n{model}\n{'threads':<10}{'batch':>6}{'round, ms':>12}{'gain':>8}")
+    for threads in sorted({1, options.threads}):
+        backend = open_backend(model, threads, options.device)
+        prompt = Prompt(options.prompt or getattr(backend, "classes", ["0"])[0])
+        for row in time_rounds(backend, prompt, threads, options.seconds / 2):
+            print(f"{threads:<10}{row.batch:>6}{row.round_ms:>12.3f}{row.gain:>8.2f}", flush=True)
+            rounds.append(row)
+    rate = capacity(backend, prompt, options.seconds / 4)
+    print(f"one at a time, {options.threads} threads: {rate:.2f} requests/s; batches of up to {options.batch_limit}")
+    print(f"{'server':<16}{'load':>6}{'images/s':>12}{'p50, s':>10}{'p95, s':>10}")
+    return rounds, [row for load in options.loads for row in compare(backend, prompt, rate, load, options)]
+
+
+def write(folder: Path, rounds: list[RoundTime], served: list[Served], options: argparse.Namespace) -> None:
+    """rounds.csv, servers.csv and engine.json, which holds the settings and the machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("rounds.csv", rounds), ("servers.csv", served)):
+        unfinished = folder / f".unfinished-{name}"
+        with unfinished.open("w", newline="") as file:
+            writer = csv.DictWriter(file, asdict(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in asdict(r).items()} for r in rows)
+        unfinished.replace(folder / name)
+    machine = {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
+    about = {"settings": {**vars(options), "out": str(options.out)}, "machine": machine}
+    unfinished = folder / ".unfinished-engine.json"
+    unfinished.write_text(json.dumps(about, indent=2) + "\n")
+    unfinished.replace(folder / "engine.json")
+
+
+def processor() -> str:
+    """The processor's name where Linux tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--models", nargs="+", default=["light", "heavy"], metavar="MODEL",
+        help="shipped models, folders of one, or diffusers pipelines on disk (light heavy)")  # fmt: skip
+    add("--device", default="cpu", help="of pipelines: cpu, cuda (cpu)")
+    add("--prompt", help="what all requests ask for (a shipped model's first class)")
+    add("--threads", type=int, default=os.cpu_count(), help="of a network evaluation on the processor (all cores)")
+    add("--batch-limit", type=int, default=8, help="rows of a batch at most (8)")
+    add("--loads", nargs="+", type=float, default=[0.9, 1.5], help="arrivals over what one at a time serves (0.9 1.5)")
+    add("--seconds", type=float, default=20.0, help="of arrivals for each server (20)")
+    add("--seed", type=int, default=1, help="of arrivals and step counts (1)")
+    add("--out", type=Path, default=Path("runs/engine"), help="where the tables go (runs/engine)")
+    add("--quick", action="store_true", help="1.5 seconds of arrivals instead of --seconds")
+    options = parser.parse_args()
+    if options.quick:
+        options.seconds = 1.5
+    rounds: list[RoundTime] = []
+    served: list[Served] = []
+    try:
+        for model in options.models:
+            more_rounds, more_served = benchmark(model, options)
+            rounds, served = rounds + more_rounds, served + more_served
+    except UserError as error:
+        parser.exit(2, f"{error}\n")
+    write(options.out, rounds, served, options)
+    print(f"\nwritten: {options.out}/rounds.csv, servers.csv, engine.json")
+
+
+if __name__ == "__main__":
+    main()
