@@ -205,6 +205,14 @@ def test_a_failure_ends_its_jobs_and_the_engine_goes_on(watched, fail, message):
     assert later.state == "done" and later.error == ""
 
 
+def test_too_few_predictions_are_a_failure(watched):
+    engine = engine_of(watched)
+    watched.predict = lambda samples, times, conditions: samples[1:]
+    jobs = [engine.submit(Request(STAR, 1, n)) for n in range(2)]
+    assert engine.round() and not engine.running
+    assert all(job.state == "failed" and "a denoising step failed" in job.error for job in jobs)
+
+
 def test_a_failing_listener_ends_its_own_job_only(formula):
     def fail(job):
         raise RuntimeError("client gone")

@@ -180,6 +180,28 @@ def test_v_prediction(tmp_path):
     assert np.abs(job.image.astype(int) - expected).max() <= 1
 
 
+def test_a_pipeline_in_training_is_taken_out_of_it(tmp_path):
+    backend = PipelineBackend(dit(tmp_path))
+    assert not any(part.training for part in (backend.pipe.transformer, backend.pipe.vae))
+    condition, noise = backend.encode(Prompt("3")), backend.noise(0)
+    rows = backend.predict([noise] * 50, [500] * 50, [condition] * 50)
+    torch.testing.assert_close(rows, rows[:1].expand_as(rows))
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_half_precision_as_on_a_gpu(folders, kind):
+    backend = load_pipeline(folders / kind)
+
+    def predicted():
+        return backend.predict([backend.noise(0)], [0.5 if kind == "sd3" else 500], [backend.encode(prompts(kind)[1])])
+
+    single = predicted()
+    backend.pipe.to(torch.float16)
+    half = predicted()
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, single, atol=0.05, rtol=0.05)
+
+
 def test_what_the_scheduler_tells(backends):
     assert backends["sd3"].shift == 3.0 and backends["sd3"].alphas_cumprod is None
     assert backends["sd"].alphas_cumprod.shape == (1000,)

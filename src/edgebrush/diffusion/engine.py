@@ -188,11 +188,12 @@ class Engine:
             samples = [each.sample for each in trajectories]
             times = [each.time for each in trajectories]
             predictions = self.backend.predict(samples, times, [job.condition for job in batch])
+            moves = list(zip(batch, trajectories, predictions, strict=True))
         except Exception as error:
             for job in batch:
                 self.leave(job, "failed", f"{self.backend.name}: a denoising step failed: {error}")
             return
-        for job, trajectory, prediction in zip(batch, trajectories, predictions, strict=True):
+        for job, trajectory, prediction in moves:
             self.move(job, trajectory, prediction)
 
     def move(self, job: Job, trajectory: Trajectory, prediction: Any) -> None:

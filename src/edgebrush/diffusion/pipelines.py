@@ -171,6 +171,9 @@ class PipelineBackend:
         self.shape: tuple[int, ...] = (self.network.config.in_channels, size, size)
         pipe.to(device, torch.float32 if torch.device(device).type == "cpu" else torch.float16)
         pipe.vae.to(torch.float32)
+        for part in pipe.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.eval()  # a pipeline that was built rather than loaded drops classes at random
         self.read_scheduler()
 
     def read_scheduler(self) -> None:
