@@ -96,7 +96,11 @@ class Measured:
     def of(self, quantity: str) -> list[tuple[float, float, float]]:
         """(at, value, standard error) of a measured quantity, the error NaN where there is none."""
         return [
-            (float(row["at"]), float(row["value"]), float(row["standard_error"] or "nan"))
+            (
+                float(row["at"]),
+                float(row["value"]),
+                float("nan" if row["standard_error"] == "" else row["standard_error"]),
+            )
             for row in self.rows
             if row["quantity"] == quantity
         ]

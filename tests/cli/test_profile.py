@@ -1,0 +1,100 @@
+"""`edgebrush profile`: what it writes, that it resumes, and one line for a user's mistake."""
+
+import pytest
+
+from edgebrush.cli.main import run
+from edgebrush.profiles.catalogue import load_profile
+from tests.diffusion.models import draw_images, write_classifier, write_model
+
+QUICK = ["--steps", "1,2,4", "--samples", "30", "--batches", "1,2,4", "--watts", "15"]
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The folder of a tiny model, whose judge is a tiny classifier."""
+    from edgebrush.diffusion import quality
+
+    judge = write_classifier(tmp_path / "judge")
+    quality.write_reference(draw_images(1, 60), draw_images(2, 60), judge)
+    monkeypatch.setattr(quality, "CLASSIFIER", judge)
+    return str(write_model(tmp_path / "tiny"))
+
+
+def test_it_writes_a_profile_that_a_scenario_can_name(tiny, tmp_path):
+    out = tmp_path / "out"
+    assert run(["profile", tiny, "--role", "light", *QUICK, "--out", str(out / "my.json")]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["my.csv", "my.json", "my.png", "my.samples"]
+    assert sorted(path.name for path in (out / "my.samples").iterdir()) == [f"steps-00{k}.png" for k in (1, 2, 4)]
+    profile = load_profile(str(out / "my.json"))
+    assert (profile.name, profile.role) == ("my", "light")
+    assert "the built-in classifier" in profile.quality.source
+    assert (out / "my.csv").read_text().startswith("quantity,at,value,standard_error,n\nencode_s,,")
+
+
+def test_two_models_share_a_picture(tiny, tmp_path):
+    light, heavy = tmp_path / "light.json", tmp_path / "heavy.json"
+    assert run(["profile", tiny, "--role", "light", *QUICK, "--out", str(light)]) == 0
+    assert run(["profile", tiny, *QUICK, "--sampler", "multistep", "--beside", str(light), "--out", str(heavy)]) == 0
+    assert "Multistep sampler" in load_profile(str(heavy)).quality.source
+    assert (tmp_path / "heavy.png").stat().st_size > (tmp_path / "light.png").stat().st_size
+
+
+@pytest.mark.parametrize("shape", ["tiny-sd15", "tiny-sdxl", "tiny-dit-xl"])
+def test_a_shape_with_random_weights_borrows_its_quality(shape, tmp_path):
+    pytest.importorskip("diffusers")
+    out = tmp_path / "my.json"
+    options = ["--backend", "shape", "--guidance", "7.5", "--quality-from", "sd15-a100", "--watts", "15"]
+    assert run(["profile", shape, *options, "--batches", "1,2,3", "--out", str(out)]) == 0
+    profile = load_profile(str(out))
+    assert profile.model == f"{shape} (random weights)" and "two evaluations a step" in profile.compute.source
+    assert "not measured here" in profile.quality.assumption
+    assert not out.with_suffix(".samples").exists() and out.with_suffix(".png").exists()
+
+
+def test_shapes_have_the_published_models_sizes():
+    """Parameters of SD 1.5's U-Net (860 M), SDXL's (2.6 G) and DiT-XL/2 (675 M), counted without making them."""
+    torch = pytest.importorskip("torch")
+    diffusers = pytest.importorskip("diffusers")
+    from edgebrush.diffusion.shapes import SHAPES
+
+    counted = {}
+    for name, kind in (("sd15", "UNet2DConditionModel"), ("sdxl", "UNet2DConditionModel"),
+                       ("dit-xl", "DiTTransformer2DModel")):  # fmt: skip
+        with torch.device("meta"):
+            network = getattr(diffusers, kind)(**SHAPES[name].network)
+        counted[name] = sum(weights.numel() for weights in network.parameters())
+    assert counted["sd15"] == 859_520_964 and counted["sdxl"] == 2_567_463_684
+    assert counted["dit-xl"] == pytest.approx(675e6, rel=0.15)  # diffusers embeds the class in every block
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "my.yaml"], "out = 'my.yaml': must end in .json"),
+        (["--steps", "1,two"], "steps = '1,two': must be whole numbers with commas between"),
+        (["--steps", "1,2"], "steps = (1, 2): a curve needs at least 3 step counts"),
+        (["--samples", "0"], "--samples"),
+        (["--sampler", "ddim"], "sampler = 'ddim': tiny predicts velocity; choose one of euler, multistep"),
+        (["--scorer", "nonsense:Mine"], "scorer = 'nonsense:Mine'"),
+        (["--device", "cuda"], "device = 'cuda'"),
+        (["--prompts", "nowhere.txt"], "prompts = 'nowhere.txt': cannot be read"),
+        (["--beside", "nowhere.json"], "profile 'nowhere.json' is not there"),
+        (["--quality-from", "nonsense"], "profile 'nonsense' is not there"),
+        (["--backend", "shape"], "quality-from: random weights have no quality"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(tiny, tmp_path, monkeypatch, capsys, options, message):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert run(["profile", tiny, *QUICK, "--out", "my.json", *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_prompts_of_an_unknown_class_are_told_before_anything_is_measured(tiny, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("star\ncat\n")
+    out = tmp_path / "my.json"
+    assert run(["profile", tiny, *QUICK, "--prompts", str(tmp_path / "prompts.txt"), "--out", str(out)]) == 2
+    assert "class = 'cat': tiny knows circle, square, star" in capsys.readouterr().err
+    assert not out.with_suffix(".work").exists()

@@ -1,0 +1,215 @@
+"""Measuring: what costs and quality are made of, that finished parts are kept, and how energy is read."""
+
+import numpy as np
+import pytest
+
+from edgebrush.diffusion.backend import Prompt
+from edgebrush.diffusion.measure import (
+    Plan,
+    Work,
+    fingerprint,
+    load_measured,
+    measure,
+    profile_name,
+    save_measured,
+)
+from edgebrush.diffusion.meters import Rapl, Stated, find_meter, rapl_meter
+from edgebrush.diffusion.picture import draw, save_picture
+from edgebrush.diffusion.quality import ClassifierScorer, Score
+from edgebrush.diffusion.samplers import Euler
+from edgebrush.errors import UserError
+from edgebrush.profiles.catalogue import load_profile
+
+from .models import CLASSES
+
+PROMPTS = tuple(Prompt(name) for name in CLASSES)
+PLAN = Plan(PROMPTS, steps=(1, 2, 4), samples=40, batches=(1, 2, 4), timing_s=0.0)
+
+
+class Counting:
+    """A scorer whose quality rises with each call."""
+
+    calls = 0
+
+    def score(self, images, prompts):
+        self.calls += 1
+        self.seen = images, prompts
+        return Score(0.2 + 0.1 * self.calls, 0.01, len(images), {"calls": (float(self.calls), 0.0)})
+
+
+def run(backend, folder, scorer, plan=PLAN, role="heavy", identity="one", **more):
+    heard = []
+    work = Work(folder / "work", {"model": identity})
+    measured = measure(
+        backend, Euler(), plan, Stated(10.0), work, lambda *progress: heard.append(progress),
+        role=role, name="My Model", hardware="here", scorer=scorer, scorer_name="counting", **more,
+    )  # fmt: skip
+    return measured, heard
+
+
+def test_a_heavy_model_measured_whole(tiny, tmp_path):
+    measured, heard = run(tiny, tmp_path, Counting())
+    profile = measured.profile
+    assert (profile.name, profile.role, profile.resolution_px) == ("my-model", "heavy", 28)
+    assert [point.quality for point in profile.quality.points] == pytest.approx([0.3, 0.4, 0.5])
+    assert all(point.standard_error == 0.01 for point in profile.quality.points)
+    assert "40 images per step count, Euler sampler, scored by counting" in profile.quality.source
+    assert "stated, not measured" in profile.energy.assumption
+    seconds, joules = (np.array(measured.of(name))[:, 1] for name in ("round_s", "round_j"))
+    assert len(seconds) == 3 and np.all(seconds > 0)
+    np.testing.assert_allclose(joules, 10.0 * seconds, rtol=0.05)
+    assert {phase for phase, _, _ in heard} == {"timing", "quality"}
+    assert all(0.0 <= share <= 1.0 for _, share, _ in heard) and heard[-1][1] == 1.0
+
+
+def test_a_light_model_is_unbatched(tiny, tmp_path):
+    compute = run(tiny, tmp_path, Counting(), role="light")[0].profile.compute
+    assert compute.round_intercept_s == 0.0 and compute.round_slope_s > 0.0
+
+
+def test_images_are_the_prompts_in_turn_by_seed_whatever_the_batch(tiny, tmp_path):
+    scorer = Counting()
+    strips = run(tiny, tmp_path, scorer)[0].strips
+    images, prompts = scorer.seen
+    assert [prompt.text for prompt in prompts[:4]] == ["circle", "square", "star", "circle"]
+    sample = tiny.noise(17)
+    for time in Euler().times(4):
+        sample = sample - 0.25 * tiny.predict([sample], [time], [tiny.encode(PROMPTS[17 % 3])])[0]
+    assert np.abs(tiny.decode(sample).astype(int) - images[17]).max() <= 1
+    assert strips[4].shape == (28, 280) and np.array_equal(strips[4][:, :28], images[0])
+
+
+def test_finished_parts_are_kept_and_changed_ones_are_not(tiny, tmp_path):
+    class Stopping(Counting):
+        def score(self, images, prompts):
+            if self.calls == 2:
+                raise KeyboardInterrupt
+            return super().score(images, prompts)
+
+    stopped, scorer = Stopping(), Counting()
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, tmp_path, stopped)
+    measured, _ = run(tiny, tmp_path, scorer)
+    assert scorer.calls == 1  # only the last step count
+    again, _ = run(tiny, tmp_path, Counting())
+    assert again.rows == measured.rows and again.profile == measured.profile
+    other = Counting()
+    run(tiny, tmp_path, other, identity="two")
+    more = Counting()
+    run(tiny, tmp_path, more, plan=Plan(PROMPTS, (1, 2, 8), 40, (1, 2, 4), 0.0))
+    assert other.calls == 3 and more.calls == 1
+
+
+def test_a_kept_part_that_is_cut_off_is_measured_again(tiny, tmp_path):
+    run(tiny, tmp_path, Counting())
+    kept = next((tmp_path / "work").glob("quality-4-*.json"))
+    kept.write_text(kept.read_text()[:20])
+    scorer = Counting()
+    run(tiny, tmp_path, scorer)
+    assert scorer.calls == 1
+
+
+def test_saved_and_loaded_again(tiny, tmp_path):
+    measured, _ = run(tiny, tmp_path, Counting())
+    written = save_measured(measured, tmp_path / "my.json")
+    assert sorted(path.name for path in written) == ["my.csv", "my.json", "my.samples"]
+    loaded = load_measured(tmp_path / "my.json")
+    assert loaded.profile == measured.profile == load_profile(str(tmp_path / "my.json"))
+    assert loaded.of("round_s") == measured.of("round_s") and loaded.of("calls") == measured.of("calls")
+    assert all(np.array_equal(loaded.strips[steps], strip) for steps, strip in measured.strips.items())
+    (tmp_path / "my.csv").unlink()
+    with pytest.raises(UserError, match="its measured points cannot be read"):
+        load_measured(tmp_path / "my.json")
+
+
+def test_a_borrowed_quality_is_marked(tiny, tmp_path):
+    published = load_profile("sd15-a100")
+    measured, _ = run(tiny, tmp_path, None, borrowed=published)
+    quality = measured.profile.quality
+    assert quality.points == published.quality.points and not measured.strips
+    assert quality.source.startswith("not measured here: the points of profile sd15-a100")
+    assert "not measured here" in quality.assumption
+
+
+def test_the_picture_shows_all_models_and_their_samples(tiny, tmp_path):
+    heavy, _ = run(tiny, tmp_path, Counting())
+    light, _ = run(tiny, tmp_path / "light", Counting(), role="light")
+    bare, _ = run(tiny, tmp_path, None, borrowed=load_profile("sd15-a100"))
+    panels = [axes for axes in draw([heavy, light, bare]).axes if axes.images]
+    assert len(panels) == 2 * 3
+    save_picture([bare], tmp_path / "my.png")
+    assert (tmp_path / "my.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="cannot be written"):
+        save_picture([bare], tmp_path / "nowhere" / "my.png")
+
+
+def test_a_model_worth_its_images_scores_better(tiny, tmp_path, tiny_classifier):
+    """Through the built-in scorer: the points hold distances and agreement."""
+    measured, _ = run(tiny, tmp_path, ClassifierScorer(tiny_classifier))
+    assert len(measured.of("frechet_distance")) == len(measured.of("class_agreement")) == 3
+
+
+def test_a_scorer_must_stay_between_0_and_1(tiny, tmp_path):
+    class Wild:
+        def score(self, images, prompts):
+            return Score(27.0, 0.1, len(images))
+
+    with pytest.raises(UserError, match="gave 27; a quality must be between 0 and 1"):
+        run(tiny, tmp_path, Wild())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": (1, 2)}, "steps = .*at least 3 step counts"),
+        ({"steps": (0, 1, 2)}, "steps = .*each at least 1"),
+        ({"batches": (1, 4)}, "batches = .*at least 3 batch sizes"),
+        ({"samples": 0}, "samples = 0"),
+    ],
+)
+def test_plans_that_cannot_be_measured(change, message):
+    with pytest.raises(UserError, match=message):
+        Plan(PROMPTS, **change)
+
+
+def test_fingerprints_tell_contents_apart(tmp_path):
+    for folder, text in (("one", "a"), ("same", "a"), ("other", "b")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "weights").write_text(text)
+    one, same, other = (fingerprint(tmp_path / folder) for folder in ("one", "same", "other"))
+    assert one == same != other
+    assert fingerprint(tmp_path / "one" / "weights") != fingerprint(tmp_path / "other" / "weights")
+
+
+def test_names_are_made_fit_for_a_profile():
+    assert profile_name("My Model_v1.5") == "my-model-v1-5" and profile_name("...") == "measured"
+
+
+def package(folder, number, energy_uj):
+    path = folder / f"intel-rapl:{number}"
+    path.mkdir(exist_ok=True)
+    (path / "energy_uj").write_text(f"{energy_uj}\n")
+    (path / "max_energy_range_uj").write_text("1000000\n")
+    return path
+
+
+def test_rapl_adds_packages_and_minds_the_wrap(tmp_path):
+    for number in (0, 1):
+        package(tmp_path, number, 900_000)
+    (tmp_path / "intel-rapl:0:0").mkdir()  # a part of package 0, which holds it already
+    meter = rapl_meter(tmp_path)
+    assert isinstance(meter, Rapl) and "2 processor package(s)" in meter.source
+    package(tmp_path, 0, 950_000)
+    package(tmp_path, 1, 100_000)
+    assert meter.joules() == pytest.approx(0.05 + 0.2)
+    assert meter.joules() == pytest.approx(0.25)
+
+
+def test_energy_is_read_stated_or_told_to_be_missing(tmp_path, monkeypatch):
+    assert find_meter("cpu", 5.0).assumption == "5 W while computing: stated, not measured"
+    assert rapl_meter(tmp_path) is None
+    monkeypatch.setattr("edgebrush.diffusion.meters.rapl_meter", lambda: None)
+    monkeypatch.setattr("edgebrush.diffusion.meters.nvml_meter", lambda: None)
+    for device, counter in (("cpu", "RAPL"), ("cuda", "NVML")):
+        with pytest.raises(UserError, match=f"watts: .*{counter}.*--watts"):
+            find_meter(device, None)
