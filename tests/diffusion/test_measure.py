@@ -5,8 +5,11 @@ import pytest
 
 from edgebrush.diffusion.backend import Prompt
 from edgebrush.diffusion.measure import (
+    Costs,
     Plan,
+    Timing,
     Work,
+    compute_block,
     fingerprint,
     load_measured,
     measure,
@@ -23,7 +26,12 @@ from edgebrush.profiles.catalogue import load_profile
 from .models import CLASSES
 
 PROMPTS = tuple(Prompt(name) for name in CLASSES)
-PLAN = Plan(PROMPTS, steps=(1, 2, 4), samples=40, batches=(1, 2, 4), timing_s=0.0)
+PLAN = Plan(PROMPTS, steps=(1, 2, 4), samples=40, batches=(1, 4, 16))
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch):
+    monkeypatch.setattr("edgebrush.diffusion.measure.TIMING_S", 0.0)
 
 
 class Counting:
@@ -67,6 +75,13 @@ def test_a_light_model_is_unbatched(tiny, tmp_path):
     assert compute.round_intercept_s == 0.0 and compute.round_slope_s > 0.0
 
 
+def test_rounds_that_do_not_get_longer_are_told():
+    rounds = {batch: Timing(1e-3 / batch, 0.0, 1e-2, 10) for batch in (1, 2, 4)}
+    costs = Costs(rounds[1], rounds[1], rounds, 28)
+    with pytest.raises(UserError, match=r"batches = \(1, 2, 4\): a round takes no longer"):
+        compute_block(costs, "heavy", "here", 1.0)
+
+
 def test_images_are_the_prompts_in_turn_by_seed_whatever_the_batch(tiny, tmp_path):
     scorer = Counting()
     strips = run(tiny, tmp_path, scorer)[0].strips
@@ -96,7 +111,7 @@ def test_finished_parts_are_kept_and_changed_ones_are_not(tiny, tmp_path):
     other = Counting()
     run(tiny, tmp_path, other, identity="two")
     more = Counting()
-    run(tiny, tmp_path, more, plan=Plan(PROMPTS, (1, 2, 8), 40, (1, 2, 4), 0.0))
+    run(tiny, tmp_path, more, plan=Plan(PROMPTS, (1, 2, 8), 40, (1, 4, 16)))
     assert other.calls == 3 and more.calls == 1
 
 

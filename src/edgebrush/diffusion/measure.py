@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +40,7 @@ STEPS = (1, 2, 4, 6, 8, 10, 15, 20, 30, 50)
 SAMPLES = 2000
 GENERATED_TOGETHER = 16  # images of a quality measurement in one batch
 SHOWN = 10  # sample images kept per step count
-WARM_UP, REPEATS = 3, 10  # rounds
+WARM_UP, REPEATS, TIMING_S = 3, 10, 1.0  # rounds before a timing, and rounds and seconds that it lasts at least
 COLUMNS = ("quantity", "at", "value", "standard_error", "n")
 
 Progress = Callable[[str, float, str], None]  # (phase, share done, note)
@@ -53,7 +54,6 @@ class Plan:
     steps: tuple[int, ...] = STEPS
     samples: int = SAMPLES  # images per step count
     batches: tuple[int, ...] = BATCHES
-    timing_s: float = 1.0  # each timing lasts at least so long
 
     def __post_init__(self) -> None:
         if len(set(self.steps)) < 3 or min(self.steps) < 1:
@@ -184,7 +184,7 @@ def measure_costs(
 ) -> Costs:
     """Time encoding, rounds of every batch size, and decoding."""
     settings = {"prompts": plan.prompts[0], "batches": plan.batches, "meter": meter.source + meter.assumption}
-    settings |= {"timing_s": plan.timing_s, "sampler": type(sampler).__name__}
+    settings |= {"sampler": type(sampler).__name__}
     kept = work.part(work.path("costs", settings), lambda: asdict(time_all(backend, sampler, plan, meter, progress)))
     rounds = {int(batch): Timing(**timing) for batch, timing in kept["rounds"].items()}
     return Costs(Timing(**kept["encode"]), Timing(**kept["decode"]), rounds, kept["resolution_px"])
@@ -192,17 +192,14 @@ def measure_costs(
 
 def time_all(backend: Backend, sampler: Sampler, plan: Plan, meter: Meter, progress: Progress) -> Costs:
     prompt, noise = plan.prompts[0], backend.noise(0)
-
-    def timed(action: Callable[[], Any]) -> Timing:
-        return time_action(action, meter, plan.timing_s)
-
     progress("timing", 0.0, "encode and decode")
-    encode, decode = timed(lambda: backend.encode(prompt)), timed(lambda: backend.decode(noise))
+    encode = time_action(lambda: backend.encode(prompt), meter)
+    decode = time_action(lambda: backend.decode(noise), meter)
     rounds = {}
     for number, batch in enumerate(plan.batches):
         progress("timing", (number + 1) / (len(plan.batches) + 1), f"batch {batch}")
         conditions = [backend.encode(prompt)] * batch
-        rounds[batch] = timed(lambda of=conditions: one_round(backend, sampler, noise, of))  # type: ignore[misc]
+        rounds[batch] = time_action(partial(one_round, backend, sampler, noise, conditions), meter)
     progress("timing", 1.0, "")
     return Costs(encode, decode, rounds, backend.decode(noise).shape[0])
 
@@ -223,14 +220,14 @@ def step_all(backend: Backend, sampler: Sampler, trajectories: Sequence[Any], co
         sampler.advance(trajectory, prediction)
 
 
-def time_action(action: Callable[[], Any], meter: Meter, at_least_s: float) -> Timing:
+def time_action(action: Callable[[], Any], meter: Meter) -> Timing:
     """Median seconds, and joules by the mean power over all repeats: counters are too coarse for one."""
     for _ in range(WARM_UP):
         action()
         settle()
     seconds: list[float] = []
     began, joules = time.perf_counter(), meter.joules()
-    while len(seconds) < REPEATS or time.perf_counter() - began < at_least_s:
+    while len(seconds) < REPEATS or time.perf_counter() - began < TIMING_S:
         start = time.perf_counter()
         action()
         settle()
@@ -325,10 +322,18 @@ def energy_block(costs: Costs, role: str, meter: Meter) -> Energy:
 
 
 def round_line(values: dict[int, float], role: str) -> tuple[float, float, float | None]:
-    """(intercept, slope, relative error of each batch size against the line through the others)."""
+    """(intercept, slope, relative error of each batch size against the line through the others).
+
+    Raises ``UserError`` where the line does not rise, for a profile's must.
+    """
     if role == "light":
         return 0.0, rounded(values[min(values)] / min(values)), None
     intercept, slope, error = map(rounded, fit_round(list(values), list(values.values())))
+    if slope <= 0.0:
+        raise UserError(
+            f"batches = {tuple(values)}: a round takes no longer with more images in it; give larger batches, or "
+            "measure on a quieter machine"
+        )
     return intercept, slope, error
 
 

@@ -164,7 +164,9 @@ def shape_prompt(guidance: float) -> Prompt:
 
 def build_pipeline(shape: Shape) -> Any:
     vae = diffusers.AutoencoderKL(**shape.vae)
-    scheduler = diffusers.DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    scheduler = diffusers.DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
+    )
     if shape.pipeline == "DiTPipeline":
         return diffusers.DiTPipeline(diffusers.DiTTransformer2DModel(**shape.network), vae, scheduler, {0: WORD})
     network = diffusers.UNet2DConditionModel(**shape.network)
