@@ -78,7 +78,7 @@ def draw_quality(axes: Axes, models: Sequence[Measured]) -> None:
     axes.set(xscale="log", xlabel="denoising steps", ylabel="quality Q", ylim=(0, 1.02))
     axes.set_xticks(sorted(ticks), map(str, sorted(ticks)))
     axes.minorticks_off()
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")
 
 
 def draw_samples(part: SubFigure, model: Measured) -> None:
