@@ -19,7 +19,7 @@ class Velocity(nn.Module):
 
     def __init__(self, widths: tuple[int, int], classes: int):
         super().__init__()
-        self.unet = UNet2DModel(
+        self.unet: nn.Module = UNet2DModel(
             sample_size=14,
             in_channels=4,
             out_channels=4,

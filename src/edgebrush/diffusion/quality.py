@@ -6,8 +6,8 @@ quality in [0, 1], and gets
 
     ``Q = F_half / (F_half + FD)``
 
-where ``F_half`` is the distance of real images shrunk to a quarter of their height and width and enlarged again (28x28
-seen as 7x7): such images have quality 1/2, real ones have 1. It is the same for every model, so that their curves
+where ``F_half`` is the distance of real images shrunk to half their height and width and enlarged again (28x28
+seen as 14x14): such images have quality 1/2, real ones have 1. It is the same for every model, so that their curves
 compare. Where the distance falls with the steps as ``floor + A k^-s``, this is exactly the profile's curve
 ``ceiling / (1 + (half_steps/k)^s)``, with ``ceiling = F_half / (F_half + floor)``.
 """
@@ -33,7 +33,7 @@ from .onnx import CARD, GRAPH, WEIGHTS, open_session, read_card
 CLASSIFIER = WEIGHTS / "classifier"
 REFERENCE = "reference.safetensors"
 GROUPS = 10  # of images, left out one at a time for the standard error
-SHRINK = 4  # times in height and width: an image that has quality 1/2
+SHRINK = 2  # times in height and width: an image that has quality 1/2
 ROWS = 256  # images that the classifier sees at once
 
 
