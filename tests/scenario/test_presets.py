@@ -24,6 +24,7 @@ def test_presets_and_their_sizes():
         "city": (1000, 50),
         "dense": (200, 20),
         "pair": (4, 2),
+        "testbed": (6, 2),
     }
     assert preset_names()[0] == "campus"
 

@@ -25,11 +25,10 @@ class OnnxBackend:
 
     prediction: Literal["velocity", "noise"] = "velocity"
     alphas_cumprod: np.ndarray | None = None
-    shift = 1.0
 
-    def __init__(self, name: str, shape: tuple[int, ...], classes: Sequence[str], session: Any):
+    def __init__(self, name: str, shape: tuple[int, ...], classes: Sequence[str], session: Any, shift: float = 1.0):
         self.name, self.shape, self.classes = name, shape, tuple(classes)
-        self.session = session
+        self.session, self.shift = session, shift
 
     def check(self, prompt: Prompt) -> None:
         if prompt.text not in self.classes:
@@ -84,7 +83,7 @@ def load_model(name_or_folder: str | Path, threads: int = 1) -> OnnxBackend:
     found = {each.name: each.type for each in session.get_inputs()}
     if found != INPUTS:
         raise UserError(f"{folder / GRAPH}: its inputs are {found}, not {INPUTS}; export it by `edgebrush gdm train`")
-    return OnnxBackend(card["name"], tuple(card["shape"]), card["classes"], session)
+    return OnnxBackend(card["name"], tuple(card["shape"]), card["classes"], session, card.get("shift", 1.0))
 
 
 def read_card(path: Path) -> dict[str, Any]:
