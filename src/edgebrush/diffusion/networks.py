@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,7 +21,7 @@ class Velocity(nn.Module):
 
     def __init__(self, widths: tuple[int, int], classes: int):
         super().__init__()
-        self.unet: nn.Module = UNet2DModel(
+        self.unet: Any = UNet2DModel(
             sample_size=14,
             in_channels=4,
             out_channels=4,
