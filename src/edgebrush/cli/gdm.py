@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 Model = Literal["light", "heavy", "classifier"]
-DATA = Path("/usr/share/datasets/fashion-mnist")
 
 app = typer.Typer(help="Train the generative diffusion models (GDMs) that ship with the package, or your own.")
 
@@ -26,7 +25,12 @@ def gdm() -> None:
 def train(
     model: Annotated[Model, typer.Argument(help="light: for UEs; heavy: for BSs; classifier: judges their images.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="model.onnx, model.json, training.csv and the checkpoint.")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help="MNIST files, or PNGs in class folders.")] = DATA,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="MNIST files, or PNGs in class folders.", show_default="Debian's dataset-fashion-mnist"
+        ),
+    ] = None,
     images: Annotated[
         int, typer.Option(min=6400, max=1_000_000_000, help="Training images seen in all; may change on resuming.")
     ] = 600_000,
@@ -39,12 +43,12 @@ def train(
 ) -> None:
     """Train by rectified flow; run it again to go on from its last checkpoint."""
     from edgebrush.cli.progress import bars
-    from edgebrush.diffusion.data import load_images
+    from edgebrush.diffusion.data import FASHION_MNIST, load_images
     from edgebrush.errors import UserError
     from edgebrush.evaluation.runs import check_writable
 
     check_writable(out.parent)
-    image_set = load_images(data)
+    image_set = load_images(data or FASHION_MNIST)
     try:
         import diffusers  # noqa: F401
         import torch
