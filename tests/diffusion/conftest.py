@@ -1,3 +1,4 @@
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,11 @@ import pytest
 from edgebrush.diffusion.onnx import OnnxBackend, load_model
 
 from .models import draw_images, write_classifier, write_model
+
+with suppress(ImportError):
+    import torch
+
+    torch.set_num_threads(1)  # spinning barriers stall where another job has the cores
 
 
 @pytest.fixture(scope="session")

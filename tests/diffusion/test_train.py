@@ -8,7 +8,6 @@ import onnxruntime
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [diffusers]")
-torch.set_num_threads(1)  # spinning barriers stall where another job has the cores
 pytest.importorskip("diffusers")
 
 from safetensors.numpy import load_file  # noqa: E402
