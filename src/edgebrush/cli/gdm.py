@@ -64,6 +64,6 @@ def train(
         run(model, image_set, out, settings, lambda share, note: progress(f"training {model}", share, note))
         if model == "classifier":
             progress("looking at real images", 0.0, "")
-            write_reference(image_set, load_images(data, "test"), out)
+            write_reference(image_set, load_images(data or FASHION_MNIST, "test"), out)
             progress("looking at real images", 1.0, "")
     typer.echo(f"model: {out / 'model.onnx'}")
