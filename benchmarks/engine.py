@@ -32,6 +32,7 @@ import numpy as np
 
 from edgebrush.diffusion.backend import Backend, Prompt
 from edgebrush.diffusion.engine import Engine, Job, Request
+from edgebrush.diffusion.measure import processor_name
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.errors import UserError
@@ -200,18 +201,11 @@ def write(folder: Path, rounds: list[RoundTime], served: list[Served], options: 
             writer.writeheader()
             writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in asdict(r).items()} for r in rows)
         unfinished.replace(folder / name)
-    machine = {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()}
+    machine = {"processor": processor_name(), "cores": os.cpu_count(), "python": platform.python_version()}
     about = {"settings": {**vars(options), "out": str(options.out)}, "machine": machine}
     unfinished = folder / ".unfinished-engine.json"
     unfinished.write_text(json.dumps(about, indent=2) + "\n")
     unfinished.replace(folder / "engine.json")
-
-
-def processor() -> str:
-    """The processor's name where Linux tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def main() -> None:

@@ -48,7 +48,8 @@ def train(
     from edgebrush.evaluation.runs import check_writable
 
     check_writable(out.parent)
-    image_set = load_images(data or FASHION_MNIST)
+    source = data or FASHION_MNIST
+    image_set = load_images(source)
     try:
         import diffusers  # noqa: F401
         import torch
@@ -64,6 +65,6 @@ def train(
         run(model, image_set, out, settings, lambda share, note: progress(f"training {model}", share, note))
         if model == "classifier":
             progress("looking at real images", 0.0, "")
-            write_reference(image_set, load_images(data or FASHION_MNIST, "test"), out)
+            write_reference(image_set, load_images(source, "test"), out)
             progress("looking at real images", 1.0, "")
     typer.echo(f"model: {out / 'model.onnx'}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from edgebrush.errors import UserError
+from edgebrush.profiles.picture import COLOURS, plain, save_figure, titled
 
 from .measure import Measured
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
 WIDTH, CURVES_HEIGHT, ROW_HEIGHT = 11.0, 4.0, 0.62  # inches; a row of sample images
 
 
 def save_picture(models: Sequence[Measured], path: Path) -> None:
     """Draw measured models beside each other to a ``.png``. Raises ``UserError`` where that cannot be written."""
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    try:
-        draw(models).savefig(unfinished, format="png", dpi=150)
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another place") from None
+    save_figure(draw(models), path, dpi=150)
 
 
 def draw(models: Sequence[Measured]) -> Figure:
@@ -40,9 +31,7 @@ def draw(models: Sequence[Measured]) -> Figure:
     top, *below = np.atleast_1d(parts)
     rounds, quality = top.subplots(1, 2)
     for axes in (rounds, quality):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="0.92")
-        axes.set_axisbelow(True)
+        plain(axes)
     draw_rounds(rounds, models)
     draw_quality(quality, models)
     for part in below:
@@ -91,7 +80,3 @@ def draw_samples(part: SubFigure, model: Measured) -> None:
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
         axes.set_ylabel(str(steps), rotation=0, ha="right", va="center")
-
-
-def titled(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontweight="bold", fontsize=11)

@@ -10,6 +10,7 @@ import csv
 import json
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from edgebrush.errors import UserError
 
 from .data import ImageSet
 from .networks import WIDTHS, Classifier, Velocity
+from .onnx import CARD, GRAPH
 
-CHECKPOINT, LOG, GRAPH, CARD = "checkpoint.safetensors", "training.csv", "model.onnx", "model.json"
+CHECKPOINT, LOG = "checkpoint.safetensors", "training.csv"
 OPSET = 18
 ROWS_PER_LOG = 100  # updates
 SHIFT = 2.0  # of the sampling times towards the noise (SD3: 3); with 1, light got worse after 15 Euler steps
@@ -68,8 +70,7 @@ def train(model: str, data: ImageSet, folder: Path, settings: Settings, progress
     classes = len(data.classes)
     network = Classifier(classes) if model == "classifier" else Velocity(WIDTHS[model], classes)
     loss_of = classifier_loss if model == "classifier" else flow_loss
-    average = type(network)(*((classes,) if model == "classifier" else (WIDTHS[model], classes)))
-    average.load_state_dict(network.state_dict())
+    average = deepcopy(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.step_size, betas=(0.9, 0.99))
     folder.mkdir(parents=True, exist_ok=True)
     update = restore(folder, settings, network, average, optimiser)

@@ -28,10 +28,14 @@ def save_picture(profiles: Sequence[Profile], path: Path) -> None:
     """Draw the profiles to a ``.png``, ``.pdf`` or ``.svg``. Raises ``UserError`` where that cannot be."""
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"plot = {str(path)!r}: must end in {', '.join(FORMATS)}")
-    figure = draw(profiles)
+    save_figure(draw(profiles), path, dpi=160)
+
+
+def save_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure in the format that ``path`` ends in, whole or not there. Raises ``UserError`` where it cannot."""
     unfinished = path.with_name(f".unfinished-{path.name}")
     try:
-        figure.savefig(unfinished, format=path.suffix[1:].lower(), dpi=160)
+        figure.savefig(unfinished, format=path.suffix[1:].lower(), dpi=dpi)
         unfinished.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -49,9 +53,7 @@ def draw(profiles: Sequence[Profile]) -> Figure:
     rounds, joules = top.subplots(1, 2)
     phones, quality = bottom.subplots(1, 2, width_ratios=(0.8, 1))
     for panel in (rounds, joules, phones, quality):
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(color="0.92")
-        panel.set_axisbelow(True)
+        plain(panel)
     draw_rounds(rounds, heavy)
     draw_joules(joules, heavy)
     draw_phones(phones, light)
@@ -112,6 +114,13 @@ def draw_quality(axes: Axes, profiles: Sequence[Profile]) -> None:
     axes.set_xticks(STEP_TICKS, map(str, STEP_TICKS))
     axes.minorticks_off()
     axes.legend(frameon=False, loc="lower right", labelspacing=0.8)
+
+
+def plain(axes: Axes) -> None:
+    """No frame above and at the right, a faint grid below the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="0.92")
+    axes.set_axisbelow(True)
 
 
 def titled(axes: Axes, title: str) -> None:
