@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class Settings:
     ema: float = 0.999  # weights averaged over the last 1/(1 - ema) updates; what ships is the average
     seed: int = 1
     bf16: bool = False  # faster where the processor has bf16 instructions, four times slower where not
+    pairs: int = 0  # of noise and image by a teacher, to be trained on instead of real images (reflow.py)
 
     def updates(self) -> int:
         return self.images // self.batch
@@ -59,6 +61,7 @@ class Settings:
 
 
 Progress = Callable[[float, str], None]  # (share done, note)
+Loss = Callable[[nn.Module, int, torch.Generator], Tensor]  # of a network on so many drawn examples
 
 
 def train(model: str, data: ImageSet, folder: Path, settings: Settings, progress: Progress) -> None:
@@ -67,22 +70,32 @@ def train(model: str, data: ImageSet, folder: Path, settings: Settings, progress
     Raises ``UserError`` where the checkpoint is of other settings or cannot be read.
     """
     torch.manual_seed(settings.seed)
-    classes = len(data.classes)
-    network = Classifier(classes) if model == "classifier" else Velocity(WIDTHS[model], classes)
-    loss_of = classifier_loss if model == "classifier" else flow_loss
+    network = new_network(model, len(data.classes))
+    images, labels = torch.from_numpy(data.scaled()), torch.from_numpy(data.labels)
+    loss = partial(classifier_loss if model == "classifier" else flow_loss, images, labels)
+    descend(network, loss, folder, settings, progress, partial(export, model, data.classes, folder, settings))
+
+
+def new_network(model: str, classes: int) -> nn.Module:
+    return Classifier(classes) if model == "classifier" else Velocity(WIDTHS[model], classes)
+
+
+def descend(
+    network: nn.Module, loss_of: Loss, folder: Path, settings: Settings, progress: Progress,
+    finish: Callable[[nn.Module], None],
+) -> None:  # fmt: skip
+    """Train a network on a loss, or go on from the checkpoint in ``folder``; ``finish`` gets the averaged weights."""
     average = deepcopy(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.step_size, betas=(0.9, 0.99))
     folder.mkdir(parents=True, exist_ok=True)
     update = restore(folder, settings, network, average, optimiser)
-    images, labels = torch.from_numpy(data.scaled()), torch.from_numpy(data.labels)
     losses, saved, began = [], time.monotonic(), time.monotonic()
     first = update
     network.train()
     while update < settings.updates():
         draw = torch.Generator().manual_seed(settings.seed * 1_000_003 + update)
-        rows = torch.randint(len(images), (settings.batch,), generator=draw)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
-            loss = loss_of(network, images[rows], labels[rows], draw)
+            loss = loss_of(network, settings.batch, draw)
         optimiser.param_groups[0]["lr"] = settings.rate(update)
         optimiser.zero_grad()
         loss.backward()
@@ -99,23 +112,30 @@ def train(model: str, data: ImageSet, folder: Path, settings: Settings, progress
             if time.monotonic() - saved > 30 or update == settings.updates():
                 save(folder, settings, update, network, average, optimiser)
                 saved = time.monotonic()
-    export(model, average.eval(), data, folder, settings)
+    finish(average.eval())
 
 
-def flow_loss(network: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
-    """Squared error of the velocity at a logit-normal time."""
-    noise = torch.randn(images.shape, generator=draw)
-    t = torch.sigmoid(torch.randn(len(images), generator=draw))
+def flow_loss(images: Tensor, labels: Tensor, network: nn.Module, batch: int, draw: torch.Generator) -> Tensor:
+    """Squared error of the velocity at logit-normal times."""
+    rows = torch.randint(len(images), (batch,), generator=draw)
+    noise = torch.randn((batch, *images.shape[1:]), generator=draw)
+    t = torch.sigmoid(torch.randn(batch, generator=draw))
+    return velocity_error(network, noise, images[rows], labels[rows], t)
+
+
+def velocity_error(network: nn.Module, noise: Tensor, images: Tensor, labels: Tensor, t: Tensor) -> Tensor:
+    """Squared error of the velocity on the straight line from images (t = 0) to noise (t = 1)."""
     at = t[:, None, None, None]
     velocity = network((1 - at) * images + at * noise, t, labels)
     return functional.mse_loss(velocity.float(), noise - images)
 
 
-def classifier_loss(network: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
+def classifier_loss(images: Tensor, labels: Tensor, network: nn.Module, batch: int, draw: torch.Generator) -> Tensor:
     """Cross-entropy of images shifted by up to two pixels."""
+    rows = torch.randint(len(images), (batch,), generator=draw)
     down, right = torch.randint(-2, 3, (2,), generator=draw).tolist()
-    _, logits = network(torch.roll(images, (down, right), (2, 3)))
-    return functional.cross_entropy(logits.float(), labels)
+    _, logits = network(torch.roll(images[rows], (down, right), (2, 3)))
+    return functional.cross_entropy(logits.float(), labels[rows])
 
 
 @torch.no_grad()
@@ -184,7 +204,7 @@ def checkpoint_metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def export(model: str, network: nn.Module, data: ImageSet, folder: Path, settings: Settings) -> None:
+def export(model: str, classes: Sequence[str], folder: Path, settings: Settings, network: nn.Module) -> None:
     """Write the averaged network as ``model.onnx`` and what a user of it must know as ``model.json``."""
     sample, label = torch.zeros(2, 1, 28, 28), torch.zeros(2, dtype=torch.long)
     batch = torch.export.Dim("batch")
@@ -206,7 +226,7 @@ def export(model: str, network: nn.Module, data: ImageSet, folder: Path, setting
         "prediction": None if model == "classifier" else "velocity",
         "shape": [1, 28, 28],
         "shift": SHIFT,
-        "classes": list(data.classes),
+        "classes": list(classes),
         "parameters": sum(value.numel() for value in network.parameters()),
         "training": asdict(settings),
     }
