@@ -76,12 +76,12 @@ def test_the_classifier_learns_what_a_rule_says():
 
     torch.manual_seed(0)
     network, generator = Classifier(2), torch.Generator().manual_seed(0)
-    rows = torch.from_numpy(ImageSet(images, labels, ("dark", "light")).scaled()), torch.from_numpy(labels)
+    shown = torch.from_numpy(ImageSet(images, labels, ("dark", "light")).scaled()), torch.from_numpy(labels)
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    before = classifier_loss(network, *rows, generator).item()
+    before = classifier_loss(*shown, network, 64, generator).item()
     for _ in range(20):
         optimiser.zero_grad()
-        loss = classifier_loss(network, *rows, generator)
+        loss = classifier_loss(*shown, network, 64, generator)
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.2 * before
