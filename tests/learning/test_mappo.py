@@ -15,13 +15,15 @@ from edgebrush.learning.collect import Collector, act, validate
 from edgebrush.learning.mappo import MappoConfig, Training, gae, less_group_mean, new_learner
 from edgebrush.learning.networks import orthogonal
 from edgebrush.learning.seeds import train
-from edgebrush.policies.actor import Actor, load_policy
+from edgebrush.policies.actor import Actor
+from edgebrush.policies.folder import load_policy
 from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.simulator import Simulator
 
 TINY = MappoConfig(
-    updates=4, copies=2, groups=4, length=16, epochs=2, minibatches=2, critic_updates=1, actor_hidden=8, critic_hidden=8
+    decisions=512, copies=2, groups=4, length=16, epochs=2, minibatches=2, critic_updates=1, actor_hidden=8,
+    critic_hidden=8,
 )
 
 
@@ -114,7 +116,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(pair, tmp_path):
 
 def test_seeds_are_trained_side_by_side_and_their_policies_play(pair, tmp_path):
     rows = []
-    folders = train(pair, TINY, (1, 2), tmp_path, None, rows.append)
+    folders = train(pair, "mappo", TINY, (1, 2), tmp_path, None, rows.append)
     assert sorted((row["seed"], row["update"]) for row in rows) == [(s, u) for s in (1, 2) for u in (1, 2, 3, 4)]
     assert not (tmp_path / CHECKPOINT).exists()
     assert len((tmp_path / "curve.csv").read_text().splitlines()) == 9
@@ -143,10 +145,10 @@ def test_mappo_unlearns_a_bad_start(pair, copies):
     """The actor starts with a price on the own device and none on the BSs, and so sends them too much."""
     numbers = numbers_of(PRICED_GREEDY, pair.bs_count)
     bad = np.array([0.3 if n.name == "price_own" else n.start if n.name.startswith("log_") else 0.0 for n in numbers])
-    config = replace(TINY, updates=30, copies=copies, groups=64 // copies, length=64, learning_rate=1e-2)
+    config = replace(TINY, decisions=30 * 64 * 64, copies=copies, groups=64 // copies, length=64, learning_rate=1e-2)
     training = Training(pair, config, 1, bad)
     before = validate(pair, training.learner.actor)
-    for _ in range(config.updates):
+    while training.share < 1.0:
         training.step()
     after = validate(pair, training.learner.actor)
     assert after < 0.9 * before, (before, after)

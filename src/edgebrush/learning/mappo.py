@@ -21,8 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgebrush.policies.actor import raw_inputs, save_policy
+from edgebrush.policies.actor import raw_inputs
+from edgebrush.policies.folder import save_policy
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.simulator import Simulator
 
@@ -34,26 +36,31 @@ from .networks import Actor, Critic, input_scale, new_actor, new_critic
 class MappoConfig:
     """Hyperparameters; names as in Yu et al. 2022 where they have one."""
 
-    seconds: float | None = None  # the training's length, compilation included; None: ``updates`` set it
-    updates: int = 300
-    copies: int = 8  # episodes per group with common arrivals; 1 is plain MAPPO
-    groups: int = 32
-    length: int = 128  # decisions per episode and update
-    epochs: int = 3
-    minibatches: int = 16
-    learning_rate: float = 2e-3  # falls linearly to 0 over the training
-    clip: float = 0.2
-    entropy: float = 0.0
-    max_grad_norm: float = 0.5  # of actor and critic each: under one norm the actor starves the critic
-    adam_eps: float = 1e-8
-    discount_per_s: float = 0.01  # rho: gamma over a gap dt is exp(-rho dt)
-    trace_decay_per_s: float = 0.02  # GAE's lambda over a gap dt is exp(-decay dt)
-    critic_updates: int = 5  # at first the critic learns alone
-    episode_s: float = 600.0  # mean life of a training episode before it starts anew
-    actor_hidden: int = 32
-    critic_hidden: int = 64
-    normaliser_decay: float = 0.9
+    seconds: PositiveFloat | None = None  # the training's length, compilation included; None: ``decisions`` set it
+    decisions: PositiveInt = 10_000_000
+    copies: PositiveInt = 8  # episodes per group with common arrivals; 1 is plain MAPPO
+    groups: PositiveInt = 32
+    length: PositiveInt = 128  # decisions per episode and update
+    epochs: PositiveInt = 3
+    minibatches: PositiveInt = 16
+    learning_rate: PositiveFloat = 2e-3  # falls linearly to 0 over the training
+    clip: PositiveFloat = 0.2
+    entropy: NonNegativeFloat = 0.0
+    max_grad_norm: PositiveFloat = 0.5  # of actor and critic each: under one norm the actor starves the critic
+    adam_eps: PositiveFloat = 1e-8
+    discount_per_s: NonNegativeFloat = 0.01  # rho: gamma over a gap dt is exp(-rho dt)
+    trace_decay_per_s: NonNegativeFloat = 0.02  # GAE's lambda over a gap dt is exp(-decay dt)
+    critic_updates: NonNegativeInt = 5  # at first the critic learns alone
+    episode_s: PositiveFloat = 600.0  # mean life of a training episode before it starts anew
+    actor_hidden: PositiveInt = 32
+    critic_hidden: PositiveInt = 64
+    normaliser_decay: NonNegativeFloat = 0.9
     own_prices: bool = False  # True: start from no prices instead of the tuned rule's
+
+    def __post_init__(self) -> None:
+        rows = self.groups * self.length
+        if rows % self.minibatches:
+            raise ValueError(f"minibatches = {self.minibatches}: must divide groups × length = {rows}")
 
 
 class Learner(NamedTuple):
@@ -234,11 +241,15 @@ class Training:
         return self.seconds_before + time.perf_counter() - self.begun
 
     @property
+    def decisions(self) -> int:
+        return len(self.rows) * self.collector.choices.size
+
+    @property
     def share(self) -> float:
         """What share of the training is done."""
         if self.config.seconds is not None:
             return self.seconds / self.config.seconds
-        return len(self.rows) / self.config.updates
+        return self.decisions / self.config.decisions
 
     def step(self) -> dict[str, float]:
         """One update; its row of the learning curve."""
