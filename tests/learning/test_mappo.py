@@ -12,8 +12,9 @@ from edgebrush.evaluation.episodes import play
 from edgebrush.evaluation.tuning import rule_of
 from edgebrush.learning import CHECKPOINT
 from edgebrush.learning.collect import Collector, act, validate
-from edgebrush.learning.mappo import MappoConfig, Training, gae, less_group_mean, new_learner
-from edgebrush.learning.networks import orthogonal
+from edgebrush.learning.mappo import MappoConfig, Training
+from edgebrush.learning.networks import new_actor, orthogonal
+from edgebrush.learning.onpolicy import gae, less_group_mean
 from edgebrush.learning.seeds import train
 from edgebrush.policies.actor import Actor
 from edgebrush.policies.folder import load_policy
@@ -30,6 +31,11 @@ TINY = MappoConfig(
 @pytest.fixture(scope="module")
 def pair():
     return load_scenario("pair")
+
+
+def an_actor(scenario, simulator, numbers=None):
+    rng = np.random.default_rng(3)
+    return new_actor(rng, simulator.layout, simulator.params.step_grid, 8, scenario.bs_count, numbers)
 
 
 def test_gae_is_the_plain_recursion_with_each_gaps_own_discount():
@@ -57,7 +63,7 @@ def test_orthogonal():
 
 def test_copies_of_a_group_decide_on_the_same_tasks(pair):
     collector = Collector(pair, groups=3, copies=2, length=32, seed=5)
-    batch = collector.collect(new_learner(pair, TINY, collector.simulator, 5, None).actor)
+    batch = collector.collect(an_actor(pair, collector.simulator))
     gaps = batch.gaps_s.reshape(32, 3, 2)
     np.testing.assert_array_equal(gaps[..., 0], gaps[..., 1])
     task = batch.observations[:, :, :4].reshape(32, 3, 2, 4)
@@ -69,7 +75,7 @@ def test_copies_of_a_group_decide_on_the_same_tasks(pair):
 def test_numpy_and_jax_decide_alike_and_never_on_an_absent_candidate(pair):
     simulator = Simulator(pair, 64, states=True)
     simulator.reset(np.arange(64))
-    actor = new_learner(pair, TINY, simulator, 3, None).actor
+    actor = an_actor(pair, simulator)
     weights = {name: np.asarray(value) for name, value in actor.all_weights().items()}
     numpy_actor = Actor("a", weights, simulator.shape, simulator.params.step_grid)
     rng = np.random.default_rng(0)
@@ -88,7 +94,7 @@ def test_numpy_and_jax_decide_alike_and_never_on_an_absent_candidate(pair):
 def test_the_actor_starts_as_the_tuned_rule(pair):
     numbers = np.array([number.start for number in numbers_of(PRICED_GREEDY, pair.bs_count)])
     simulator = Simulator(pair, 64, states=True)
-    actor = new_learner(pair, TINY, simulator, 3, numbers).actor
+    actor = an_actor(pair, simulator, numbers)
     weights = {k: np.asarray(v) for k, v in actor.all_weights().items()}
     seeds = np.arange(128)
     rule = play(pair, rule_of(pair, "priced-greedy", numbers), seeds)["cost"].mean()

@@ -5,7 +5,7 @@ A module of an algorithm holds its config, a frozen dataclass, and its ``Trainin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -72,7 +72,7 @@ class Algorithm:
     module: str  # in this package
     config_name: str
     given: tuple[str, ...]
-    tuned: dict[str, tuple[float, ...]]  # fields of the config and the values that a search tries
+    tuned: Mapping[str, Sequence[float]]  # fields of the config and the values that a search tries
     settings: dict[str, Any] = field(default_factory=dict)  # what sets it apart from its module's defaults
 
     @property
@@ -84,27 +84,27 @@ class Algorithm:
         return import_module(f".{self.module}", __package__).Training
 
 
+PPO_TUNED = {
+    "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
+    "trace_decay_per_s": (0.02, 0.05, 0.1, 0.2),
+    "entropy": (0.0, 0.001, 0.003, 0.01),
+    "epochs": (1, 2, 3, 5),
+}
+A2C_TUNED = {
+    "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
+    "trace_decay_per_s": (0.02, 0.05, 0.1, 0.2),
+    "entropy": (0.0, 0.001, 0.003, 0.01),
+    "minibatches": (1, 4, 16, 64),
+}
+ALL = (COST_TABLE, PRICES, COPIES)
 ALGORITHMS = {
-    "mappo": Algorithm(
-        "MAPPO", "mappo", "MappoConfig", (COST_TABLE, PRICES, COPIES),
-        {
-            "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
-            "trace_decay_per_s": (0.02, 0.05, 0.1, 0.2),
-            "entropy": (0.0, 0.001, 0.003, 0.01),
-            "epochs": (1, 2, 3, 5),
-        },
-    ),
+    "mappo": Algorithm("MAPPO", "mappo", "MappoConfig", ALL, PPO_TUNED),
     "mappo-plain": Algorithm(
-        "plain MAPPO", "mappo", "MappoConfig", (COST_TABLE, PRICES),
-        {
-            "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
-            "trace_decay_per_s": (0.02, 0.05, 0.1, 0.2),
-            "entropy": (0.0, 0.001, 0.003, 0.01),
-            "epochs": (1, 2, 3, 5),
-        },
-        {"copies": 1, "groups": 256},
+        "plain MAPPO", "mappo", "MappoConfig", (COST_TABLE, PRICES), PPO_TUNED, {"copies": 1, "groups": 256}
     ),
-}  # fmt: skip
+    "ippo": Algorithm("IPPO", "ippo", "IppoConfig", ALL, PPO_TUNED),
+    "maa2c": Algorithm("MAA2C", "maa2c", "Maa2cConfig", ALL, A2C_TUNED),
+}
 
 
 def algorithm_of(name: str) -> Algorithm:
