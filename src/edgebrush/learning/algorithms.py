@@ -96,6 +96,12 @@ A2C_TUNED = {
     "entropy": (0.0, 0.001, 0.003, 0.01),
     "minibatches": (1, 4, 16, 64),
 }
+MASL_TUNED = {
+    "learning_rate": (3e-4, 1e-3, 3e-3, 1e-2),
+    "trace_decay_per_s": (0.02, 0.05, 0.1, 0.2),
+    "width": (1.0, 2.0, 3.0, 4.0),
+    "bins": (1, 2, 3, 4),
+}
 ALL = (COST_TABLE, PRICES, COPIES)
 ALGORITHMS = {
     "mappo": Algorithm("MAPPO", "mappo", "MappoConfig", ALL, PPO_TUNED),
@@ -104,6 +110,7 @@ ALGORITHMS = {
     ),
     "ippo": Algorithm("IPPO", "ippo", "IppoConfig", ALL, PPO_TUNED),
     "maa2c": Algorithm("MAA2C", "maa2c", "Maa2cConfig", ALL, A2C_TUNED),
+    "masl": Algorithm("MASL", "masl", "MaslConfig", (PRICES, COPIES), MASL_TUNED),
 }
 
 

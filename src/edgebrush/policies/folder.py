@@ -7,6 +7,7 @@ are safetensors. A new kind is a file in this package with a ``read`` and a line
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,15 @@ from safetensors.numpy import load_file, save_file
 from edgebrush.decision.choices import ChoiceShape
 from edgebrush.errors import UserError
 
-from . import actor
+from . import actor, automata
 from .protocol import Policy
 
 FORMAT = 1
 ABOUT, WEIGHTS = "policy.json", "actor.safetensors"
-SOFTMAX = "softmax"  # also where policy.json names no kind
-KINDS = {  # (name, weights, shape, step_grid, bs_count) -> Policy
+SOFTMAX, AUTOMATA = "softmax", "automata"  # softmax also where policy.json names no kind
+KINDS: dict[str, Callable[..., Policy]] = {  # (name, weights, shape, step_grid, bs_count) -> Policy
     SOFTMAX: actor.read,
+    AUTOMATA: automata.read,
 }
 
 
