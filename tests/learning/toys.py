@@ -72,10 +72,10 @@ class Toy:
 class MatrixGame(Toy):
     """Two players in turn, the second not seeing the first's choice, share one pay-off; then a new game begins.
 
-    The joint optimum (0, 0) is risky: the row's mean, under a random partner, is the worst of all.
+    There are three equilibria; the best of them, (0, 0), is also what a player finds who starts among random others.
     """
 
-    PAYOFF = np.array([[8.0, -2.0, -1.0], [0.0, 4.0, 3.0], [-1.0, 3.0, 5.0]])
+    PAYOFF = np.array([[8.0, 1.0, 1.0], [1.0, 5.0, 2.0], [0.0, 2.0, 4.0]])
     situations, actions, state_size = 2, 3, 4
 
     def begin(self, which):
@@ -95,8 +95,8 @@ class MatrixGame(Toy):
         return rewards, np.where(second, FAR_S, 0.0)
 
     def optimum(self):
-        """The best joint choice, by enumeration."""
-        return np.unravel_index(self.PAYOFF.argmax(), self.PAYOFF.shape)
+        """The best joint choice, by enumeration: what each player does."""
+        return np.array(np.unravel_index(self.PAYOFF.argmax(), self.PAYOFF.shape))
 
 
 class TwoStates(Toy):
@@ -121,7 +121,7 @@ class TwoStates(Toy):
         return rewards, np.full(self.episodes, self.GAP_S)
 
     def optimum(self):
-        """The best choice in each state, by value iteration."""
+        """The best choice in each state, by value iteration; a player who looks one step ahead would take in both."""
         value = np.zeros(2)
         for _ in range(2000):
             q = self.REWARD + np.exp(-self.DISCOUNT_PER_S * self.GAP_S) * (
