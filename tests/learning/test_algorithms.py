@@ -1,12 +1,15 @@
 """The registry: every algorithm is there whole, and numbers that cannot be are refused in words."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from edgebrush.cli.main import run
 from edgebrush.errors import UserError
-from edgebrush.learning.algorithms import ALGORITHMS, BUDGET, configure
+from edgebrush.learning.algorithms import ALGORITHMS, BUDGET, COPIES, COST_TABLE, PRICES, configure
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "compare.md"
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -21,6 +24,13 @@ def test_every_algorithm_is_whole(name):
         assert getattr(config, number) in values  # the search can find what ships
         for value in values:
             assert getattr(configure(name, {number: value}, seconds=1.0, decisions=None), number) == value
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_documents_tell_what_each_is_given(name):
+    (row,) = [line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| `{name}` |")]
+    words = {"cost table": COST_TABLE, "prices": PRICES, "copies": COPIES}
+    assert tuple(words[each.strip()] for each in row.split("|")[-2].split(",")) == ALGORITHMS[name].given
 
 
 def test_numbers_are_set_from_text_and_kept_typed():

@@ -154,7 +154,7 @@ def _work(folder: Path, seed: int) -> None:
         training.load(checkpoint)
     saved = time.monotonic()
     with SummaryWriter(str(folder / "tensorboard" / f"seed-{seed}"), purge_step=len(training.rows)) as board:
-        while training.share < 1.0 and not stop.is_set():
+        while (training.share < 1.0 or not training.rows) and not stop.is_set():
             row = training.step()
             print(json.dumps({**row, "share": min(training.share, 1.0)}), flush=True)
             for name, value in row.items():
