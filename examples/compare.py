@@ -29,7 +29,7 @@ observations, infos = environment.reset(seed=0)
 print(f"{observations.shape[1]} numbers observed, {infos['action_mask'].shape[1]} joint choices")
 
 # The main job: rules tuned, MAPPO trained, all played on the same episodes no one has seen.
-budget = {"updates": 2, "episodes": 4} if arguments.quick else {"seconds": 120.0}
+budget = {"decisions": 60_000, "episodes": 4} if arguments.quick else {"seconds": 120.0}
 run = edgebrush.compare(scenario, arguments.out, seeds=1, overwrite=True, **budget)
 for name in run.ranking:
     cost = run.results["policies"][name]["cost"]

@@ -35,7 +35,7 @@ def test_importing_the_package_is_cheap():
 
 
 def test_a_ue_agent_needs_numpy_alone():
-    loaded = loaded_by("import edgebrush.policies.actor, edgebrush.policies.rules, edgebrush.decision.observation")
+    loaded = loaded_by("import edgebrush.policies.folder, edgebrush.policies.rules, edgebrush.decision.observation")
     assert "numpy" in loaded
     assert not loaded & {"jax", "numba", "equinox", "optax", "torch", "scipy", "matplotlib"}
 

@@ -4,7 +4,8 @@ The public surface, all of it lazy, so that ``import edgebrush`` costs milliseco
 
 - ``load_scenario(name_or_path)`` gives a ``Scenario``;
 - ``make(scenario, kind)`` gives a PettingZoo or Gymnasium environment;
-- ``train(scenario, out)`` trains MAPPO, ``compare(scenario, out)`` also plays every rule and writes the report;
+- ``train(scenario, out, algorithm="mappo")`` trains a learner, ``compare(scenario, out)`` MAPPO, which it plays with
+  every rule, and writes the report;
 - ``load_policy(folder, scenario)`` gives a trained ``Policy``;
 - ``UserError`` is what they raise where the input is at fault.
 """
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from edgebrush.errors import UserError as UserError
     from edgebrush.evaluation.compare import compare as compare
     from edgebrush.evaluation.compare import load_policy as load_policy
-    from edgebrush.evaluation.compare import train_mappo as train
+    from edgebrush.evaluation.compare import train_policies as train
     from edgebrush.scenario.load import load_scenario as load_scenario
     from edgebrush.scenario.schema import Scenario as Scenario
     from edgebrush.sim.adapters import make as make
@@ -28,7 +29,7 @@ _HOMES = {
     "load_policy": ("edgebrush.evaluation.compare", "load_policy"),
     "load_scenario": ("edgebrush.scenario.load", "load_scenario"),
     "make": ("edgebrush.sim.adapters", "make"),
-    "train": ("edgebrush.evaluation.compare", "train_mappo"),
+    "train": ("edgebrush.evaluation.compare", "train_policies"),
 }
 __all__ = ["Scenario", "UserError", "compare", "load_policy", "load_scenario", "make", "train"]
 

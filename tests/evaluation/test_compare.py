@@ -195,7 +195,7 @@ def test_the_verbs(tiny, quick, tmp_path, capsys):
 
 def test_mappo_is_trained_compared_and_played_again(tiny, quick, tmp_path):
     out = tmp_path / "run"
-    run = compare(tiny, out, seeds=2, updates=2, episodes=EPISODES)
+    run = compare(tiny, out, seeds=2, decisions=2 * 32_768, episodes=EPISODES)
     figures = run.results["policies"]["mappo"]
     assert len(figures["training_seeds"]["cost"]) == 2
     assert figures["cost"]["mean"] == pytest.approx(np.mean(figures["training_seeds"]["cost"]))

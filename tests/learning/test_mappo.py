@@ -1,8 +1,7 @@
-"""MAPPO: its parts against plain loops and known answers, its training resumed exactly."""
+"""MAPPO: its parts against plain loops and known answers, its seeds side by side."""
 
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,22 +11,30 @@ from edgebrush.evaluation.episodes import play
 from edgebrush.evaluation.tuning import rule_of
 from edgebrush.learning import CHECKPOINT
 from edgebrush.learning.collect import Collector, act, validate
-from edgebrush.learning.mappo import MappoConfig, Training, gae, less_group_mean, new_learner
-from edgebrush.learning.networks import orthogonal
+from edgebrush.learning.mappo import MappoConfig, Training
+from edgebrush.learning.networks import new_actor, orthogonal
+from edgebrush.learning.onpolicy import gae, less_group_mean
 from edgebrush.learning.seeds import train
-from edgebrush.policies.actor import Actor, load_policy
+from edgebrush.policies.actor import Actor
+from edgebrush.policies.folder import load_policy
 from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.simulator import Simulator
 
 TINY = MappoConfig(
-    updates=4, copies=2, groups=4, length=16, epochs=2, minibatches=2, critic_updates=1, actor_hidden=8, critic_hidden=8
+    decisions=512, copies=2, groups=4, length=16, epochs=2, minibatches=2, critic_updates=1, actor_hidden=8,
+    critic_hidden=8,
 )
 
 
 @pytest.fixture(scope="module")
 def pair():
     return load_scenario("pair")
+
+
+def an_actor(scenario, simulator, numbers=None):
+    rng = np.random.default_rng(3)
+    return new_actor(rng, simulator.layout, simulator.params.step_grid, 8, scenario.bs_count, numbers)
 
 
 def test_gae_is_the_plain_recursion_with_each_gaps_own_discount():
@@ -55,7 +62,7 @@ def test_orthogonal():
 
 def test_copies_of_a_group_decide_on_the_same_tasks(pair):
     collector = Collector(pair, groups=3, copies=2, length=32, seed=5)
-    batch = collector.collect(new_learner(pair, TINY, collector.simulator, 5, None).actor)
+    batch = collector.collect(an_actor(pair, collector.simulator))
     gaps = batch.gaps_s.reshape(32, 3, 2)
     np.testing.assert_array_equal(gaps[..., 0], gaps[..., 1])
     task = batch.observations[:, :, :4].reshape(32, 3, 2, 4)
@@ -67,7 +74,7 @@ def test_copies_of_a_group_decide_on_the_same_tasks(pair):
 def test_numpy_and_jax_decide_alike_and_never_on_an_absent_candidate(pair):
     simulator = Simulator(pair, 64, states=True)
     simulator.reset(np.arange(64))
-    actor = new_learner(pair, TINY, simulator, 3, None).actor
+    actor = an_actor(pair, simulator)
     weights = {name: np.asarray(value) for name, value in actor.all_weights().items()}
     numpy_actor = Actor("a", weights, simulator.shape, simulator.params.step_grid)
     rng = np.random.default_rng(0)
@@ -86,7 +93,7 @@ def test_numpy_and_jax_decide_alike_and_never_on_an_absent_candidate(pair):
 def test_the_actor_starts_as_the_tuned_rule(pair):
     numbers = np.array([number.start for number in numbers_of(PRICED_GREEDY, pair.bs_count)])
     simulator = Simulator(pair, 64, states=True)
-    actor = new_learner(pair, TINY, simulator, 3, numbers).actor
+    actor = an_actor(pair, simulator, numbers)
     weights = {k: np.asarray(v) for k, v in actor.all_weights().items()}
     seeds = np.arange(128)
     rule = play(pair, rule_of(pair, "priced-greedy", numbers), seeds)["cost"].mean()
@@ -94,27 +101,9 @@ def test_the_actor_starts_as_the_tuned_rule(pair):
     assert started == pytest.approx(rule, rel=0.05)
 
 
-def test_a_resumed_training_is_the_uninterrupted_one(pair, tmp_path):
-    whole = Training(pair, TINY, 1, None)
-    for _ in range(3):
-        whole.step()
-    first = Training(pair, TINY, 1, None)
-    first.step()
-    first.save(tmp_path / "checkpoint.npz")
-    second = Training(pair, TINY, 1, None)
-    second.load(tmp_path / "checkpoint.npz")
-    second.step()
-    second.step()
-    for a, b in zip(jax.tree.leaves(whole.learner), jax.tree.leaves(second.learner), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert whole.rows[-1]["cost"] == second.rows[-1]["cost"]
-    with pytest.raises(ValueError, match="other settings"):
-        Training(pair, replace(TINY, clip=0.1), 1, None).load(tmp_path / "checkpoint.npz")
-
-
 def test_seeds_are_trained_side_by_side_and_their_policies_play(pair, tmp_path):
     rows = []
-    folders = train(pair, TINY, (1, 2), tmp_path, None, rows.append)
+    folders = train(pair, "mappo", TINY, (1, 2), tmp_path, None, rows.append)
     assert sorted((row["seed"], row["update"]) for row in rows) == [(s, u) for s in (1, 2) for u in (1, 2, 3, 4)]
     assert not (tmp_path / CHECKPOINT).exists()
     assert len((tmp_path / "curve.csv").read_text().splitlines()) == 9
@@ -143,10 +132,10 @@ def test_mappo_unlearns_a_bad_start(pair, copies):
     """The actor starts with a price on the own device and none on the BSs, and so sends them too much."""
     numbers = numbers_of(PRICED_GREEDY, pair.bs_count)
     bad = np.array([0.3 if n.name == "price_own" else n.start if n.name.startswith("log_") else 0.0 for n in numbers])
-    config = replace(TINY, updates=30, copies=copies, groups=64 // copies, length=64, learning_rate=1e-2)
+    config = replace(TINY, decisions=30 * 64 * 64, copies=copies, groups=64 // copies, length=64, learning_rate=1e-2)
     training = Training(pair, config, 1, bad)
     before = validate(pair, training.learner.actor)
-    for _ in range(config.updates):
+    while training.share < 1.0:
         training.step()
     after = validate(pair, training.learner.actor)
     assert after < 0.9 * before, (before, after)

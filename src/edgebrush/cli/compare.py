@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgebrush.cli.options import (
+    DecisionsOption,
     EpisodesOption,
     LoadOption,
     OutOption,
@@ -37,9 +38,7 @@ def compare(
     seconds: Annotated[
         float | None, typer.Option(help="Of training, for all seeds together.", show_default="220")
     ] = None,
-    updates: Annotated[
-        int | None, typer.Option(help="End the training after so many updates instead.")
-    ] = None,
+    decisions: DecisionsOption = None,
     episodes: EpisodesOption = None,
     tasks_csv: TasksOption = False,
     overwrite: OverwriteOption = False,
@@ -58,7 +57,7 @@ def compare(
             folder,
             seeds=TRAINING_SEEDS if seeds is None else seeds,
             seconds=TRAINING_S if seconds is None else seconds,
-            updates=updates,
+            decisions=decisions,
             episodes=episodes,
             tasks_csv=tasks_csv,
             overwrite=overwrite,

@@ -1,4 +1,4 @@
-"""`edgebrush train`: train MAPPO and keep its policies; goes on where it was interrupted."""
+"""`edgebrush train`: train a learner and keep its policies; goes on where it was interrupted."""
 
 from __future__ import annotations
 
@@ -7,50 +7,62 @@ from typing import Annotated
 
 import typer
 
-from edgebrush.cli.options import LoadOption, ScenarioArgument, TraceOption
+from edgebrush.cli.options import DecisionsOption, LoadOption, ScenarioArgument, TraceOption
+from edgebrush.errors import UserError
+from edgebrush.learning.algorithms import ALGORITHMS
 
 EPILOG = """\
 edgebrush train campus --out trained --seconds 600
 
 edgebrush train campus --out trained --resume    go on after an interruption
+
+edgebrush train campus --out plain --algorithm mappo-plain --set learning_rate=1e-3 --set epochs=2
 """
 
 
 def train(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where policies, curve and checkpoint go.")],
     scenario: ScenarioArgument = "campus",
+    algorithm: Annotated[
+        str, typer.Option(metavar="NAME", help=f"One of {', '.join(ALGORITHMS)}.")
+    ] = "mappo",
     trace: TraceOption = None,
     load: LoadOption = None,
     seconds: Annotated[float, typer.Option(help="Of training, for all seeds together.")] = 220.0,
-    updates: Annotated[
-        int | None, typer.Option(help="End the training after so many updates instead.")
-    ] = None,
+    decisions: DecisionsOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings, as many at once as there are cores.")] = 4,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Plain MAPPO: no copies of episodes with common arrivals.")
-    ] = False,
-    own_prices: Annotated[
-        bool, typer.Option("--own-prices", help="Start from no prices instead of the tuned rule's.")
-    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NUMBER=VALUE", help="One of the algorithm's own numbers; repeatable."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in DIR.")] = False,
 ) -> None:
-    """Train MAPPO on a scenario; DIR then holds a policy folder for each seed, and the learning curve."""
+    """Train a learner on a scenario; DIR then holds a policy folder for each seed, and the learning curve."""
     from edgebrush.cli.progress import bars
-    from edgebrush.evaluation.compare import asked_for, train_mappo
+    from edgebrush.evaluation.compare import asked_for, train_policies
     from edgebrush.scenario.load import load_scenario
 
     loaded = asked_for(load_scenario(scenario), trace, load)
+    settings = dict(split(each) for each in set_ or ())
     with bars() as progress:
-        folders = train_mappo(
+        folders = train_policies(
             loaded,
             out,
+            algorithm=algorithm,
             seeds=seeds,
             seconds=seconds,
-            updates=updates,
-            plain=plain,
-            own_prices=own_prices,
+            decisions=decisions,
+            settings=settings,
             resume=resume,
             progress=progress,
         )
     for folder in folders:
         typer.echo(f"policy: {folder}")
+
+
+def split(setting: str) -> tuple[str, str]:
+    """Name and value of ``name=value``. Raises ``UserError``."""
+    name, equals, value = setting.partition("=")
+    if not (name and equals and value):
+        raise UserError(f"--set {setting}: must be NUMBER=VALUE, as in --set learning_rate=1e-3")
+    return name, value

@@ -6,18 +6,19 @@ import csv
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgebrush.errors import UserError
 from edgebrush.learning import CHECKPOINT, CURVE
-from edgebrush.policies import actor
+from edgebrush.learning.algorithms import ALGORITHMS, configure
+from edgebrush.policies import folder as policy_folder
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS, Rule
 from edgebrush.scenario.capacity import offered_load
@@ -55,7 +56,7 @@ def compare(
     *,
     seeds: int = TRAINING_SEEDS,
     seconds: float = TRAINING_S,
-    updates: int | None = None,
+    decisions: int | None = None,
     episodes: int | None = None,
     tasks_csv: bool = False,
     overwrite: bool = False,
@@ -64,7 +65,7 @@ def compare(
 ) -> Run:
     """Train and compare; the folder ``out`` then holds the run (see ``runs``), or is not there at all.
 
-    ``seeds`` trainings of MAPPO share ``seconds`` (or end after ``updates``); 0 compares the rules alone.
+    ``seeds`` trainings of MAPPO share ``seconds`` (or end after ``decisions`` each); 0 compares the rules alone.
     ``command`` is what the report says how to do it again. Raises ``UserError`` before any long work where
     ``out`` cannot be written or the scenario cannot be used.
     """
@@ -81,12 +82,12 @@ def compare(
         if seeds:
             with stopwatch("training"):
                 home = folder / "policies" / "mappo"
-                trained = train_mappo(
+                trained = train_policies(
                     scenario,
                     home,
                     seeds=seeds,
                     seconds=seconds,
-                    updates=updates,
+                    decisions=decisions,
                     prices=rules["priced-greedy"].numbers,
                     progress=progress,
                 )
@@ -127,33 +128,35 @@ def evaluate(
         return _finish(scenario, folder, gathered, episodes, tasks_csv, command, stopwatch, progress)
 
 
-def train_mappo(
+def train_policies(
     scenario: Scenario,
     out: Path | str,
     *,
+    algorithm: str = "mappo",
     seeds: int = TRAINING_SEEDS,
     seconds: float = TRAINING_S,
-    updates: int | None = None,
-    plain: bool = False,
-    own_prices: bool = False,
+    decisions: int | None = None,
+    settings: Mapping[str, Any] | None = None,
     resume: bool = False,
     prices: np.ndarray | None = None,
     progress: Progress = silent,
 ) -> list[Path]:
-    """Train MAPPO on seeds 1, 2, ...; the policy folders, which lie in ``out`` beside the curve and a
+    """Train an algorithm on seeds 1, 2, ...; the policy folders, which lie in ``out`` beside the curve and a
     checkpoint.
 
-    ``plain`` leaves out the copies of episodes with common arrivals; ``own_prices`` starts from none instead of
-    the tuned rule's; ``prices`` are the priced greedy rule's
-    numbers to start from (by default those of ``rules_of``). Raises ``UserError`` before any long work where
-    ``out`` cannot be written, or holds a training and ``resume`` is not given.
+    ``algorithm`` is a name of ``edgebrush.learning.algorithms.ALGORITHMS``; ``settings`` set numbers of its config.
+    The trainings share ``seconds``, or make ``decisions`` each. ``prices`` are the priced greedy rule's numbers to
+    start from (by default those of ``rules_of``). Raises ``UserError`` before any long work where ``out`` cannot be
+    written, or holds a training and ``resume`` is not given, or a setting cannot be.
     """
-    from edgebrush.learning.mappo import MappoConfig
     from edgebrush.learning.seeds import train
 
     out = Path(out)
-    if seeds < 1 or seconds <= 0:
-        raise UserError(f"seeds = {seeds}, seconds = {seconds:g}: seeds must be 1 or more, seconds positive")
+    config = configure(
+        algorithm, settings or {}, seconds=seconds if decisions is None else None, decisions=decisions
+    )
+    if seeds < 1:
+        raise UserError(f"seeds = {seeds}: must be 1 or more")
     begun = (out / CHECKPOINT).exists()
     if begun and not resume:
         raise UserError(f"out = {str(out)!r}: holds a training already; add --resume or give another folder")
@@ -163,23 +166,14 @@ def train_mappo(
     check_writable(out)
     if prices is None:
         prices = next(rule.numbers for rule in rules_of(scenario, progress) if rule.name == "priced-greedy")
-    usual = MappoConfig()
-    config = replace(
-        usual,
-        seconds=seconds if updates is None else None,
-        updates=usual.updates if updates is None else updates,
-        groups=usual.groups * usual.copies if plain else usual.groups,
-        copies=1 if plain else usual.copies,
-        own_prices=own_prices,
-    )
-
+    phase = f"training {ALGORITHMS[algorithm].title}"
     shares: dict[int, float] = {}
 
     def hear(row: dict) -> None:
         shares[row["seed"]] = row["share"]
-        progress("training MAPPO", sum(shares.values()) / seeds, f"seed {row['seed']}: cost {row['cost']:.4f}")
+        progress(phase, sum(shares.values()) / seeds, f"seed {row['seed']}: cost {row['cost']:.4f}")
 
-    return train(scenario, config, range(1, seeds + 1), out, prices, hear)
+    return train(scenario, algorithm, config, range(1, seeds + 1), out, prices, hear)
 
 
 def load_policy(folder: Path | str, scenario: Scenario) -> Policy:
@@ -190,7 +184,7 @@ def load_policy(folder: Path | str, scenario: Scenario) -> Policy:
             f"policy {str(folder)!r}: neither a folder of a trained policy nor a rule; rules are {known}"
         )
     grid = np.array(scenario.decision.step_grid)
-    return actor.load_policy(Path(folder), choice_shape(scenario), grid, scenario.bs_count)
+    return policy_folder.load_policy(Path(folder), choice_shape(scenario), grid, scenario.bs_count)
 
 
 def asked_for(scenario: Scenario, trace: Path | None = None, load: float | None = None) -> Scenario:

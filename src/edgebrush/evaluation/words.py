@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgebrush.learning.algorithms import ALGORITHMS
 from edgebrush.scenario.schema import BurstyArrivals, Scenario, TraceArrivals
 
 from .figures import TERM_NAMES, percent, place_names, place_shares
@@ -35,7 +36,7 @@ class Group(NamedTuple):
 
 def title_of(name: str) -> str:
     """A policy's name in a sentence."""
-    return "MAPPO" if name == "mappo" else name
+    return ALGORITHMS[name].title if name in ALGORITHMS else name
 
 
 def minus(value: float) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from edgebrush.errors import UserError
 from edgebrush.scenario.schema import Scenario
 
 from . import CHECKPOINT, CURVE
-from .mappo import MappoConfig, Training
+from .algorithms import algorithm_of
 
 SAVED_EVERY_S = 30.0
 ONE_THREAD = {
@@ -40,7 +41,8 @@ ONE_THREAD = {
 
 def train(
     scenario: Scenario,
-    config: MappoConfig,
+    algorithm: str,
+    config: Any,
     seeds: Sequence[int],
     folder: Path,
     prices: np.ndarray | None,
@@ -48,11 +50,12 @@ def train(
 ) -> list[Path]:
     """Train one policy per seed into ``folder/seed-<n>``; ``folder`` also gets the curve and TensorBoard's files.
 
-    ``prices``: the tuned priced greedy rule's numbers to start from; None starts from no prices. ``progress``
-    hears each row of the curve, and in it the ``share`` of that seed's training that is done. Where ``folder``
-    holds a checkpoint the training goes on from it, exactly; it is removed when all seeds are done. With more
-    seeds than cores, ``config.seconds`` is shared among the waves. Raises ``UserError`` where the checkpoint is
-    another training's, ``RuntimeError`` where a worker fails.
+    ``algorithm`` is a name of ``ALGORITHMS`` and ``config`` one of its own. ``prices``: the tuned priced greedy
+    rule's numbers to start from; None starts from no prices. ``progress`` hears each row of the curve, and in it
+    the ``share`` of that seed's training that is done. Where ``folder`` holds a checkpoint the training goes on
+    from it, exactly; it is removed when all seeds are done. With more seeds than cores, ``config.seconds`` is
+    shared among the waves. Raises ``UserError`` where the checkpoint is another training's, ``RuntimeError`` where
+    a worker fails.
     """
     home = folder / CHECKPOINT
     home.mkdir(parents=True, exist_ok=True)
@@ -61,6 +64,7 @@ def train(
     if config.seconds is not None:
         settings["seconds"] = config.seconds / -(-len(seeds) // at_once)
     work = {
+        "algorithm": algorithm,
         "scenario": scenario.model_dump(mode="json"),
         "directory": str(scenario.directory.absolute()),
         "config": settings,
@@ -91,6 +95,11 @@ def _agree(path: Path, work: dict) -> None:
         path.write_text(json.dumps(work))
         return
     begun = json.loads(path.read_text())
+    if begun["algorithm"] != work["algorithm"]:
+        raise UserError(
+            f"{path.parent}: the training there is of {begun['algorithm']}, not of {work['algorithm']}; "
+            "give another folder"
+        )
     for field, value in work["config"].items():
         if begun["config"][field] != value:
             raise UserError(
@@ -138,13 +147,14 @@ def _work(folder: Path, seed: int) -> None:
     work = json.loads((home / "work.json").read_text())
     scenario = Scenario.model_validate({**work["scenario"], "directory": work["directory"]})
     prices = None if work["prices"] is None else np.array(work["prices"])
-    training = Training(scenario, MappoConfig(**work["config"]), seed, prices)
+    algorithm = algorithm_of(work["algorithm"])
+    training = algorithm.training(scenario, algorithm.config(**work["config"]), seed, prices)
     checkpoint = home / f"seed-{seed}.npz"
     if checkpoint.exists():
         training.load(checkpoint)
     saved = time.monotonic()
     with SummaryWriter(str(folder / "tensorboard" / f"seed-{seed}"), purge_step=len(training.rows)) as board:
-        while training.share < 1.0 and not stop.is_set():
+        while (training.share < 1.0 or not training.rows) and not stop.is_set():
             row = training.step()
             print(json.dumps({**row, "share": min(training.share, 1.0)}), flush=True)
             for name, value in row.items():

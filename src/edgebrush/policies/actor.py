@@ -7,12 +7,7 @@ in the mean over all candidates (deep sets, Zaheer et al. 2017), so any number o
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from edgebrush.decision.choices import ChoiceShape
 from edgebrush.decision.observation import (
@@ -28,10 +23,8 @@ from edgebrush.decision.observation import (
     WAIT_S,
     ObservationLayout,
 )
-from edgebrush.errors import UserError
 
 FORBIDDEN = -1e9  # the logit of a choice whose candidate is not present
-FORMAT = 1
 
 
 def network_inputs(shape: ChoiceShape) -> int:
@@ -123,39 +116,11 @@ class Actor:
         return draw_choice(logits(self.weights, self.layout, grid, observations, np), draws, np)
 
 
-def save_policy(folder: Path, name: str, weights: dict[str, np.ndarray], about: dict) -> None:
-    """Write a policy folder: ``actor.safetensors`` and ``policy.json`` (``about``: step grid, classes, training)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, write in (
-        ("actor.safetensors", lambda path: save_file(weights, path)),
-        ("policy.json", lambda path: path.write_text(json.dumps({"format": FORMAT, "name": name, **about}, indent=2))),
-    ):
-        temporary = folder / f".{file}.part"
-        write(temporary)
-        temporary.replace(folder / file)
-
-
-def load_policy(folder: Path, shape: ChoiceShape, step_grid: np.ndarray, bs_count: int) -> Actor:
-    """The trained policy in ``folder``, for a scenario's choices; slots and BSs may be more or fewer than trained.
-
-    For another number of BSs than trained with, every BS gets the mean of the learnt prices. Raises ``UserError``
-    where the folder holds no policy, or one for another step grid or other classes.
-    """
-    try:
-        about = json.loads((folder / "policy.json").read_text())
-        weights = load_file(folder / "actor.safetensors")
-    except FileNotFoundError as error:
-        raise UserError(f"{folder}: no trained policy there ({Path(error.filename).name} is missing)") from None
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{folder}: the policy cannot be read: {error}") from None
-    if about.get("format") != FORMAT:
-        raise UserError(f"{folder}: policy format {about.get('format')!r} is not known here; train it again")
-    if about["step_grid"] != step_grid.tolist() or about["classes"] != shape.classes:
-        raise UserError(
-            f"{folder}: trained for step_grid {about['step_grid']} and {about['classes']} classes, the scenario has "
-            f"{step_grid.tolist()} and {shape.classes}; train one for it"
-        )
+def read(
+    name: str, weights: dict[str, np.ndarray], shape: ChoiceShape, step_grid: np.ndarray, bs_count: int
+) -> Actor:
+    """An actor of a policy folder; for another number of BSs every BS gets the mean of the learnt prices."""
     if len(weights["prices"]) != bs_count:
         for table in ("prices", "growth"):
             weights[table] = np.full(max(bs_count, 1), weights[table].mean(), np.float32)
-    return Actor(about["name"], weights, shape, step_grid)
+    return Actor(name, weights, shape, step_grid)

@@ -1,0 +1,105 @@
+"""MAA2C: advantage actor-critic (Mnih et al. 2016) with a centralised critic, as in Papoudakis et al. 2021.
+
+Batch, advantages and critic are MAPPO's (onpolicy.py); the actor follows the plain policy gradient, without ratios or
+clipping, once through each batch. One minibatch is A2C to the letter; with more, the later ones' gradients are of an
+actor that has moved on a little, which costs some bias and saves many decisions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from .collect import Batch, log_prob_of
+from .onpolicy import (
+    Learner,
+    OnPolicyTraining,
+    check_minibatches,
+    critic_loss,
+    descend,
+    judge,
+    make_optimiser,
+    rows_of,
+    select,
+    take,
+)
+
+
+@dataclass(frozen=True)
+class Maa2cConfig:
+    """Hyperparameters; see ``MappoConfig`` for those that both have."""
+
+    seconds: PositiveFloat | None = None
+    decisions: PositiveInt = 10_000_000
+    copies: PositiveInt = 8
+    groups: PositiveInt = 32
+    length: PositiveInt = 128
+    minibatches: PositiveInt = 16
+    learning_rate: PositiveFloat = 2e-3  # falls linearly to 0 over the training
+    entropy: NonNegativeFloat = 0.0
+    max_grad_norm: PositiveFloat = 0.5
+    adam_eps: PositiveFloat = 1e-8
+    discount_per_s: NonNegativeFloat = 0.01
+    trace_decay_per_s: NonNegativeFloat = 0.02
+    critic_updates: NonNegativeInt = 5  # at first the critic learns alone
+    episode_s: PositiveFloat = 600.0
+    actor_hidden: PositiveInt = 32
+    critic_hidden: PositiveInt = 64
+    normaliser_decay: NonNegativeFloat = 0.9
+    own_prices: bool = False
+
+    def __post_init__(self) -> None:
+        check_minibatches(self)
+
+
+class Training(OnPolicyTraining):
+    """One seed's training of MAA2C."""
+
+    name = "maa2c"
+
+    def update(self, batch: Batch, key: jax.Array, rate: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
+        return update(self.config, self.learner, batch, key, rate)
+
+
+@eqx.filter_jit(donate="all-except-first")
+def update(
+    config: Maa2cConfig, learner: Learner, batch: Batch, key: jax.Array, rate: jax.Array
+) -> tuple[Learner, dict[str, jax.Array]]:
+    """One whole update at learning rate ``rate``: advantages, then one pass through the minibatches."""
+    learner, advantages, targets, judged = judge(config, learner, batch)
+    data = rows_of(batch, advantages, targets, config.copies)
+    optimiser = make_optimiser(config)
+    teach_actor = learner.updates >= config.critic_updates
+
+    def minibatch(carry, index):
+        actor, critic, actor_state, critic_state = carry
+        observations, states, choices, _, advantage, target = take(data, index)
+        (_, entropy), gradient = eqx.filter_value_and_grad(actor_loss, has_aux=True)(
+            actor, observations, choices, advantage, config.entropy
+        )
+        step, new_state = optimiser.update(gradient, actor_state)
+        taught = descend(actor, step, rate)
+        actor, actor_state = select(teach_actor, (taught, new_state), (actor, actor_state))
+        loss, gradient = eqx.filter_value_and_grad(critic_loss)(critic, states, target, config.copies)
+        step, critic_state = optimiser.update(gradient, critic_state)
+        critic = descend(critic, step, rate)
+        return (actor, critic, actor_state, critic_state), {"entropy": entropy, "value_loss": loss}
+
+    order = jax.random.permutation(key, len(data[0])).reshape(config.minibatches, -1)
+    carry = (learner.actor, learner.critic, learner.actor_state, learner.critic_state)
+    carry, stats = jax.lax.scan(minibatch, carry, order)
+    stats = {**jax.tree.map(jnp.mean, stats), **judged}
+    return Learner(*carry, learner.mean, learner.deviation, learner.updates + 1), stats
+
+
+def actor_loss(actor, observations, choices, advantages, entropy_bonus):
+    """The policy gradient's surrogate, less the entropy bonus; and the entropy."""
+    scores = actor(observations)
+    log_probs = jax.nn.log_softmax(scores)
+    entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
+    gain = (log_prob_of(scores, choices) * advantages).mean()
+    return -gain - entropy_bonus * entropy, entropy

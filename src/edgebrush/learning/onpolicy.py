@@ -1,0 +1,264 @@
+"""What the on-policy learners share: advantages and targets of a batch, a critic's normalisation, the bookkeeping.
+
+The merged sequence of all UEs' decisions is one semi-Markov process: each gap has its own discount. With ``copies``
+above 1, episodes come in groups that share arrivals, tasks and channels while their decisions are drawn apart; so
+decision n is the same task at the same moment in every copy, and the group's mean is an input-driven baseline (Mao
+et al. 2019) that takes the arrivals' own noise out of the advantage. The critic then learns what *differs* between
+the copies: the baseline takes the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from edgebrush.policies.actor import raw_inputs
+from edgebrush.policies.folder import SOFTMAX, save_policy
+from edgebrush.scenario.schema import Scenario
+
+from .collect import Batch, Collector, validate
+from .networks import Actor, Critic, input_scale, new_actor, new_critic
+
+VALIDATED_EVERY = 15  # updates
+
+
+class Learner(NamedTuple):
+    """All that learns, as one pytree."""
+
+    actor: Actor
+    critic: Critic
+    actor_state: optax.OptState
+    critic_state: optax.OptState
+    mean: jax.Array  # of the value targets
+    deviation: jax.Array
+    updates: jax.Array
+
+
+def new_learner(config: Any, actor: Actor, critic: Critic) -> Learner:
+    """A learner before its first update."""
+    optimiser = make_optimiser(config)
+    return Learner(
+        actor, critic,
+        optimiser.init(eqx.filter(actor, eqx.is_array)), optimiser.init(eqx.filter(critic, eqx.is_array)),
+        jnp.zeros(()), jnp.ones(()), jnp.zeros((), jnp.int32),
+    )  # fmt: skip
+
+
+def make_optimiser(config: Any) -> optax.GradientTransformation:
+    """Adam's direction after clipping; ``descend`` gives it its length, which falls with the training's progress."""
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=config.adam_eps))
+
+
+def descend(network, step, rate):
+    """The network after a step of length ``rate`` down the optimiser's direction."""
+    return eqx.apply_updates(network, jax.tree.map(lambda x: -rate * x, step))
+
+
+def select(condition, new, old):
+    """``new`` where the condition holds, else ``old``, leaf by leaf."""
+    return jax.tree.map(lambda new, old: jnp.where(condition, new, old) if eqx.is_array(new) else new, new, old)
+
+
+def gae(
+    rewards: jax.Array, gaps_s: jax.Array, values: jax.Array, discount_per_s: float, trace_decay_per_s: float
+) -> jax.Array:
+    """Generalised advantages ``(T, E)`` (Schulman et al. 2016) with each gap's own discount and trace decay.
+
+    ``values (T + 1, E)``: the last row is the bootstrap after the trace.
+    """
+    gammas = jnp.exp(-discount_per_s * gaps_s)
+    lambdas = jnp.exp(-trace_decay_per_s * gaps_s)
+    deltas = rewards + gammas * values[1:] - values[:-1]
+
+    def backwards(advantage, row):
+        delta, carry = row
+        advantage = delta + carry * advantage
+        return advantage, advantage
+
+    _, advantages = jax.lax.scan(backwards, jnp.zeros_like(rewards[0]), (deltas, gammas * lambdas), reverse=True)
+    return advantages
+
+
+def less_group_mean(x: jax.Array, copies: int) -> jax.Array:
+    """``x (..., E)`` less its mean over the copies of each group; the input-driven baseline (Mao et al. 2019)."""
+    grouped = x.reshape(*x.shape[:-1], -1, copies)
+    return (grouped - grouped.mean(-1, keepdims=True)).reshape(x.shape)
+
+
+def judge(config: Any, learner: Learner, batch: Batch) -> tuple[Learner, jax.Array, jax.Array, dict[str, jax.Array]]:
+    """What the critic says of a batch: the learner with its normaliser moved on, advantages and value targets
+    ``(T, E)``, both normalised, and figures for the curve."""
+    length, episodes = batch.rewards.shape
+    states = batch.states.reshape(-1, batch.states.shape[-1])
+    values = learner.mean + learner.deviation * learner.critic(states).reshape(length + 1, episodes)
+    advantages = gae(batch.rewards, batch.gaps_s, values, config.discount_per_s, config.trace_decay_per_s)
+    targets = advantages + values[:-1]
+    explained_variance = _explained_variance(values[:-1], targets, config.copies)
+    if config.copies > 1:
+        advantages = less_group_mean(advantages, config.copies)
+        targets = less_group_mean(targets, config.copies)
+    deviation = advantages.std()
+    advantages = (advantages - advantages.mean()) / (deviation + 1e-8)
+    learner = _normalise_values(learner, targets, config.normaliser_decay)
+    targets = (targets - learner.mean) / learner.deviation
+    return learner, advantages, targets, {"explained_variance": explained_variance, "advantage_deviation": deviation}
+
+
+def rows_of(batch: Batch, advantages: jax.Array, targets: jax.Array, copies: int) -> tuple[jax.Array, ...]:
+    """Observations, states, choices, log-probabilities, advantages and targets by row: one task in all copies of a
+    group, ``(rows, copies, ...)``."""
+    length, episodes = batch.rewards.shape
+    return jax.tree.map(
+        lambda x: x[:length].reshape(length * (episodes // copies), copies, *x.shape[2:]),
+        (batch.observations, batch.states, batch.choices, batch.log_probs, advantages, targets),
+    )
+
+
+def take(data: tuple[jax.Array, ...], index: jax.Array) -> tuple[jax.Array, ...]:
+    """The rows of a minibatch, copies one after the other."""
+    return jax.tree.map(lambda x: x[index].reshape(-1, *x.shape[2:]), data)
+
+
+def critic_loss(critic, states, targets, copies):
+    """Mean square error; with copies, of what differs between them (the targets have no group mean already)."""
+    values = critic(states)
+    if copies > 1:
+        values = less_group_mean(values, copies)
+    return jnp.mean((values - targets) ** 2)
+
+
+def _explained_variance(values, targets, copies):
+    if copies > 1:
+        values, targets = less_group_mean(values, copies), less_group_mean(targets, copies)
+    return 1.0 - jnp.var(targets - values) / jnp.maximum(jnp.var(targets), 1e-12)
+
+
+def _normalise_values(learner: Learner, targets: jax.Array, decay: float) -> Learner:
+    """Follow the targets' mean and deviation; the critic's last layer moves along (PopArt, Hessel et al. 2019)."""
+    keep = jnp.where(learner.updates == 0, 0.0, decay)
+    mean = keep * learner.mean + (1.0 - keep) * targets.mean()
+    deviation = keep * learner.deviation + (1.0 - keep) * jnp.maximum(targets.std(), 1e-3)
+    w, b = learner.critic.w, learner.critic.b
+    ratio = learner.deviation / deviation
+    critic = eqx.tree_at(
+        lambda critic: (critic.w[-1], critic.b[-1]), learner.critic,
+        (w[-1] * ratio, (b[-1] * learner.deviation + learner.mean - mean) / deviation),
+    )  # fmt: skip
+    return learner._replace(critic=critic, mean=mean, deviation=deviation)
+
+
+def check_minibatches(config: Any) -> None:
+    """Raise ``ValueError`` where a batch does not fall into equal minibatches."""
+    rows = config.groups * config.length
+    if rows % config.minibatches:
+        raise ValueError(f"minibatches = {config.minibatches}: must divide groups × length = {rows}")
+
+
+class OnPolicyTraining:
+    """The bookkeeping of one seed's training, see ``algorithms.Training``; an algorithm gives it ``update``."""
+
+    name: str  # of the policies it leaves
+    kind = SOFTMAX  # of policy, see policies/folder.py
+
+    def __init__(self, scenario: Scenario, config: Any, seed: int, numbers: np.ndarray | None):
+        self.scenario, self.config, self.seed = scenario, config, seed
+        self.begun, self.seconds_before = time.perf_counter(), 0.0
+        self.collector = Collector(scenario, config.groups, config.copies, config.length, seed)
+        self.learner = self.start(None if config.own_prices else numbers)
+        self.rows: list[dict[str, float]] = []  # the learning curve
+
+    def start(self, numbers: np.ndarray | None) -> Any:
+        """A new learner, its networks' input scales set by a first look at the world."""
+        config, simulator = self.config, self.collector.simulator
+        rng, grid = np.random.default_rng(self.seed), simulator.params.step_grid
+        actor = new_actor(rng, simulator.layout, grid, config.actor_hidden, self.scenario.bs_count, numbers)
+        batch = self.collector.collect(actor)
+        observations = batch.observations.reshape(-1, simulator.layout.size)[::7]
+        states = self.critic_inputs(batch)
+        critic = new_critic(rng, states.shape[-1], config.critic_hidden)
+        return new_learner(
+            config, _scaled(actor, raw_inputs(simulator.layout, observations, np)), _scaled(critic, states)
+        )
+
+    def critic_inputs(self, batch: Batch) -> np.ndarray:
+        """What the critic sees of the batch's decisions and of those after them, ``(T + 1, E, n)``."""
+        return batch.states
+
+    def update(self, batch: Batch, key: jax.Array, rate: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+        """The learner after one update at learning rate ``rate``, and figures for the curve."""
+        raise NotImplementedError
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.begun
+
+    @property
+    def decisions(self) -> int:
+        return len(self.rows) * self.collector.choices.size
+
+    @property
+    def share(self) -> float:
+        if self.config.seconds is not None:
+            return self.seconds / self.config.seconds
+        return self.decisions / self.config.decisions
+
+    def step(self) -> dict[str, float]:
+        config, number = self.config, len(self.rows)
+        rate = config.learning_rate * max(0.0, 1.0 - self.share)
+        batch = self.collector.collect(self.learner.actor)
+        batch = batch._replace(states=self.critic_inputs(batch))
+        key = jax.random.fold_in(jax.random.key(self.seed), number)
+        self.learner, stats = self.update(batch, key, jnp.float32(rate))
+        row = {
+            "update": number + 1, "seconds": round(self.seconds, 2), "decisions": (number + 1) * batch.choices.size,
+            "seed": self.seed, "cost": float(-batch.rewards.sum() / batch.rewards.size),
+            "learning_rate": rate, **{name: float(value) for name, value in stats.items()},
+        }  # fmt: skip
+        if number % VALIDATED_EVERY == 0:
+            row["validation_cost"] = validate(self.scenario, self.learner.actor)
+        self.collector.restart_some(config.episode_s)
+        self.rows.append(row)
+        return row
+
+    def save_policy(self, folder: Path) -> None:
+        about = {
+            "algorithm": self.name, "scenario": self.scenario.name, "seed": self.seed,
+            "step_grid": list(self.scenario.decision.step_grid), "classes": self.scenario.decision.classes,
+            "decisions": self.rows[-1]["decisions"], "seconds": round(self.seconds, 1), "config": asdict(self.config),
+        }  # fmt: skip
+        weights = {name: np.asarray(value) for name, value in self.learner.actor.all_weights().items()}
+        save_policy(folder, self.name, weights, about, self.kind)
+
+    def save(self, path: Path) -> None:
+        arrays = {f"learner_{n}": np.asarray(leaf) for n, leaf in enumerate(jax.tree.leaves(self.learner))}
+        meta = {"config": asdict(self.config), "seed": self.seed, "seconds": self.seconds, "rows": self.rows}
+        temporary = path.with_suffix(".part")
+        with temporary.open("wb") as file:
+            np.savez(file, **{"meta": np.array(json.dumps(meta)), **arrays, **self.collector.state()})  # type: ignore[arg-type]
+        temporary.replace(path)
+
+    def load(self, path: Path) -> None:
+        with np.load(path) as saved:
+            meta = json.loads(str(saved["meta"]))
+            if meta["config"] != asdict(self.config) or meta["seed"] != self.seed:
+                raise ValueError("the checkpoint is of a training with other settings")
+            leaves, structure = jax.tree.flatten(self.learner)
+            loaded = [jnp.asarray(saved[f"learner_{n}"]) for n in range(len(leaves))]
+            self.learner = jax.tree.unflatten(structure, loaded)
+            self.collector.take_up(saved)
+        self.rows, self.seconds_before, self.begun = meta["rows"], meta["seconds"], time.perf_counter()
+
+
+def _scaled(network, inputs: np.ndarray):
+    """The network with its input scales set by what it will see, ``inputs (..., n)``."""
+    scale = input_scale(inputs.reshape(-1, inputs.shape[-1]))
+    return eqx.tree_at(lambda network: network.scale, network, jnp.asarray(scale))

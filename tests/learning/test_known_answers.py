@@ -1,0 +1,47 @@
+"""Every learner finds the optimum where it can be computed, so that a weak result elsewhere is not a bug.
+
+The whole training runs, as it is: collection, updates, validation; only the world is a toy (see toys.py).
+"""
+
+import numpy as np
+import pytest
+
+from edgebrush.learning import collect
+from edgebrush.learning.algorithms import ALGORITHMS, configure
+from edgebrush.scenario.load import load_scenario
+
+from . import toys
+
+SIZE = {"copies": 4, "groups": 16, "length": 32, "learning_rate": 0.02, "discount_per_s": toys.TwoStates.DISCOUNT_PER_S}
+NETWORKS = {"minibatches": 4, "critic_updates": 2, "actor_hidden": 16, "critic_hidden": 16}
+SETTINGS = {
+    "mappo": {**SIZE, **NETWORKS},
+    "ippo": {**SIZE, **NETWORKS},
+    "maa2c": {**SIZE, **NETWORKS},
+    "masl": SIZE,
+}
+
+
+def trained(name, toy, monkeypatch):
+    monkeypatch.setattr(collect, "Simulator", toy)
+    config = configure(name, SETTINGS[name], seconds=None, decisions=50 * 64 * 32)
+    training = ALGORITHMS[name].training(load_scenario("pair"), config, 1, None)
+    while training.share < 1.0:
+        training.step()
+    return training
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("toy", [toys.MatrixGame, toys.TwoStates])
+def test_the_optimum_is_found(name, toy, monkeypatch):
+    training = trained(name, toy, monkeypatch)
+    world = training.collector.simulator
+    best = world.strategies(training.learner.actor)[np.arange(world.situations), world.optimum()]
+    assert (best > 0.9).all(), best
+    assert training.rows[-1]["cost"] < training.rows[0]["cost"]
+
+
+def test_the_optima_are_not_what_the_myopic_or_the_cautious_would_do():
+    assert toys.TwoStates(None, 1).optimum().tolist() == [1, 1]
+    assert toys.TwoStates.REWARD.argmax(axis=1).tolist() == [0, 0]
+    assert toys.MatrixGame(None, 1).optimum().tolist() == [0, 0]
