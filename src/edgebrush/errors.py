@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -45,11 +46,15 @@ class UserError(Exception):
     """What the user gave cannot be used; the message names the field, the value and the fix."""
 
 
+def telling_problem(problems: Sequence[Any]) -> Any:
+    """The most telling of pydantic's errors: of a misspelt field, both unknown and missing, the name that was given."""
+    return next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
+
+
 def explain(error: ValidationError, where: str) -> str:
     """The most telling problem of a pydantic error as one line: ``where: field.path = value: reason``."""
     problems = error.errors()
-    # A misspelt field is both unknown and missing: the unknown name is what the user recognises.
-    first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
+    first = telling_problem(problems)
     path = ".".join(str(part) for part in first["loc"])
     value = first["input"]
     if path and first["type"] not in WITHOUT_VALUE and not isinstance(value, dict):
