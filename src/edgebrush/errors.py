@@ -30,6 +30,7 @@ REASONS = {  # pydantic's error types in plain words; the braces are filled from
     "model_type": "must be a mapping of fields",
     "path_type": "must be the path of a file",
     "string_pattern_mismatch": "must be lower-case letters, digits and hyphens",
+    "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must not be empty",
     "string_type": "must be text; put it in quotes",
     "too_long": "must have at most {max_length} entries",

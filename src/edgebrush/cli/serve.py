@@ -56,7 +56,7 @@ def serve(
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
     from edgebrush.profiles.catalogue import load_profile
-    from edgebrush.runtime.server import Address, run
+    from edgebrush.runtime.server import Address, Server, run
     from edgebrush.runtime.station import Limits, Station, create_app
 
     if (tls_cert is None) != (tls_key is None):
@@ -69,11 +69,12 @@ def serve(
     limits = Limits(batch_limit, queue_limit, connection_limit, max_steps)
     station = Station(name, backend, make_sampler(sampler, backend), figures, limits, speed)
 
-    def ready(url: str) -> None:
-        typer.echo(f"{name} serves {backend.name} at {url}")
+    def ready() -> None:
+        typer.echo(f"{name} serves {backend.name} at {server.url}")
 
-    address = Address(host, port, tls_cert, tls_key)
-    run(create_app(station, token), address, grace, ready, lambda: station.stop(grace))
+    app, address = create_app(station, token), Address(host, port, tls_cert, tls_key)
+    server = Server(app, address, grace, ready, lambda: station.stop(grace))
+    run(server)
 
 
 def read_token(variable: str | None, file: Path | None) -> str | None:

@@ -36,7 +36,7 @@ class ImageRequest(BaseModel):
     )
     model: Annotated[str, Field(max_length=200)] | None = Field(default=None, description="null: the server's own")
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = Field(default=None, description="images; null: one")
-    size: Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] | None = Field(
+    size: Annotated[str, Field(max_length=20)] | None = Field(
         default=None, description="the model's own, or auto"
     )
     response_format: Literal["b64_json"] | None = Field(default=None, description="nothing is kept to be fetched")
@@ -56,7 +56,7 @@ class ImageRequest(BaseModel):
         default=None, description="of the first image, the next ones count on; null: the server draws one"
     )
     negative_prompt: Prompt | None = None
-    service_class: Annotated[int, Field(ge=0, lt=MAX_CLASSES)] | None = Field(
+    service_class: Annotated[int, Field(ge=0, le=MAX_CLASSES - 1)] | None = Field(
         default=None, description="0 is served first, and what null means"
     )
     deadline_s: Annotated[float, Field(gt=0, le=DAY_S, allow_inf_nan=False)] | None = Field(

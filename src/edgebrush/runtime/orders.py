@@ -28,8 +28,13 @@ class Order:
         self.refusal: Refusal | None = None  # why it was cancelled
         self.loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
+        self.deadline: asyncio.TimerHandle | None = None
         self.shown = 0
         self.events: asyncio.Queue[PartialImage | None] = asyncio.Queue()  # None: the end; bounded by the steps
+
+    @property
+    def over(self) -> bool:
+        return all(job.ended.is_set() for job in self.jobs)
 
     @property
     def waits(self) -> bool:
@@ -37,14 +42,14 @@ class Order:
 
     def cancel(self, refusal: Refusal) -> None:
         """What waits leaves at once, what runs before its next step. Nothing happens to an order that has ended."""
-        if not self.ended.is_set():
+        if not self.over:
             self.refusal = self.refusal or refusal
             for job in self.jobs:
                 job.cancel()
 
     def note_end(self, job: Job) -> None:
         """A job has ended: with the last one, so has the order; without one, the others are of no use."""
-        if all(each.ended.is_set() for each in self.jobs):
+        if self.over:
             self.ended.set()
             self.events.put_nowait(None)
         elif job.state == "failed":
@@ -105,7 +110,7 @@ class Order:
         """How far it is."""
         result, error = None, None
         status: JobStatus = "queued" if all(job.state == "waiting" for job in self.jobs) else "in_progress"
-        if self.ended.is_set():
+        if self.over:
             try:
                 result, status = self.reply(), "completed"
             except Refusal as refusal:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -56,11 +56,44 @@ class Address:
 
 
 class Server(uvicorn.Server):
-    """Says when it is ready, and before it stops gives ``on_stop`` the chance to hand back what it holds."""
+    """Listens from the start; says when it is ready, and before it stops gives ``on_stop`` the chance to hand back.
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]):
+    Raises ``UserError`` where the address is taken or the TLS files cannot be used.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        address: Address,
+        grace_s: float,
+        on_ready: Callable[[], None],
+        on_stop: Callable[[], None],
+    ):
+        config = uvicorn.Config(
+            app,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="on",
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=math.ceil(grace_s) + BACKSTOP_S,
+            ssl_certfile=address.certificate,
+            ssl_keyfile=address.key,
+        )
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            raise UserError(f"tls: {address.certificate} and {address.key} cannot be used: {error}") from None
         super().__init__(config)
         self.on_ready, self.on_stop = on_ready, on_stop
+        self.listener = listen(address)
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        scheme = "https" if config.is_ssl else "http"
+        self.url = f"{scheme}://{host}:{self.listener.getsockname()[1]}"
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().serve([self.listener])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -71,39 +104,10 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run(
-    app: FastAPI, address: Address, grace_s: float, on_ready: Callable[[str], None], on_stop: Callable[[], None]
-) -> None:
-    """Serve until SIGTERM or SIGINT; ``on_ready`` gets the base URL.
-
-    Raises ``UserError`` where the address is taken or the TLS files cannot be used.
-    """
-    config = uvicorn.Config(
-        app,
-        http=BoundedProtocol,
-        ws="none",
-        lifespan="on",
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(grace_s) + BACKSTOP_S,
-        ssl_certfile=address.certificate,
-        ssl_keyfile=address.key,
-    )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        raise UserError(f"tls: {address.certificate} and {address.key} cannot be used: {error}") from None
-    listener = listen(address)
-    port = listener.getsockname()[1]
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    url = f"{'https' if config.is_ssl else 'http'}://{host}:{port}"
-    signal.signal(signal.SIGTERM, nothing)  # uvicorn raises it again once it has stopped
-    Server(config, lambda: on_ready(url), on_stop).run(sockets=[listener])
-
-
-def nothing(*_: Any) -> None:
-    pass
+def run(server: Server) -> None:
+    """Serve until SIGTERM, then return; SIGINT is a ``KeyboardInterrupt`` once the server has stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again at its end
+    server.run()
 
 
 def listen(address: Address) -> socket.socket:

@@ -55,11 +55,13 @@ USUAL_STEPS = 15  # of a request that does not say
 KEPT_JOBS = 64  # asynchronous jobs that have ended and may still be asked for
 LONGEST_RETRY_S = 60  # OpenAI's clients do not heed a longer one
 STOP_RETRY_S = 5  # what a stopping station tells those it hands back
-STOPPING = Refusal(
-    503, "this station is stopping; try another one", "server_error", code="stopping", retry_after_s=STOP_RETRY_S
+STOPPING = partial(
+    Refusal, 503, "this station is stopping; try another", "server_error", code="stopping", retry_after_s=STOP_RETRY_S
 )
-CANCELLED = Refusal(409, "the job was cancelled", code="cancelled")
-EXPIRED = Refusal(504, "the deadline passed while the request waited", "server_error", code="deadline_exceeded")
+CANCELLED = partial(Refusal, 409, "the job was cancelled", code="cancelled")
+EXPIRED = partial(
+    Refusal, 504, "the deadline passed while the request waited", "server_error", code="deadline_exceeded"
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Station:
     def place(self, request: ImageRequest) -> Order:
         """Admit a request whole, or not at all. Raises ``Refusal``."""
         if self.stopping:
-            raise STOPPING
+            raise STOPPING()
         order = Order(request, request.num_inference_steps or min(USUAL_STEPS, self.limits.steps), self.name)
         self.check(request, order.steps)
         first_seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
@@ -130,7 +132,7 @@ class Station:
             raise refusal from None
         self.orders.add(order)
         if request.deadline_s is not None:
-            order.loop.call_later(request.deadline_s, self.expire, order)
+            order.deadline = order.loop.call_later(request.deadline_s, self.expire, order)
         return order
 
     def check(self, request: ImageRequest, steps: int) -> None:
@@ -157,12 +159,12 @@ class Station:
     def expire(self, order: Order) -> None:
         """The order's deadline: whoever waits is dropped, as in the simulator; what runs goes on."""
         if order.waits:
-            order.cancel(EXPIRED)
+            order.cancel(EXPIRED())
 
     def keep(self, order: Order) -> None:
         """Remember an asynchronous job, and forget the oldest that have ended."""
         self.jobs[order.id] = order
-        ended = [each.id for each in self.jobs.values() if each.ended.is_set()]
+        ended = [each.id for each in self.jobs.values() if each.over]
         for each in ended[: max(0, len(ended) - KEPT_JOBS)]:
             del self.jobs[each]
 
@@ -198,13 +200,15 @@ class Station:
         order.note_end(job)
         if order.ended.is_set():
             self.orders.discard(order)
+            if order.deadline:
+                order.deadline.cancel()
 
     # -- load
 
     @property
     def connections(self) -> int:
         """Requests under way, and jobs whose clients come back for them."""
-        return self.requests + sum(1 for job in self.jobs.values() if not job.ended.is_set())
+        return self.requests + sum(1 for job in self.jobs.values() if not job.over)
 
     def load(self) -> Load:
         """What a UE may know of this station."""
@@ -240,12 +244,12 @@ class Station:
         """Take no more, hand back what waits, and after ``grace_s`` what still runs."""
         self.stopping = True
         for order in [each for each in self.orders if each.waits]:
-            order.cancel(STOPPING)
+            order.cancel(STOPPING())
         asyncio.get_running_loop().call_later(grace_s, self.hand_back)
 
     def hand_back(self) -> None:
         for order in list(self.orders):
-            order.cancel(STOPPING)
+            order.cancel(STOPPING())
 
     async def close(self) -> None:
         """End the engine's thread, after the round it is in."""
@@ -312,6 +316,7 @@ MEANINGS = {
     504: "The deadline passed while the request waited.",
 }
 EVERYWHERE = (400, 401, 408, 413)
+JobId = Annotated[str, Path(max_length=100)]
 
 
 async def until_gone(request: Request) -> None:
@@ -328,7 +333,7 @@ async def ended_or_gone(order: Order, request: Request) -> None:
     finally:
         for each in waits:
             each.cancel()
-        order.cancel(CANCELLED)  # nothing happens where it has ended
+        order.cancel(CANCELLED())  # nothing happens where it has ended
 
 
 async def events(order: Order) -> AsyncIterator[bytes]:
@@ -339,7 +344,7 @@ async def events(order: Order) -> AsyncIterator[bytes]:
     except Refusal as refusal:
         yield format_sse_event(data_str=ProblemReply(error=refusal.problem).model_dump_json(), event="error")
     finally:
-        order.cancel(CANCELLED)
+        order.cancel(CANCELLED())
 
 
 def create_app(station: Station, token: str | None = None) -> FastAPI:
@@ -357,7 +362,7 @@ def create_app(station: Station, token: str | None = None) -> FastAPI:
     add_gates(app, station, token)
     add_problems(app)
     streamed = {"description": "The images; as a stream, server-sent events.", "content": {"text/event-stream": {}}}
-    exposition = {"content": {"text/plain": {}}}
+    exposition: dict[str, Any] = {"content": {"text/plain": {}}}
 
     @app.post(
         IMAGES_PATH,
@@ -381,18 +386,16 @@ def create_app(station: Station, token: str | None = None) -> FastAPI:
         await ended_or_gone(order, request)
         return order.reply()
 
-    job_id = Annotated[str, Path(max_length=100)]
-
     @app.get(IMAGES_PATH + "/{id}", dependencies=guarded, responses=problems(*EVERYWHERE, 404, 422))
-    async def job(id: job_id) -> JobReply:
+    async def job(id: JobId) -> JobReply:
         """How far a job is; the images once it has ended."""
         return station.job(id).report()
 
     @app.delete(IMAGES_PATH + "/{id}", dependencies=guarded, responses=problems(*EVERYWHERE, 404, 422))
-    async def cancel(id: job_id) -> JobReply:
+    async def cancel(id: JobId) -> JobReply:
         """Cancel a job: at once where it waits, before its next step where it runs."""
         order = station.job(id)
-        order.cancel(CANCELLED)
+        order.cancel(CANCELLED())
         return order.report()
 
     @app.get("/v1/models", dependencies=guarded, responses=problems(*EVERYWHERE))
@@ -416,7 +419,7 @@ def create_app(station: Station, token: str | None = None) -> FastAPI:
     async def readyz() -> Health:
         """Whether requests are taken."""
         if station.stopping or not station.alive:
-            raise STOPPING
+            raise STOPPING()
         return Health()
 
     @app.get("/metrics", response_class=Response, responses={200: exposition, **problems(408, 413)})
@@ -451,3 +454,7 @@ def add_problems(app: FastAPI) -> None:
         response = answer(Refusal(error.status_code, str(error.detail)))
         response.headers.update(error.headers or {})
         return response
+
+    @app.exception_handler(Exception)
+    async def bug(_: Request, error: Exception) -> Response:
+        return answer(Refusal(500, "a fault of the server; its log tells more", "server_error", code="internal_error"))
