@@ -4,6 +4,8 @@ import socket
 import threading
 from contextlib import contextmanager
 
+import httpx
+
 from edgebrush.diffusion.samplers import Euler
 from edgebrush.profiles.catalogue import load_profile
 from edgebrush.runtime.server import Address, Server
@@ -16,6 +18,7 @@ PARTS = {"encode_s": 0.002, "decode_s": 0.003, "round_intercept_s": 0.006, "roun
 PROFILE = FIGURES.model_copy(update={"compute": FIGURES.compute.model_copy(update=PARTS)})
 CIRCLE = {"prompt": "circle", "num_inference_steps": 2, "seed": 1}
 IMAGES = "/v1/images/generations"
+AS_JOB = {"Prefer": "respond-async"}
 
 
 def make_station(speed=None, backend=None, **limits) -> Station:
@@ -23,8 +26,8 @@ def make_station(speed=None, backend=None, **limits) -> Station:
 
 
 @contextmanager
-def served(station, token=None, grace_s=5.0):
-    """The base URL of a real server in a thread."""
+def served(station, token=None, grace_s=5.0, headers=None):
+    """A client of a real server in a thread."""
     ready = threading.Event()
     server = Server(
         create_app(station, token), Address(port=0), grace_s, ready.set, lambda: station.stop(grace_s)
@@ -32,18 +35,19 @@ def served(station, token=None, grace_s=5.0):
     thread = threading.Thread(target=server.run)
     thread.start()
     assert ready.wait(20)
-    try:
-        yield server.url
-    finally:
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive() and not station.alive
+    with httpx.Client(base_url=server.url, verify=False, timeout=20, headers=headers) as client:
+        try:
+            yield client
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive() and not station.alive
 
 
 @contextmanager
-def connection(url):
-    host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as opened:
+def connection(client):
+    """A socket of one's own to the server."""
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=20) as opened:
         yield opened
 
 

@@ -2,11 +2,11 @@
 
 import base64
 import io
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,7 +20,7 @@ from edgebrush.runtime.messages import ImageReply, JobReply, Load
 
 from ..diffusion.models import Formula
 from ..diffusion.test_engine import Watched
-from .serving import IMAGES, PROFILE, CIRCLE, connection, make_station, served
+from .serving import AS_JOB, CIRCLE, IMAGES, PROFILE, connection, make_station, served
 
 ENERGY = PROFILE.energy
 
@@ -28,7 +28,7 @@ ENERGY = PROFILE.energy
 @pytest.fixture(scope="module")
 def quick():
     """A client of a station that is as fast as it can."""
-    with served(make_station(steps=50)) as url, httpx.Client(base_url=url, timeout=20) as client:
+    with served(make_station(steps=50)) as client:
         yield client
 
 
@@ -95,8 +95,8 @@ def test_without_a_seed_each_image_is_another(quick):
 
 def test_null_means_left_out(quick):
     fields = {name: None for name in messages.ImageRequest.model_fields if name not in CIRCLE}
-    assert quick.post(IMAGES, json={**CIRCLE, **fields}).content != b""
-    assert quick.post(IMAGES, json={**CIRCLE, **fields}).json()["data"] == quick.post(IMAGES, json=CIRCLE).json()["data"]
+    nulls, left_out = (quick.post(IMAGES, json=body).json()["data"] for body in ({**CIRCLE, **fields}, CIRCLE))
+    assert nulls == left_out
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def events_of(answer):
 
 
 def test_a_job_is_taken_asked_for_and_kept():
-    with served(slow(batch=1)) as url, httpx.Client(base_url=url, headers={"Prefer": "respond-async"}) as client:
+    with served(slow(batch=1), headers=AS_JOB) as client:
         answers = [client.post(IMAGES, json={**CIRCLE, "seed": n}) for n in range(3)]
         assert [answer.status_code for answer in answers] == [202] * 3
         last = JobReply.model_validate_json(client.get(answers[2].headers["location"]).content)
@@ -180,7 +180,7 @@ def wait_for(client, answer):
 
 def test_delete_cancels_what_waits_at_once_and_what_runs_before_its_next_step():
     station = slow(batch=1)
-    with served(station) as url, httpx.Client(base_url=url, headers={"Prefer": "respond-async"}) as client:
+    with served(station, headers=AS_JOB) as client:
         running, waiting, last = (client.post(IMAGES, json={**CIRCLE, "num_inference_steps": 50}) for _ in range(3))
         until(lambda: station.engine.running)
         gone = client.delete(waiting.headers["location"])
@@ -197,7 +197,7 @@ def test_jobs_that_have_ended_are_forgotten_in_time(quick, monkeypatch):
     from edgebrush.runtime import station
 
     monkeypatch.setattr(station, "KEPT_JOBS", 2)
-    with served(make_station()) as url, httpx.Client(base_url=url, headers={"Prefer": "respond-async"}) as client:
+    with served(make_station(), headers=AS_JOB) as client:
         answers = []
         for _ in range(4):
             answers.append(client.post(IMAGES, json=CIRCLE))
@@ -210,30 +210,30 @@ def test_jobs_that_have_ended_are_forgotten_in_time(quick, monkeypatch):
 @pytest.mark.parametrize("place", ["running", "waiting"])
 def test_a_client_who_goes_frees_the_place(stream, place):
     station = slow(batch=1)
-    with served(station) as url:
+    with served(station) as client:
         if place == "waiting":
-            blocker = httpx.post(url + IMAGES, json={**CIRCLE, "num_inference_steps": 50}, headers={"Prefer": "respond-async"})
+            long = {**CIRCLE, "num_inference_steps": 50}
+            blocker = client.post(IMAGES, json=long, headers=AS_JOB)
             until(lambda: station.engine.running)
-        body = httpx.Request("POST", url + IMAGES, json={**CIRCLE, "num_inference_steps": 50, "stream": stream})
-        body.read()
+        body = json.dumps({**CIRCLE, "num_inference_steps": 50, "stream": stream}).encode()
         head = f"POST {IMAGES} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-        with connection(url) as opened:
-            opened.sendall(f"{head}content-length: {len(body.content)}\r\n\r\n".encode() + body.content)
+        with connection(client) as opened:
+            opened.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
             until(lambda: getattr(station.engine, place))
             assert station.connections == (2 if place == "waiting" else 1)
         until(lambda: not getattr(station.engine, place))
         if place == "waiting":
-            httpx.delete(url + blocker.headers["location"])
+            client.delete(blocker.headers["location"])
         until(lambda: station.connections == 0 and not station.orders)
 
 
 def test_a_full_queue_refuses_and_tells_when_to_come_again():
     station = slow(batch=1, queue=1)
     long = {**CIRCLE, "num_inference_steps": 40}
-    with served(station) as url, httpx.Client(base_url=url) as client:
-        jobs = [client.post(IMAGES, json=long, headers={"Prefer": "respond-async"})]
+    with served(station) as client:
+        jobs = [client.post(IMAGES, json=long, headers=AS_JOB)]
         until(lambda: station.engine.running and station.round_s > 0)
-        jobs.append(client.post(IMAGES, json=long, headers={"Prefer": "respond-async"}))
+        jobs.append(client.post(IMAGES, json=long, headers=AS_JOB))
         refused = client.post(IMAGES, json=CIRCLE)
         error = refused.json()["error"]
         assert refused.status_code == 429 and error["code"] == "queue_full" and error["type"] == "rate_limit_error"
@@ -246,18 +246,18 @@ def test_a_full_queue_refuses_and_tells_when_to_come_again():
 
 def test_a_request_is_admitted_whole_or_not_at_all():
     station = slow(batch=1, queue=2)
-    with served(station) as url, httpx.Client(base_url=url) as client:
+    with served(station) as client:
         assert client.post(IMAGES, json={**CIRCLE, "n": 4}).status_code == 429
         until(lambda: not station.engine.waiting and not station.engine.running)
 
 
 def test_too_many_requests_at_once_are_refused():
     station = slow(batch=1, connections=2)
-    with served(station) as url, httpx.Client(base_url=url) as client:
-        with connection(url) as dawdler:  # its body is on the way
+    with served(station) as client:
+        with connection(client) as dawdler:  # its body is on the way
             dawdler.sendall(f"POST {IMAGES} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n".encode())
             until(lambda: station.connections == 1)
-            job = client.post(IMAGES, json={**CIRCLE, "num_inference_steps": 50}, headers={"Prefer": "respond-async"})
+            job = client.post(IMAGES, json={**CIRCLE, "num_inference_steps": 50}, headers=AS_JOB)
             refused = client.post(IMAGES, json=CIRCLE)
             assert refused.status_code == 429 and refused.json()["error"]["code"] == "too_many_requests"
             assert client.get("/v1/load").json()["connections"] == 2 and client.get("/healthz").status_code == 200
@@ -268,7 +268,7 @@ def test_too_many_requests_at_once_are_refused():
 
 def test_whoever_waits_past_the_deadline_is_dropped_and_what_runs_is_finished():
     station = slow(batch=1)
-    with served(station) as url, httpx.Client(base_url=url, timeout=20) as client, ThreadPoolExecutor() as pool:
+    with served(station) as client, ThreadPoolExecutor() as pool:
         running = pool.submit(client.post, IMAGES, json={**CIRCLE, "num_inference_steps": 8, "deadline_s": 0.2})
         until(lambda: station.engine.running)
         waiting = client.post(IMAGES, json={**CIRCLE, "deadline_s": 0.1})
@@ -281,9 +281,9 @@ def test_class_0_is_served_first():
     order = []
 
     def ask(level):
-        order.append((level, httpx.post(url + IMAGES, json={**CIRCLE, "service_class": level}, timeout=20).status_code))
+        order.append((level, client.post(IMAGES, json={**CIRCLE, "service_class": level}).status_code))
 
-    with served(station) as url:
+    with served(station) as client:
         threads = []
         for number, level in enumerate([3, 2, 0, 1]):
             threads.append(threading.Thread(target=ask, args=(level,)))
@@ -298,7 +298,7 @@ def test_class_0_is_served_first():
 
 def test_the_broadcast_is_what_the_simulator_publishes():
     station = slow(batch=2, queue=9, connections=11)
-    with served(station) as url, httpx.Client(base_url=url, headers={"Prefer": "respond-async"}) as client:
+    with served(station, headers=AS_JOB) as client:
         empty = Load.model_validate_json(client.get("/v1/load").content)
         assert (empty.running, empty.steps_left, empty.waiting, empty.round_s) == (0, 0, [0] * 4, 0)
         wanted = [(30, 0), (40, 0), (5, 1), (6, 1), (7, 0)]
@@ -318,7 +318,7 @@ def test_the_broadcast_is_what_the_simulator_publishes():
 
 
 def test_metrics_are_prometheus_and_true():
-    with served(make_station()) as url, httpx.Client(base_url=url) as client:
+    with served(make_station()) as client:
         replies = [client.post(IMAGES, json=CIRCLE).json() for _ in range(3)]
         client.post(IMAGES, json={**CIRCLE, "prompt": "cat"})
         assert metric(client, "edgebrush_requests_total", status="200") == 3
@@ -331,7 +331,7 @@ def test_metrics_are_prometheus_and_true():
 
 
 def test_a_token_guards_all_but_health_and_metrics():
-    with served(make_station(), token="s3cret") as url, httpx.Client(base_url=url) as client:
+    with served(make_station(), token="s3cret") as client:
         for path in ("/v1/load", "/v1/models", "/openapi.json", IMAGES + "/x", "/nowhere"):
             for header in ({}, {"Authorization": "Bearer s3cre"}, {"Authorization": "Basic s3cret"}):
                 answer = client.get(path, headers=header)
@@ -346,7 +346,7 @@ def test_a_token_guards_all_but_health_and_metrics():
 
 def test_a_failure_of_the_model_is_told_without_a_traceback():
     backend = Watched(Formula())
-    with served(make_station(backend=backend)) as url, httpx.Client(base_url=url) as client:
+    with served(make_station(backend=backend)) as client:
         backend.fail = "predict"
         answer = client.post(IMAGES, json=CIRCLE)
         assert answer.status_code == 503 and "out of memory" in answer.json()["error"]["message"]
@@ -358,10 +358,10 @@ def test_a_failure_of_the_model_is_told_without_a_traceback():
 def test_a_stop_finishes_what_runs_and_hands_back_what_waits():
     station = slow(batch=1)
     with ThreadPoolExecutor() as pool:
-        with served(station) as url:
-            running = pool.submit(httpx.post, url + IMAGES, json={**CIRCLE, "num_inference_steps": 8}, timeout=20)
+        with served(station) as client:
+            running = pool.submit(client.post, IMAGES, json={**CIRCLE, "num_inference_steps": 8})
             until(lambda: station.engine.running)
-            waiting = pool.submit(httpx.post, url + IMAGES, json=CIRCLE, timeout=20)
+            waiting = pool.submit(client.post, IMAGES, json=CIRCLE)
             until(lambda: station.engine.waiting)
         assert running.result().status_code == 200
         assert waiting.result().status_code == 503 and waiting.result().json()["error"]["code"] == "stopping"
@@ -371,8 +371,8 @@ def test_a_stop_finishes_what_runs_and_hands_back_what_waits():
 def test_a_stop_lasts_no_longer_than_the_grace():
     station = slow(batch=1)
     with ThreadPoolExecutor() as pool:
-        with served(station, grace_s=0.2) as url:
-            running = pool.submit(httpx.post, url + IMAGES, json={**CIRCLE, "num_inference_steps": 100}, timeout=20)
+        with served(station, grace_s=0.2) as client:
+            running = pool.submit(client.post, IMAGES, json={**CIRCLE, "num_inference_steps": 100})
             until(lambda: station.engine.running)
             began = time.monotonic()
         assert time.monotonic() - began < 3
@@ -381,8 +381,8 @@ def test_a_stop_lasts_no_longer_than_the_grace():
 
 def test_a_dead_engine_is_not_healthy(quick):
     station = make_station()
-    with served(station) as url:
-        assert httpx.get(url + "/healthz").status_code == httpx.get(url + "/readyz").status_code == 200
+    with served(station) as client:
+        assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
         station.halt.set()
         until(lambda: not station.alive)
-        assert httpx.get(url + "/healthz").status_code == httpx.get(url + "/readyz").status_code == 503
+        assert client.get("/healthz").status_code == client.get("/readyz").status_code == 503

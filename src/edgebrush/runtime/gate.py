@@ -57,18 +57,18 @@ class TokenGate:
 class BodyGate:
     """Reads the body whole, within a size and a time, before the application starts."""
 
-    def __init__(self, app: ASGIApp, max_body: int = MAX_BODY, read_s: float = READ_S):
-        self.app, self.max_body, self.read_s = app, max_body, read_s
+    def __init__(self, app: ASGIApp):
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         try:
-            async with asyncio.timeout(self.read_s):
+            async with asyncio.timeout(READ_S):
                 body = await self.read(Headers(scope=scope), receive)
         except TimeoutError:
-            refusal = Refusal(408, f"the body did not come within {self.read_s:g} s", code="request_timeout")
+            refusal = Refusal(408, f"the body did not come within {READ_S:g} s", code="request_timeout")
             await answer(refusal, close=True)(scope, receive, send)
         except Refusal as refusal:
             await answer(refusal, close=True)(scope, receive, send)
@@ -78,7 +78,7 @@ class BodyGate:
 
     async def read(self, headers: Headers, receive: Receive) -> bytes | None:
         """The body; None where the client has gone."""
-        too_large = Refusal(413, f"the body is larger than {self.max_body} bytes", code="body_too_large")
+        too_large = Refusal(413, f"the body is larger than {MAX_BODY} bytes", code="body_too_large")
         announced = headers.get("content-length", "0")
         if len(announced) > 9 or int(announced) > MAX_DRAINED:
             raise too_large
@@ -89,9 +89,9 @@ class BodyGate:
                 return None
             part = message.get("body", b"")
             size += len(part)
-            if size <= self.max_body:
+            if size <= MAX_BODY:
                 parts.append(part)
-            if size > MAX_DRAINED or (size > self.max_body and not message.get("more_body", False)):
+            if size > MAX_DRAINED or (size > MAX_BODY and not message.get("more_body", False)):
                 raise too_large
             if not message.get("more_body", False):
                 return b"".join(parts)
