@@ -20,6 +20,26 @@ docs/serving.md has the interface, the limits and the metrics.
 """
 
 
+def read_config(context: typer.Context, file: Path | None) -> None:
+    """Take the file's options as defaults. Raises ``UserError`` where it holds none, or one that is not there."""
+    if file is None:
+        return
+    import yaml
+
+    from edgebrush.errors import UserError
+    from edgebrush.scenario.load import NOT_YAML, UniqueKeyLoader, read_yaml
+
+    try:
+        content = yaml.load(read_yaml(file), UniqueKeyLoader)
+    except NOT_YAML as error:
+        raise UserError(f"{file}: not valid YAML: {error}") from None
+    known = {str(option.name).replace("_", "-"): option.name for option in context.command.params}
+    if not isinstance(content, dict) or set(content) - set(known):
+        odd = ", ".join(map(str, set(content) - set(known))) if isinstance(content, dict) else "no mapping"
+        raise UserError(f"{file}: {odd}: must be options of `edgebrush serve`, as `batch-limit: 4`")
+    context.default_map = {known[name]: value for name, value in content.items()}
+
+
 def serve(
     model: Annotated[str, typer.Option(help="heavy, light, or the folder of a model.")] = "heavy",
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is all of them.")] = "127.0.0.1",
@@ -50,6 +70,10 @@ def serve(
     grace: Annotated[
         float, typer.Option(min=0, max=3600, help="On SIGTERM what waits is handed back; what runs has these seconds.")
     ] = 30.0,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", is_eager=True, callback=read_config, help="YAML with any of these options."),
+    ] = None,
 ) -> None:
     """Serve a GDM as a base station does: OpenAI's images API over step-level batching."""
     from edgebrush.diffusion.onnx import load_model, shipped_models

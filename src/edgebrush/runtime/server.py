@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import signal
 import socket
 import ssl
@@ -119,7 +120,7 @@ def listen(address: Address) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
-        reason = error.strerror or error
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error  # gaierror's are negative
         raise UserError(
             f"port = {address.port}: cannot be listened on at {address.host} ({reason}); --port 0 finds a free one"
         ) from None
