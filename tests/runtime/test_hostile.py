@@ -17,6 +17,7 @@ from schemathesis.specs.openapi import checks
 
 from edgebrush.runtime import gate, server
 
+from ..diffusion.models import Formula
 from .serving import AS_JOB, CIRCLE, IMAGES, connection, make_station, read_all, served
 
 JSON = {"content-type": "application/json"}
@@ -236,12 +237,33 @@ def examples_of(client, mode, count):
     still_serves(client)
 
 
+class AnyPrompt(Formula):
+    """A formula that knows no classes, so that what the schema allows is mostly served."""
+
+    def check(self, prompt):
+        pass
+
+    def encode(self, prompt):
+        return len(prompt.text) % 3
+
+
+@pytest.fixture(scope="module")
+def willing():
+    with served(make_station(backend=AnyPrompt(), steps=50, queue=1000)) as client:
+        yield client
+
+
 @pytest.mark.parametrize("mode", GenerationMode)
-def test_the_schema_is_kept(quick, mode):
-    examples_of(quick, mode, 4)
+def test_the_schema_is_kept(willing, mode):
+    examples_of(willing, mode, 4)
+
+
+def test_the_schema_names_the_methods_of_a_path(willing):
+    answer = willing.put(IMAGES + "/x")
+    assert answer.status_code == 405 and answer.headers["allow"] == "DELETE, GET"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", GenerationMode)
-def test_the_schema_is_kept_for_long(quick, mode):
-    examples_of(quick, mode, 500)
+def test_the_schema_is_kept_for_long(willing, mode):
+    examples_of(willing, mode, 500)

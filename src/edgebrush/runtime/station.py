@@ -21,6 +21,7 @@ from fastapi.security import HTTPBearer
 from fastapi.sse import EventSourceResponse, format_sse_event
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgebrush.diffusion import engine as engines
@@ -316,6 +317,8 @@ MEANINGS = {
     504: "The deadline passed while the request waited.",
 }
 EVERYWHERE = (400, 401, 408, 413)
+JOB_PATH = IMAGES_PATH + "/{id}"
+LINKS = {name: {"operationId": name, "parameters": {"id": "$response.body#/id"}} for name in ("job", "cancel")}
 JobId = Annotated[str, Path(max_length=100)]
 
 
@@ -370,7 +373,7 @@ def create_app(station: Station, token: str | None = None) -> FastAPI:
         response_model=ImageReply,
         responses={
             200: streamed,
-            202: {"model": JobReply, "description": "Taken; Location tells where to ask for it."},
+            202: {"model": JobReply, "description": "Taken; Location tells where to ask for it.", "links": LINKS},
             **problems(*EVERYWHERE, 404, 409, 422, 429, 503, 504),
         },
     )
@@ -386,12 +389,12 @@ def create_app(station: Station, token: str | None = None) -> FastAPI:
         await ended_or_gone(order, request)
         return order.reply()
 
-    @app.get(IMAGES_PATH + "/{id}", dependencies=guarded, responses=problems(*EVERYWHERE, 404, 422))
+    @app.get(JOB_PATH, operation_id="job", dependencies=guarded, responses=problems(*EVERYWHERE, 404, 422))
     async def job(id: JobId) -> JobReply:
         """How far a job is; the images once it has ended."""
         return station.job(id).report()
 
-    @app.delete(IMAGES_PATH + "/{id}", dependencies=guarded, responses=problems(*EVERYWHERE, 404, 422))
+    @app.delete(JOB_PATH, operation_id="cancel", dependencies=guarded, responses=problems(*EVERYWHERE, 404, 422))
     async def cancel(id: JobId) -> JobReply:
         """Cancel a job: at once where it waits, before its next step where it runs."""
         order = station.job(id)
@@ -430,6 +433,11 @@ def create_app(station: Station, token: str | None = None) -> FastAPI:
     return app
 
 
+def is_partly(route: Route, request: Request) -> bool:
+    """Whether a route is of the request's path, but not of its method."""
+    return route.matches(request.scope)[0] is Match.PARTIAL
+
+
 def add_gates(app: FastAPI, station: Station, token: str | None) -> None:
     """The token first, then the count of requests, then the body."""
     app.add_middleware(BodyGate)
@@ -450,9 +458,11 @@ def add_problems(app: FastAPI) -> None:
         return answer(refusal_of(list(error.errors())))
 
     @app.exception_handler(HTTPException)
-    async def other(_: Request, error: HTTPException) -> Response:
+    async def other(request: Request, error: HTTPException) -> Response:
         response = answer(Refusal(error.status_code, str(error.detail)))
-        response.headers.update(error.headers or {})
+        if error.status_code == 405:  # Starlette names the methods of the first route of that path only
+            fitting = [route for route in app.routes if isinstance(route, Route) and is_partly(route, request)]
+            response.headers["allow"] = ", ".join(sorted(set().union(*(route.methods or () for route in fitting))))
         return response
 
     @app.exception_handler(Exception)
