@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from contextlib import contextmanager
 
 import httpx
@@ -60,3 +61,11 @@ def read_all(opened) -> bytes:
     except ConnectionResetError:
         pass
     return b"".join(parts)
+
+
+def until(condition, seconds=5.0):
+    """Wait for something that another thread or process does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)

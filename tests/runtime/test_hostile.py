@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,7 +19,7 @@ from schemathesis.specs.openapi import checks
 from edgebrush.runtime import gate, server
 
 from ..diffusion.models import Formula
-from .serving import AS_JOB, CIRCLE, IMAGES, connection, make_station, read_all, served
+from .serving import AS_JOB, CIRCLE, IMAGES, connection, make_station, read_all, served, until
 
 JSON = {"content-type": "application/json"}
 DEEP = 30_000
@@ -134,6 +135,29 @@ def test_a_head_that_does_not_come_is_hung_up_on(monkeypatch, said):
         read_all(opened)
         assert 0.2 < time.monotonic() - began < 3
         assert client.get("/healthz").status_code == 200
+
+
+def with_a_small_buffer(listen):
+    def listening(address):
+        listener = listen(address)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return listener
+
+    return listening
+
+
+def test_a_client_who_does_not_read_is_hung_up_on(monkeypatch):
+    monkeypatch.setattr(server, "READ_S", 0.3)
+    monkeypatch.setattr(server, "listen", with_a_small_buffer(server.listen))
+    station = make_station(steps=1000)
+    body = json.dumps({"prompt": "circle", "num_inference_steps": 1000, "stream": True}).encode()
+    with served(station) as client, socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect((client.base_url.host, client.base_url.port))
+        deaf.sendall(POST + f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+        until(lambda: station.connections == 1)
+        until(lambda: station.connections == 0)
+        assert not station.orders and b"image_generation.completed" not in read_all(deaf)
 
 
 def test_a_client_who_is_slow_to_be_served_is_not_hung_up_on(monkeypatch):

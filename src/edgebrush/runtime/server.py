@@ -19,12 +19,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from edgebrush.errors import UserError
 
 HEAD_S = 10.0  # for a request's head, from the connection's start or the last answer's end
+READ_S = 10.0  # for a client to read on, where 64 KiB of its answer wait to be sent
 MAX_SOCKETS = 512  # whoever comes beyond is hung up on
 BACKSTOP_S = 5  # beyond the grace, until uvicorn itself cuts off what still hangs on
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, but it hangs up on too many and on those who are too slow to ask (slow loris)."""
+    """uvicorn's HTTP/1.1, but it hangs up on too many, and on those too slow to ask (slow loris) or to read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -36,6 +37,14 @@ class BoundedProtocol(H11Protocol):
         self.head_timer.cancel()
         self.head_timer = self.loop.call_later(HEAD_S, self.hang_up_if_silent)
         super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.read_timer = self.loop.call_later(READ_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.read_timer.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.head_timer.cancel()

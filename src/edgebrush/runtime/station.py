@@ -120,17 +120,16 @@ class Station:
         prompt = self.prompt_of(request)
         on_step = partial(self.on_step, order)
         on_end = partial(self.tell_end, order)
-        try:
-            for number in range(request.n or 1):
-                seed = (first_seed + number) % (MAX_SEED + 1)
-                task = engines.Request(prompt, order.steps, seed, request.service_class or 0)
-                order.jobs.append(self.engine.submit(task, on_step, on_end))
-        except QueueFull as full:
-            refusal = Refusal(
-                429, f"{self.name}: {full}", "rate_limit_error", code="queue_full", retry_after_s=self.retry_after_s()
-            )
-            order.cancel(refusal)
-            raise refusal from None
+        with self.engine.changed:  # no round begins with a part of the images
+            try:
+                for number in range(request.n or 1):
+                    seed = (first_seed + number) % (MAX_SEED + 1)
+                    task = engines.Request(prompt, order.steps, seed, request.service_class or 0)
+                    order.jobs.append(self.engine.submit(task, on_step, on_end))
+            except QueueFull as full:
+                refusal = self.busy(str(full), "queue_full")
+                order.cancel(refusal)
+                raise refusal from None
         self.orders.add(order)
         if request.deadline_s is not None:
             order.deadline = order.loop.call_later(request.deadline_s, self.expire, order)
@@ -230,11 +229,12 @@ class Station:
             connection_limit=self.limits.connections,
         )
 
-    def retry_after_s(self) -> int:
-        """Whole seconds in which what is here now will have been worked off."""
+    def busy(self, message: str, code: str) -> Refusal:
+        """Come again when what is here now will have been worked off, in whole seconds."""
         load = self.load()
         rounds = (load.steps_left + sum(load.waiting_steps)) / load.batch_limit
-        return max(1, min(LONGEST_RETRY_S, math.ceil(rounds * load.round_s)))
+        retry_after_s = max(1, min(LONGEST_RETRY_S, math.ceil(rounds * load.round_s)))
+        return Refusal(429, f"{self.name}: {message}", "rate_limit_error", code=code, retry_after_s=retry_after_s)
 
     # -- life
 
@@ -280,11 +280,8 @@ class RequestGate:
             await send(message)
 
         if station.connections >= station.limits.connections:
-            message = f"{station.name}: {station.connections} requests are under way already; try again later"
-            refusal = Refusal(
-                429, message, "rate_limit_error", code="too_many_requests", retry_after_s=station.retry_after_s()
-            )
-            await answer(refusal)(scope, receive, counted)
+            message = f"{station.connections} requests are under way already, which is the limit; try again later"
+            await answer(station.busy(message, "too_many_requests"))(scope, receive, counted)
             return
         station.requests += 1
         try:
