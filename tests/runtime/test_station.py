@@ -334,6 +334,7 @@ def test_a_token_guards_all_but_health_and_metrics():
                 assert answer.status_code == 401 and answer.json()["error"]["code"] == "invalid_api_key", path
                 assert answer.headers["www-authenticate"] == "Bearer"
         assert client.post(IMAGES, content=b"{").status_code == 401, "before the body is looked at"
+        assert metric(client, "edgebrush_requests_total", status="401") == 1
         assert all(client.get(path).status_code == 200 for path in ("/healthz", "/readyz", "/metrics"))
         client.headers["authorization"] = "bearer s3cret"
         assert client.post(IMAGES, json=CIRCLE).status_code == 200

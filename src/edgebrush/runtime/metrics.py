@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 WAITS_S = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 ROUNDS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
@@ -35,3 +36,19 @@ class Metrics:
     def text(self) -> bytes:
         """In Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class CountedAnswers:
+    """Counts the answers to the requests of a path by their status."""
+
+    def __init__(self, app: ASGIApp, path: str, counter: Counter):
+        self.app, self.path, self.counter = app, path, counter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.counter.labels(message["status"]).inc()
+            await send(message)
+
+        of_path = scope["type"] == "http" and scope["path"] == self.path
+        await self.app(scope, receive, counted if of_path else send)

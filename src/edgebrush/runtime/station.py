@@ -22,7 +22,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgebrush.diffusion import engine as engines
 from edgebrush.diffusion.backend import Backend, Prompt
@@ -48,7 +48,7 @@ from .messages import (
     Refusal,
     refusal_of,
 )
-from .metrics import Metrics
+from .metrics import CountedAnswers, Metrics
 from .orders import Order, size_of
 from .pace import PacedBackend
 
@@ -263,7 +263,7 @@ class Station:
 
 
 class RequestGate:
-    """Counts the image requests under way, refuses those beyond the limit, and tells how each was answered."""
+    """Counts the image requests under way, and refuses those beyond the limit."""
 
     def __init__(self, app: ASGIApp, station: Station):
         self.app, self.station = app, station
@@ -273,19 +273,13 @@ class RequestGate:
             await self.app(scope, receive, send)
             return
         station = self.station
-
-        async def counted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                station.metrics.requests.labels(message["status"]).inc()
-            await send(message)
-
         if station.connections >= station.limits.connections:
             message = f"{station.connections} requests are under way already, which is the limit; try again later"
-            await answer(station.busy(message, "too_many_requests"))(scope, receive, counted)
+            await answer(station.busy(message, "too_many_requests"))(scope, receive, send)
             return
         station.requests += 1
         try:
-            await self.app(scope, receive, counted)
+            await self.app(scope, receive, send)
         finally:
             station.requests -= 1
 
@@ -336,15 +330,26 @@ async def ended_or_gone(order: Order, request: Request) -> None:
         order.cancel(CANCELLED())  # nothing happens where it has ended
 
 
+class EventStream(EventSourceResponse):
+    """An order's server-sent events; the client's going cancels it, be it before the first one."""
+
+    def __init__(self, order: Order):
+        super().__init__(events(order), headers={"cache-control": "no-store"})
+        self.order = order
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.order.cancel(CANCELLED())
+
+
 async def events(order: Order) -> AsyncIterator[bytes]:
-    """An order's server-sent events; the client's going cancels it."""
     try:
         async for event in order.stream():
             yield format_sse_event(data_str=event.model_dump_json(), event=event.type)
     except Refusal as refusal:
         yield format_sse_event(data_str=ProblemReply(error=refusal.problem).model_dump_json(), event="error")
-    finally:
-        order.cancel(CANCELLED())
 
 
 def create_app(station: Station, token: str | None = None) -> FastAPI:
@@ -382,7 +387,7 @@ def create_app(station: Station, token: str | None = None) -> FastAPI:
             headers = {"location": f"{IMAGES_PATH}/{order.id}", "preference-applied": "respond-async"}
             return JSONResponse(order.report().model_dump(), 202, headers)
         if body.stream:
-            return EventSourceResponse(events(order))
+            return EventStream(order)
         await ended_or_gone(order, request)
         return order.reply()
 
@@ -436,11 +441,12 @@ def is_partly(route: Route, request: Request) -> bool:
 
 
 def add_gates(app: FastAPI, station: Station, token: str | None) -> None:
-    """The token first, then the count of requests, then the body."""
+    """From the inside out: the body, the requests under way, the token; all that they answer is counted."""
     app.add_middleware(BodyGate)
     app.add_middleware(RequestGate, station=station)
     if token:
         app.add_middleware(TokenGate, token=token)
+    app.add_middleware(CountedAnswers, path=IMAGES_PATH, counter=station.metrics.requests)
 
 
 def add_problems(app: FastAPI) -> None:
