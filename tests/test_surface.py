@@ -10,7 +10,9 @@ import pytest
 import edgebrush
 
 PACKAGE = Path(edgebrush.__file__).parent
-FLOORS = ["profiles", "diffusion", "scenario", "decision", "sim", "policies", "learning", "evaluation", "cli"]
+FLOORS = [
+    "profiles", "diffusion", "scenario", "decision", "sim", "policies", "learning", "evaluation", "runtime", "cli",
+]  # fmt: skip
 ALLOWED = {  # room -> the rooms it may import, see docs/architecture.md
     "profiles": set(),
     "diffusion": {"profiles"},
@@ -20,7 +22,8 @@ ALLOWED = {  # room -> the rooms it may import, see docs/architecture.md
     "policies": {"decision"},
     "learning": {"sim", "policies", "decision", "scenario"},
     "evaluation": {"learning", "policies", "sim", "decision", "scenario", "profiles"},
-    "cli": {"diffusion", "evaluation", "learning", "policies", "sim", "decision", "scenario", "profiles"},
+    "runtime": {"policies", "decision", "diffusion", "scenario", "profiles", "evaluation"},
+    "cli": {"runtime", "diffusion", "evaluation", "learning", "policies", "sim", "decision", "scenario", "profiles"},
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -29,6 +30,7 @@ REASONS = {  # pydantic's error types in plain words; the braces are filled from
     "model_type": "must be a mapping of fields",
     "path_type": "must be the path of a file",
     "string_pattern_mismatch": "must be lower-case letters, digits and hyphens",
+    "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must not be empty",
     "string_type": "must be text; put it in quotes",
     "too_long": "must have at most {max_length} entries",
@@ -45,11 +47,15 @@ class UserError(Exception):
     """What the user gave cannot be used; the message names the field, the value and the fix."""
 
 
+def telling_problem(problems: Sequence[Any]) -> Any:
+    """The most telling of pydantic's errors: of a misspelt field, both unknown and missing, the name that was given."""
+    return next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
+
+
 def explain(error: ValidationError, where: str) -> str:
     """The most telling problem of a pydantic error as one line: ``where: field.path = value: reason``."""
     problems = error.errors()
-    # A misspelt field is both unknown and missing: the unknown name is what the user recognises.
-    first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
+    first = telling_problem(problems)
     path = ".".join(str(part) for part in first["loc"])
     value = first["input"]
     if path and first["type"] not in WITHOUT_VALUE and not isinstance(value, dict):

@@ -142,6 +142,24 @@ def test_progress_is_told_after_each_step(formula):
     assert job.compute_s > 0 and job.queue_s > 0
 
 
+def test_the_end_is_told_once_however_it_comes(watched):
+    engine = engine_of(watched, batch_limit=2)
+    told = []
+
+    def submit(steps, seed):
+        return engine.submit(Request(STAR, steps, seed), on_end=lambda job: told.append((job.number, job.state)))
+
+    jobs = [submit(1, 0), submit(3, 1), submit(3, 2), submit(3, 3)]
+    jobs[2].cancel()
+    engine.round()
+    jobs[1].cancel()
+    engine.round()
+    watched.fail = "predict"
+    engine.round()
+    jobs[0].cancel()
+    assert told == [(2, "cancelled"), (0, "done"), (1, "cancelled"), (3, "failed")]
+
+
 def test_cancel_a_waiting_job(formula):
     engine = engine_of(formula, batch_limit=1)
     first, second, third = (engine.submit(Request(STAR, 2, n)) for n in range(3))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgebrush.cli import compare, evaluate, gdm, generate, profile, profiles, report, scenarios, train, tune
+from edgebrush.cli import compare, evaluate, gdm, generate, profile, profiles, report, scenarios, serve, train, tune
 from edgebrush.errors import UserError
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the matrices are small: a second thread costs more than it gives
@@ -53,6 +53,7 @@ app.command(epilog=tune.EPILOG)(tune.tune)
 app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=profile.EPILOG)(profile.profile)
 app.command(epilog=generate.EPILOG)(generate.generate)
+app.command(epilog=serve.EPILOG)(serve.serve)
 app.add_typer(gdm.app, name="gdm")
 
 

@@ -47,8 +47,9 @@ class Job:
     seconds from submission to entry and from entry to the end.
     """
 
-    def __init__(self, engine: Engine, request: Request, number: int, on_step: Callable[[Job], None] | None):
-        self.engine, self.request, self.number, self.on_step = engine, request, number, on_step
+    def __init__(self, engine: Engine, request: Request, number: int, on_step: Listener, on_end: Listener):
+        self.engine, self.request, self.number = engine, request, number
+        self.on_step, self.on_end = on_step, on_end
         self.state: State = "waiting"
         self.steps_done = 0
         self.image: np.ndarray | None = None
@@ -91,6 +92,11 @@ class Job:
         self.state, self.error = state, error
         self.condition = self.trajectory = None
         self.ended.set()
+        if self.on_end:
+            self.on_end(self)
+
+
+Listener = Callable[[Job], None] | None
 
 
 class Engine:
@@ -108,8 +114,9 @@ class Engine:
         self.changed = threading.Condition()  # guards the above and the jobs' states
         self.one_round = threading.Lock()
 
-    def submit(self, request: Request, on_step: Callable[[Job], None] | None = None) -> Job:
-        """Queue a request; ``on_step`` is called by the rounds' thread after each of its steps.
+    def submit(self, request: Request, on_step: Listener = None, on_end: Listener = None) -> Job:
+        """Queue a request; ``on_step`` is called by the rounds' thread after each of its steps, ``on_end`` by that or
+        a cancelling thread when it is done, cancelled or failed, and must not raise or wait.
 
         Raises ``UserError`` for a request that cannot be served, ``QueueFull`` where too many wait.
         """
@@ -117,7 +124,7 @@ class Engine:
         with self.changed:
             if len(self.waiting) >= self.queue_limit:
                 raise QueueFull(f"{len(self.waiting)} requests wait already, which is the limit; try again later")
-            job = Job(self, request, self.submitted, on_step)
+            job = Job(self, request, self.submitted, on_step, on_end)
             self.submitted += 1
             insort(self.waiting, job, key=lambda each: each.order)
             self.changed.notify_all()

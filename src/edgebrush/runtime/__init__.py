@@ -1,0 +1,1 @@
+"""The policy at work: BS servers that make real images."""
