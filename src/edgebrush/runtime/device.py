@@ -1,0 +1,79 @@
+"""The UE's own GDM: the step-level engine with room for one, on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from edgebrush.diffusion.engine import Engine, Job, QueueFull, Request
+from edgebrush.errors import UserError
+
+from .observer import OwnQueue
+
+
+class DeviceError(Exception):
+    """The device did not make the image; the message says why."""
+
+
+class Device:
+    """Makes images one at a time, in (class, arrival) order.
+
+    ``fixed_s`` and ``step_s`` are what an image and each of its steps take, by the scenario.
+    """
+
+    def __init__(self, engine: Engine, fixed_s: float, step_s: float, classes: int):
+        self.engine, self.fixed_s, self.step_s, self.classes = engine, fixed_s, step_s, classes
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=engine.run, args=(self.stopping,), name="device", daemon=True)
+        self.waiters = ThreadPoolExecutor(engine.queue_limit + engine.batch_limit, "waits-for-device")
+        self.thread.start()
+
+    def queue(self) -> OwnQueue:
+        """The task in service and those that wait, as the observation has them."""
+        with self.engine.changed:
+            running, waiting = list(self.engine.running), list(self.engine.waiting)
+        if not running and waiting:  # the thread is about to take it
+            running.append(waiting.pop(0))
+        busy_s = 0.0
+        for job in running:
+            since = job.since if job.state == "running" else time.perf_counter()
+            left_s = since + self.seconds(job.request.steps) - time.perf_counter()
+            busy_s += max(left_s, 1e-6)  # late, but busy
+        work_s = [0.0] * self.classes
+        for job in waiting:
+            work_s[job.request.service_class] += self.seconds(job.request.steps)
+        return OwnQueue(busy_s, len(waiting), work_s)
+
+    def seconds(self, steps: int) -> float:
+        return self.fixed_s + steps * self.step_s
+
+    async def make(self, request: Request, patience_s: float | None) -> Job:
+        """The job, done. Raises ``DeviceError``, also where it still waits after ``patience_s`` seconds."""
+        try:
+            job = self.engine.submit(request)
+        except (UserError, QueueFull) as error:
+            raise DeviceError(str(error)) from None
+        ended = asyncio.get_running_loop().run_in_executor(self.waiters, job.wait)
+        try:
+            done, _ = await asyncio.wait([ended], timeout=patience_s)
+            if not done and job.state == "waiting":
+                job.cancel()
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            job.cancel()
+            raise
+        if job.state != "done":
+            raise DeviceError(job.error or f"{job.state} after {job.queue_s + job.compute_s:.3g} s")
+        return job
+
+    def close(self) -> None:
+        """Stop after the step in progress; what has not ended is cancelled."""
+        for job in [*self.engine.waiting, *self.engine.running]:
+            job.cancel()
+        self.stopping.set()
+        self.thread.join()
+        while self.engine.round():  # lets the cancelled leave
+            pass
+        self.waiters.shutdown(wait=False)

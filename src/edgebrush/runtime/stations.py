@@ -1,0 +1,347 @@
+"""A BS as its UE sees it: where it sends a task, what it measures on the way, and where it reads the BS's load.
+
+A BS is one of ours, or any server that speaks the plain OpenAI images API (``Endpoint`` in the scenario). Plain servers
+get only the fields that they know; their load is read from Prometheus metrics, or inferred from one's own round trips.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+
+from edgebrush.scenario.schema import Endpoint
+
+from .journal import Task
+from .messages import Load
+from .observer import Board, Known
+
+CONNECT_S = 2.0  # a BS that takes longer to answer a connection is not there
+POLL_S = 2.0  # for an answer to a question about the load
+SHORTEST_POLL_S = 0.05  # where the scenario wants the load always fresh
+AWAY_S = 5.0  # a BS that failed is left alone for so long, where no broadcast tells that it is back
+LONGEST_AWAY_S = 60.0  # whatever Retry-After says
+MEMORY_S = 10.0  # after which what was inferred of a load is mostly forgotten
+NEWEST = 0.2  # weight of the newest measurement in an exponential average
+HEAD_BYTES = 400  # of a question and its answer together, beside the answer's body
+MAX_REPLY_BYTES = 64 * 2**20
+FIRST_BPS = 1e3  # of a link that nothing has been measured on
+FIRST_ASKS = 5  # the best of these guesses the rates, until an image has measured them
+PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")  # PNG, JPEG, WebP
+
+
+class StationError(Exception):
+    """The BS did not make the image. ``retry_after_s``: it asked to be left alone for so long."""
+
+    def __init__(self, reason: str, refused: bool = False, retry_after_s: float = 0.0):
+        super().__init__(reason)
+        self.refused, self.retry_after_s = refused, retry_after_s
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a task asks of a BS. Bits as the scenario has them; ``service_s`` as the UE expects it, without waiting."""
+
+    task: Task
+    steps: int
+    service_class: int
+    bits_in: float
+    bits_out: float
+    size_px: int
+    deadline_s: float | None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A BS's image, and the seconds of its way: up, on the server in all (of which queueing and computing), down."""
+
+    image: bytes
+    up_s: float
+    server_s: float
+    down_s: float
+    queue_s: float
+    compute_s: float
+    energy_j: float
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a BS's profile says of it, see ``BS_PARAMS`` in sim/tables.py."""
+
+    fixed_s: float
+    alpha_s: float
+    beta_s: float
+    batch_limit: int
+
+
+class Station:
+    """One BS: ``known`` is what the UE knows of it. Times are on ``clock``, monotonic."""
+
+    def __init__(
+        self,
+        name: str,
+        number: int,
+        endpoint: Endpoint,
+        server: Server,
+        classes: int,
+        key: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.name, self.endpoint, self.server, self.clock, self.classes = name, endpoint, server, clock, classes
+        self.known = Known(number, Board.empty(clock(), classes), FIRST_BPS, FIRST_BPS)
+        self.first_asks = FIRST_ASKS  # left, whose round trips guess the link's rates
+        self.away_until, self.left_alone_until = -math.inf, -math.inf
+        self.mean_steps = 15.0  # of one's own tasks there
+        self.base_url = endpoint.base_url.rstrip("/")
+        self.client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(None, connect=CONNECT_S),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),
+            trust_env=False,
+        )
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is an ``edgebrush serve``, which knows all fields and tells its load."""
+        return self.endpoint.load == "edgebrush"
+
+    @property
+    def away(self) -> bool:
+        """Whether it failed, or asked to be left alone, so lately that it is not to be asked."""
+        return self.clock() < max(self.away_until, self.left_alone_until)
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+    # -- a task
+
+    async def make(self, order: Order, patience_s: float) -> Made:
+        """Send a task and wait for its image. Raises ``StationError``; the connection then is closed."""
+        self.known.in_flight += 1
+        try:
+            async with asyncio.timeout(patience_s):
+                made = await self._exchange(order)
+        except TimeoutError:
+            raise self._failed(f"no image after {patience_s:.3g} s") from None
+        except httpx.HTTPError as error:
+            raise self._failed(f"{type(error).__name__}: {error}".rstrip(": ")) from None
+        except StationError as error:
+            if error.refused:
+                self.left_alone_until = self.clock() + min(error.retry_after_s, LONGEST_AWAY_S)
+            raise self._failed(str(error), error) from None
+        finally:
+            self.known.in_flight -= 1
+        self._learn(order, made)
+        return made
+
+    async def _exchange(self, order: Order) -> Made:
+        start = self.clock()
+        async with self.client.stream("POST", f"{self.base_url}/images/generations", json=self.body(order)) as reply:
+            body = await read_all(reply)
+        total_s = self.clock() - start
+        if reply.status_code != 200:
+            raise refusal(reply, body)
+        said = parse(body)
+        queue_s, compute_s = seconds_of(said, "queue_s"), seconds_of(said, "compute_s")
+        expected_s = order.bits_in / self.known.up_bps + order.bits_out / self.known.down_bps
+        travel_s = max(total_s - queue_s - compute_s, 1e-4) if self.ours else min(expected_s, total_s)
+        up_s = travel_s * (order.bits_in / self.known.up_bps) / expected_s
+        return Made(
+            picture_of(said), up_s, total_s - travel_s, travel_s - up_s, queue_s, compute_s,
+            seconds_of(said, "energy_j"),
+        )  # fmt: skip
+
+    def body(self, order: Order) -> dict[str, Any]:
+        """The request: OpenAI's fields, and more only for those who know them."""
+        task, endpoint = order.task, self.endpoint
+        body: dict[str, Any] = {
+            "prompt": task.prompt, "n": 1, "size": f"{order.size_px}x{order.size_px}", "response_format": "b64_json",
+        }  # fmt: skip
+        if endpoint.model is not None:
+            body["model"] = endpoint.model
+        if endpoint.steps_field is not None:
+            body[endpoint.steps_field] = order.steps
+        if self.ours:
+            body |= {"num_inference_steps": order.steps, "seed": task.seed, "service_class": order.service_class}
+            if task.negative:
+                body["negative_prompt"] = task.negative
+            if task.guidance != 1.0:
+                body["guidance_scale"] = task.guidance
+            if order.deadline_s is not None:
+                body["deadline_s"] = order.deadline_s
+        return body
+
+    def _failed(self, reason: str, error: StationError | None = None) -> StationError:
+        """Leave a BS that failed alone until it is heard of again."""
+        self.away_until = self.clock() + AWAY_S
+        if error is not None:
+            return StationError(f"{self.name}: {reason}", error.refused, error.retry_after_s)
+        return StationError(f"{self.name}: {reason}")
+
+    def _learn(self, order: Order, made: Made) -> None:
+        """The link's rates from what the way took beyond the server; the load, where nobody tells it."""
+        self.away_until = -math.inf
+        self.mean_steps += NEWEST * (order.steps - self.mean_steps)
+        known = self.known
+        if self.ours:
+            self.first_asks = 0
+            known.up_bps += NEWEST * (order.bits_in / made.up_s - known.up_bps)
+            known.down_bps += NEWEST * (order.bits_out / made.down_s - known.down_bps)
+        if self.endpoint.load == "none":
+            known.board = inferred(self.server, made.server_s, order.steps, self.clock(), self.classes)
+
+    # -- the load
+
+    async def listen(self, interval_s: float) -> None:
+        """Ask for the load every so many seconds, for ever; an answer also tells that a BS is back."""
+        while True:
+            await self.ask()
+            await asyncio.sleep(max(interval_s, SHORTEST_POLL_S))
+
+    async def ask(self) -> bool:
+        """Ask for the load once; False where no answer came that can be used."""
+        start = self.clock()
+        try:
+            async with asyncio.timeout(POLL_S), self.client.stream("GET", self.load_url) as reply:
+                body = await read_all(reply)
+            rtt_s = self.clock() - start
+            if self.endpoint.load != "none":
+                reply.raise_for_status()
+                self.known.board = self.board_of(body, start)
+        except (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError, StationError):
+            self.away_until = self.clock() + AWAY_S
+            return False
+        self.away_until = -math.inf if self.away_until < start + AWAY_S else self.away_until
+        self._guess_rates(8 * (HEAD_BYTES + len(body)), rtt_s)
+        return True
+
+    @property
+    def load_url(self) -> str:
+        """Where the load is told; for a server that tells none, a page whose round trip still measures the link."""
+        if self.ours:
+            return f"{self.base_url}/load"
+        if self.endpoint.load == "prometheus":
+            address = urlsplit(self.base_url)
+            return self.endpoint.metrics_url or f"{address.scheme}://{address.netloc}/metrics"
+        return f"{self.base_url}/models"
+
+    def board_of(self, body: bytes, now: float) -> Board:
+        """The board that an answer says; as old as its question, to be on the safe side. Raises ``ValueError``."""
+        if self.ours:
+            said = Load.model_validate_json(body)
+            if len(said.waiting) != self.classes or len(said.waiting_steps) != self.classes:
+                raise ValueError(f"{self.name} tells of {len(said.waiting)} classes, the scenario has {self.classes}")
+            return Board(now, said.running, said.steps_left, said.connections, said.waiting, said.waiting_steps)
+        text = body.decode("utf-8", "replace")
+        running = gauge(text, self.endpoint.running_metric or "")
+        waiting = gauge(text, self.endpoint.waiting_metric or "")
+        steps = self.mean_steps
+        return in_line(now, running, 0.5 * steps * running, waiting, steps, self.classes)
+
+    def seen(self, now: float) -> Known:
+        """What is known of the BS now: an inferred load fades, and holds at least one's own tasks."""
+        if self.endpoint.load != "none":
+            return self.known
+        board, faded = self.known.board, math.exp(-(now - self.known.board.time) / MEMORY_S)
+        running = max(board.running * faded, min(self.known.in_flight, self.server.batch_limit))
+        waiting = max(board.waiting[0] * faded, self.known.in_flight - self.server.batch_limit, 0.0)
+        steps = self.mean_steps
+        faded_board = in_line(board.time, running, 0.5 * steps * running, waiting, steps, self.classes)
+        return replace(self.known, board=faded_board)
+
+    def _guess_rates(self, bits: float, rtt_s: float) -> None:
+        """A guess of both rates by the round trips of the first questions, as if they were all transfer."""
+        if self.first_asks > 0:
+            self.first_asks -= 1
+            self.known.up_bps = self.known.down_bps = max(self.known.up_bps, bits / max(rtt_s, 1e-4))
+
+
+def inferred(server: Server, server_s: float, steps: int, now: float, classes: int) -> Board:
+    """The load that would have made a task of so many steps take ``server_s``.
+
+    Up to a full batch, the batch that makes rounds as long as they were; beyond, tasks that waited before it.
+    """
+    round_s = max(server_s - server.fixed_s, 0.0) / steps
+    batch = (round_s - server.alpha_s) / server.beta_s
+    running = float(np.clip(batch, 1.0, server.batch_limit))
+    full_s = server.fixed_s + steps * (server.alpha_s + server.beta_s * server.batch_limit)
+    waited_s = max(server_s - full_s, 0.0)
+    waiting = waited_s / (full_s / server.batch_limit)
+    return in_line(now, running, 0.5 * steps * running, waiting, steps, classes)
+
+
+def in_line(now: float, running: float, steps_left: float, waiting: float, steps: float, classes: int) -> Board:
+    """The board of a server that knows no classes: whoever comes waits behind all who wait, as if they were first."""
+    rest = [0.0] * (classes - 1)
+    return Board(now, running, steps_left, running + waiting, [waiting, *rest], [waiting * steps, *rest])
+
+
+def gauge(text: str, name: str) -> float:
+    """The sum over the labels of a metric in Prometheus' text format. Raises ``ValueError`` where it is missing."""
+    found = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+    value = math.fsum(float(line.rpartition("}")[2].split()[0 if "}" in line else 1]) for line in found)
+    if not found or not 0 <= value < math.inf:
+        raise ValueError(f"metric {name}: {value if found else 'missing'}")
+    return value
+
+
+async def read_all(reply: httpx.Response) -> bytes:
+    """The whole body. Raises ``StationError`` where it is larger than any picture should be."""
+    parts, size = [], 0
+    async for part in reply.aiter_bytes():
+        size += len(part)
+        if size > MAX_REPLY_BYTES:
+            raise StationError(f"its answer is larger than {MAX_REPLY_BYTES // 2**20} MiB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def refusal(reply: httpx.Response, body: bytes) -> StationError:
+    """What an answer other than 200 means."""
+    try:
+        message = str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        message = body[:80].decode("utf-8", "replace")
+    try:
+        retry_after_s = max(0.0, float(reply.headers.get("retry-after", "0")))
+    except ValueError:  # a date; the BS is left alone as one that failed
+        retry_after_s = 0.0
+    refused = reply.status_code in (429, 503) and math.isfinite(retry_after_s)
+    return StationError(f"status {reply.status_code}: {message[:200]}", refused, retry_after_s)
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(body)
+    except ValueError:
+        raise StationError("its answer is not JSON") from None
+    if not isinstance(said, dict):
+        raise StationError("its answer is not a JSON object")
+    return said
+
+
+def picture_of(said: dict[str, Any]) -> bytes:
+    """The picture file in an answer. Raises ``StationError`` where there is none."""
+    try:
+        picture = base64.b64decode(said["data"][0]["b64_json"], validate=True)
+    except (KeyError, IndexError, TypeError, ValueError, binascii.Error):
+        raise StationError("its answer holds no picture under data[0].b64_json") from None
+    if not picture.startswith(PICTURES):
+        raise StationError("what its answer holds is neither PNG, JPEG nor WebP")
+    return picture
+
+
+def seconds_of(said: dict[str, Any], name: str) -> float:
+    """A number that an answer may hold, 0 where it does not or it cannot be."""
+    value = said.get(name)
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0 else 0.0
