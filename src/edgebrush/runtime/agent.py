@@ -1,7 +1,7 @@
 """The UE agent: for each task it observes, decides, makes the image itself or has a BS make it, and sees it through.
 
-Every task that was accepted ends once, in an image or in an error: what fails at one place is tried at the next that the
-policy likes, each place once; what a dying process leaves, the next one takes up from the journal.
+Every task that was accepted ends once, in an image or in an error: what fails at one place is tried at the next that
+the policy likes, each place once; what a dying process leaves, the next one takes up from the journal.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import asyncio
 import io
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,20 @@ from PIL import Image
 from edgebrush.decision import observation as obs
 from edgebrush.decision.choices import split
 from edgebrush.diffusion.backend import Prompt
-from edgebrush.diffusion.engine import Request
+from edgebrush.diffusion.engine import Engine, Request
+from edgebrush.diffusion.onnx import load_model
+from edgebrush.diffusion.samplers import make_sampler
+from edgebrush.errors import UserError
 from edgebrush.policies.protocol import Policy
+from edgebrush.policies.shipped import named_policy
+from edgebrush.scenario.schema import Scenario
+from edgebrush.sim.tables import expand_ues
 
 from .device import Device, DeviceError
 from .journal import Ended, Journal, Task
 from .observer import Observer, Wish
-from .stations import Order, Station, StationError
+from .pace import PacedBackend
+from .remote import Assignment, RemoteStation, StationError, remote_stations
 
 OWN = "own"  # the UE's device, as a place
 PATIENCE, PATIENCE_S = 3.0, 2.0  # a BS may take so many times what was expected, and so many seconds more
@@ -54,15 +62,14 @@ class Agent:
         self,
         observer: Observer,
         policy: Policy,
-        stations: Sequence[Station],
+        stations: Sequence[RemoteStation],
         device: Device,
         journal: Journal,
-        sizes_px: Sequence[int],
         draw: Callable[[], float] = np.random.default_rng().random,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.observer, self.policy, self.stations, self.device = observer, policy, stations, device
-        self.journal, self.sizes_px, self.draw, self.clock = journal, sizes_px, draw, clock
+        self.journal, self.draw, self.clock = journal, draw, clock
         self.places = [OWN, *(station.name for station in stations)]
         self.at_work: dict[str, asyncio.Task[Ended]] = {}
         self.abandoned: set[str] = set()
@@ -175,12 +182,11 @@ class Agent:
     async def _send(self, decision: Decision, task: Task, wish: Wish, left_s: float) -> Ended:
         station, fixed = self.stations[decision.slot - 1], self.observer.device
         deadline_s = left_s if left_s < np.inf else None
-        order = Order(
-            task, decision.steps, decision.service_class, wish.bits_in, wish.bits_out,
-            self.sizes_px[decision.slot - 1], deadline_s,
+        sent = Assignment(
+            task, decision.steps, decision.service_class, wish.bits_in, wish.bits_out, deadline_s
         )  # fmt: skip
         self.journal.write(task.id, "sent", place=decision.place)
-        made = await station.make(order, self._patience_s(decision, left_s))
+        made = await station.make(sent, self._patience_s(decision, left_s))
         spent_j = self._charge(
             float(
                 fixed["transmit_w"] * made.up_s + fixed["standby_w"] * made.server_s + fixed["receive_w"] * made.down_s
@@ -255,6 +261,37 @@ class Agent:
 
 def png(pixels: np.ndarray | None) -> bytes:
     """Pixels (H, W) or (H, W, 3), uint8, as a PNG file."""
+    assert pixels is not None
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG")
     return file.getvalue()
+
+
+def build_agent(
+    scenario: Scenario,
+    ue: int,
+    policy: str,
+    urls: Mapping[str, str],
+    journal: Path,
+    *,
+    model: str = "light",
+    paced: bool = False,
+    battery_level: float | None = None,
+) -> Agent:
+    """The agent of UE number ``ue`` (from 1) of a scenario; ``urls`` says where its BSs are, by name.
+
+    ``policy`` is a rule's name or a trained policy's folder. ``paced``: the device is as slow as the scenario says.
+    Raises ``UserError`` where one of these cannot be used.
+    """
+    if not 1 <= ue <= scenario.ue_count:
+        raise UserError(f"ue = {ue}: {scenario.name} has UEs 1 to {scenario.ue_count}")
+    kind, profile = expand_ues(scenario)[ue - 1]
+    level = sum(kind.battery_level) / 2 if battery_level is None else battery_level
+    observer = Observer(scenario, ue - 1, level)
+    shape = observer.layout.shape
+    decides = named_policy(policy, scenario, shape)
+    stations = remote_stations(observer, urls)
+    backend = PacedBackend(load_model(model), profile.compute, kind.speed if paced else None, lambda seconds: None)
+    engine = Engine(backend, make_sampler("euler", backend), 1, kind.queue_limit + 1, observer.step_grid[-1])
+    device = Device(engine, observer.own_s(0), observer.own_s(1) - observer.own_s(0), shape.classes)
+    return Agent(observer, decides, stations, device, Journal(journal))

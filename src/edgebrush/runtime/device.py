@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from edgebrush.diffusion.engine import Engine, Job, QueueFull, Request
 from edgebrush.errors import UserError
@@ -27,7 +26,6 @@ class Device:
         self.engine, self.fixed_s, self.step_s, self.classes = engine, fixed_s, step_s, classes
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=engine.run, args=(self.stopping,), name="device", daemon=True)
-        self.waiters = ThreadPoolExecutor(engine.queue_limit + engine.batch_limit, "waits-for-device")
         self.thread.start()
 
     def queue(self) -> OwnQueue:
@@ -51,21 +49,26 @@ class Device:
 
     async def make(self, request: Request, patience_s: float | None) -> Job:
         """The job, done. Raises ``DeviceError``, also where it still waits after ``patience_s`` seconds."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell(job: Job) -> None:
+            loop.call_soon_threadsafe(ended.set)
+
         try:
-            job = self.engine.submit(request)
+            job = self.engine.submit(request, on_end=tell)
         except (UserError, QueueFull) as error:
-            raise DeviceError(str(error)) from None
-        ended = asyncio.get_running_loop().run_in_executor(self.waiters, job.wait)
+            raise DeviceError(f"own device: {error}") from None
         try:
-            done, _ = await asyncio.wait([ended], timeout=patience_s)
-            if not done and job.state == "waiting":
+            async with asyncio.timeout(patience_s):
+                await ended.wait()
+        except TimeoutError:
+            if job.state == "waiting":
                 job.cancel()
-            await asyncio.shield(ended)
-        except asyncio.CancelledError:
-            job.cancel()
-            raise
+            await ended.wait()
+        finally:
+            job.cancel()  # where whoever asked has gone; nothing happens to a job that has ended
         if job.state != "done":
-            raise DeviceError(job.error or f"{job.state} after {job.queue_s + job.compute_s:.3g} s")
+            raise DeviceError(f"own device: {job.error or job.state} after {job.queue_s + job.compute_s:.3g} s")
         return job
 
     def close(self) -> None:
@@ -76,4 +79,3 @@ class Device:
         self.thread.join()
         while self.engine.round():  # lets the cancelled leave
             pass
-        self.waiters.shutdown(wait=False)

@@ -79,13 +79,13 @@ def gateway(agent: Agent) -> FastAPI:
     ) -> ImageReply:
         """An image, made wherever the policy says.
 
-        With an ``Idempotency-Key`` a request that is sent again, to the agent or to the next one on its journal, gets the
-        images of the first time; without, a client that leaves ends its tasks.
+        With an ``Idempotency-Key`` a request that is sent again, to this agent or to the next one on its journal, gets
+        the images of the first time; without, a client that leaves ends its tasks.
         """
         tasks = tasks_of(wanted, agent, idempotency_key or uuid.uuid4().hex)
-        made = asyncio.gather(*(agent.make(task) for task in tasks))
-        left = asyncio.create_task(client_left(request))
-        await asyncio.wait([made, left], return_when=asyncio.FIRST_COMPLETED)
+        made: asyncio.Future = asyncio.gather(*(agent.make(task) for task in tasks))
+        left: asyncio.Future = asyncio.create_task(client_left(request))
+        await asyncio.wait({made, left}, return_when=asyncio.FIRST_COMPLETED)
         left.cancel()
         if not made.done():
             if idempotency_key is None:

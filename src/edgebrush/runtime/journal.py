@@ -1,8 +1,8 @@
 """What becomes of each task, as lines of JSON that outlive the process: accepted, decided, sent, failed over, ended.
 
-The file is log and journal in one. A task is accepted once and ends once, in an image or an error; what was accepted and
-has not ended when the process dies is what the next one must end. Lines are flushed to the system, so they survive the
-process, not the machine's power. Durations come from the monotonic clock; the wall clock only labels lines.
+The file is log and journal in one. A task is accepted once and ends once, in an image or an error; what was accepted
+and has not ended when the process dies is what the next one must end. Lines are flushed to the system, so they survive
+the process, not the machine's power. Durations come from the monotonic clock; the wall clock only labels lines.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Journal:
             (folder / IMAGES).mkdir(parents=True, exist_ok=True)
             lines = self._read()
             self._shorten(lines)
-            self.file = open(self.path, "a", encoding="utf-8")
+            self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (for as long as the agent lives)
         except OSError as error:
             raise UserError(f"journal = {str(folder)!r}: cannot be written: {error.strerror}; give another") from None
         tasks = {line["task"]: Task(**line["wanted"]) for line in lines if line["event"] == "accepted"}

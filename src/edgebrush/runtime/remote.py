@@ -11,8 +11,9 @@ import base64
 import binascii
 import json
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,16 +21,19 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 
-from edgebrush.scenario.schema import Endpoint
+from edgebrush.errors import UserError
+from edgebrush.scenario.schema import Endpoint, Scenario
+from edgebrush.sim.tables import expand_bss
 
 from .journal import Task
 from .messages import Load
-from .observer import Board, Known
+from .observer import Board, Known, Observer
 
 CONNECT_S = 2.0  # a BS that takes longer to answer a connection is not there
 POLL_S = 2.0  # for an answer to a question about the load
 SHORTEST_POLL_S = 0.05  # where the scenario wants the load always fresh
 AWAY_S = 5.0  # a BS that failed is left alone for so long, where no broadcast tells that it is back
+TASKS_FAULT = (400, 404, 409, 413, 422, 504)  # statuses that speak against the task, not against the BS
 LONGEST_AWAY_S = 60.0  # whatever Retry-After says
 MEMORY_S = 10.0  # after which what was inferred of a load is mostly forgotten
 NEWEST = 0.2  # weight of the newest measurement in an exponential average
@@ -41,24 +45,26 @@ PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")  # PNG, JPEG, WebP
 
 
 class StationError(Exception):
-    """The BS did not make the image. ``retry_after_s``: it asked to be left alone for so long."""
+    """The BS did not make the image, and why.
 
-    def __init__(self, reason: str, refused: bool = False, retry_after_s: float = 0.0):
+    It is to be left alone for ``quiet_s`` seconds: until it is heard of again, or, where it ``asked``, to their end.
+    """
+
+    def __init__(self, reason: str, quiet_s: float = AWAY_S, asked: bool = False):
         super().__init__(reason)
-        self.refused, self.retry_after_s = refused, retry_after_s
+        self.quiet_s, self.asked = quiet_s, asked
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a task asks of a BS. Bits as the scenario has them; ``service_s`` as the UE expects it, without waiting."""
+class Assignment:
+    """What a task asks of a BS, after the decision; bits as the scenario has them."""
 
     task: Task
     steps: int
     service_class: int
     bits_in: float
     bits_out: float
-    size_px: int
-    deadline_s: float | None
+    deadline_s: float | None  # from now
 
 
 @dataclass(frozen=True)
@@ -76,15 +82,16 @@ class Made:
 
 @dataclass(frozen=True)
 class Server:
-    """What a BS's profile says of it, see ``BS_PARAMS`` in sim/tables.py."""
+    """What a BS's profile says of it, as ``BS_PARAMS`` in sim/tables.py, and the size of its images."""
 
     fixed_s: float
     alpha_s: float
     beta_s: float
     batch_limit: int
+    size_px: int
 
 
-class Station:
+class RemoteStation:
     """One BS: ``known`` is what the UE knows of it. Times are on ``clock``, monotonic."""
 
     def __init__(
@@ -125,80 +132,80 @@ class Station:
 
     # -- a task
 
-    async def make(self, order: Order, patience_s: float) -> Made:
+    async def make(self, sent: Assignment, patience_s: float) -> Made:
         """Send a task and wait for its image. Raises ``StationError``; the connection then is closed."""
         self.known.in_flight += 1
         try:
             async with asyncio.timeout(patience_s):
-                made = await self._exchange(order)
+                made = await self._exchange(sent)
         except TimeoutError:
-            raise self._failed(f"no image after {patience_s:.3g} s") from None
+            raise self._failed(StationError(f"no image after {patience_s:.3g} s")) from None
         except httpx.HTTPError as error:
-            raise self._failed(f"{type(error).__name__}: {error}".rstrip(": ")) from None
+            raise self._failed(StationError(f"{type(error).__name__}: {error}".rstrip(": "))) from None
         except StationError as error:
-            if error.refused:
-                self.left_alone_until = self.clock() + min(error.retry_after_s, LONGEST_AWAY_S)
-            raise self._failed(str(error), error) from None
+            raise self._failed(error) from None
         finally:
             self.known.in_flight -= 1
-        self._learn(order, made)
+        self._learn(sent, made)
         return made
 
-    async def _exchange(self, order: Order) -> Made:
+    async def _exchange(self, sent: Assignment) -> Made:
         start = self.clock()
-        async with self.client.stream("POST", f"{self.base_url}/images/generations", json=self.body(order)) as reply:
+        async with self.client.stream("POST", f"{self.base_url}/images/generations", json=self.body(sent)) as reply:
             body = await read_all(reply)
         total_s = self.clock() - start
         if reply.status_code != 200:
             raise refusal(reply, body)
         said = parse(body)
         queue_s, compute_s = seconds_of(said, "queue_s"), seconds_of(said, "compute_s")
-        expected_s = order.bits_in / self.known.up_bps + order.bits_out / self.known.down_bps
+        expected_s = sent.bits_in / self.known.up_bps + sent.bits_out / self.known.down_bps
         travel_s = max(total_s - queue_s - compute_s, 1e-4) if self.ours else min(expected_s, total_s)
-        up_s = travel_s * (order.bits_in / self.known.up_bps) / expected_s
+        up_s = travel_s * (sent.bits_in / self.known.up_bps) / expected_s
         return Made(
             picture_of(said), up_s, total_s - travel_s, travel_s - up_s, queue_s, compute_s,
             seconds_of(said, "energy_j"),
         )  # fmt: skip
 
-    def body(self, order: Order) -> dict[str, Any]:
+    def body(self, sent: Assignment) -> dict[str, Any]:
         """The request: OpenAI's fields, and more only for those who know them."""
-        task, endpoint = order.task, self.endpoint
+        task, endpoint, size_px = sent.task, self.endpoint, self.server.size_px
         body: dict[str, Any] = {
-            "prompt": task.prompt, "n": 1, "size": f"{order.size_px}x{order.size_px}", "response_format": "b64_json",
+            "prompt": task.prompt, "n": 1, "size": f"{size_px}x{size_px}", "response_format": "b64_json",
         }  # fmt: skip
         if endpoint.model is not None:
             body["model"] = endpoint.model
         if endpoint.steps_field is not None:
-            body[endpoint.steps_field] = order.steps
+            body[endpoint.steps_field] = sent.steps
         if self.ours:
-            body |= {"num_inference_steps": order.steps, "seed": task.seed, "service_class": order.service_class}
+            body |= {"num_inference_steps": sent.steps, "seed": task.seed, "service_class": sent.service_class}
             if task.negative:
                 body["negative_prompt"] = task.negative
             if task.guidance != 1.0:
                 body["guidance_scale"] = task.guidance
-            if order.deadline_s is not None:
-                body["deadline_s"] = order.deadline_s
+            if sent.deadline_s is not None:
+                body["deadline_s"] = sent.deadline_s
         return body
 
-    def _failed(self, reason: str, error: StationError | None = None) -> StationError:
-        """Leave a BS that failed alone until it is heard of again."""
-        self.away_until = self.clock() + AWAY_S
-        if error is not None:
-            return StationError(f"{self.name}: {reason}", error.refused, error.retry_after_s)
-        return StationError(f"{self.name}: {reason}")
+    def _failed(self, error: StationError) -> StationError:
+        """Note how long to leave it alone; the error with the BS's name."""
+        until = self.clock() + error.quiet_s
+        if error.asked:
+            self.left_alone_until = until
+        else:
+            self.away_until = until
+        return StationError(f"{self.name}: {error}", error.quiet_s, error.asked)
 
-    def _learn(self, order: Order, made: Made) -> None:
+    def _learn(self, sent: Assignment, made: Made) -> None:
         """The link's rates from what the way took beyond the server; the load, where nobody tells it."""
         self.away_until = -math.inf
-        self.mean_steps += NEWEST * (order.steps - self.mean_steps)
+        self.mean_steps += NEWEST * (sent.steps - self.mean_steps)
         known = self.known
         if self.ours:
             self.first_asks = 0
-            known.up_bps += NEWEST * (order.bits_in / made.up_s - known.up_bps)
-            known.down_bps += NEWEST * (order.bits_out / made.down_s - known.down_bps)
+            known.up_bps += NEWEST * (sent.bits_in / made.up_s - known.up_bps)
+            known.down_bps += NEWEST * (sent.bits_out / made.down_s - known.down_bps)
         if self.endpoint.load == "none":
-            known.board = inferred(self.server, made.server_s, order.steps, self.clock(), self.classes)
+            known.board = inferred(self.server, made.server_s, sent.steps, self.clock(), self.classes)
 
     # -- the load
 
@@ -221,7 +228,8 @@ class Station:
         except (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError, StationError):
             self.away_until = self.clock() + AWAY_S
             return False
-        self.away_until = -math.inf if self.away_until < start + AWAY_S else self.away_until
+        if self.away_until < start + AWAY_S:  # else it failed since the question was asked
+            self.away_until = -math.inf
         self._guess_rates(8 * (HEAD_BYTES + len(body)), rtt_s)
         return True
 
@@ -239,14 +247,14 @@ class Station:
         """The board that an answer says; as old as its question, to be on the safe side. Raises ``ValueError``."""
         if self.ours:
             said = Load.model_validate_json(body)
-            if len(said.waiting) != self.classes or len(said.waiting_steps) != self.classes:
-                raise ValueError(f"{self.name} tells of {len(said.waiting)} classes, the scenario has {self.classes}")
-            return Board(now, said.running, said.steps_left, said.connections, said.waiting, said.waiting_steps)
-        text = body.decode("utf-8", "replace")
-        running = gauge(text, self.endpoint.running_metric or "")
-        waiting = gauge(text, self.endpoint.waiting_metric or "")
-        steps = self.mean_steps
-        return in_line(now, running, 0.5 * steps * running, waiting, steps, self.classes)
+            waiting, steps = said.waiting[: self.classes], said.waiting_steps[: self.classes]
+            if len(waiting) < self.classes or len(steps) < self.classes:
+                raise ValueError(f"{self.name} tells of {len(waiting)} classes, the scenario has {self.classes}")
+            return Board(now, said.running, said.steps_left, said.connections, waiting, steps)
+        text, mean_steps = body.decode("utf-8", "replace"), self.mean_steps
+        running_now = gauge(text, self.endpoint.running_metric or "")
+        waiting_now = gauge(text, self.endpoint.waiting_metric or "")
+        return in_line(now, running_now, 0.5 * mean_steps * running_now, waiting_now, mean_steps, self.classes)
 
     def seen(self, now: float) -> Known:
         """What is known of the BS now: an inferred load fades, and holds at least one's own tasks."""
@@ -264,6 +272,53 @@ class Station:
         if self.first_asks > 0:
             self.first_asks -= 1
             self.known.up_bps = self.known.down_bps = max(self.known.up_bps, bits / max(rtt_s, 1e-4))
+
+
+def remote_stations(observer: Observer, urls: Mapping[str, str]) -> list[RemoteStation]:
+    """The BSs that a UE considers, in the scenario's order: those with an address, by ``urls`` or in the scenario.
+
+    Raises ``UserError`` for a name that the scenario has not, too many BSs, or a key that is not in the environment.
+    """
+    scenario, shape = observer.scenario, observer.layout.shape
+    names = bs_names(scenario)
+    for name in urls:
+        if name not in names:
+            raise UserError(f"station = {name!r}: {scenario.name} has {', '.join(names)}")
+    stations = []
+    for number, ((bs, profile), name) in enumerate(zip(expand_bss(scenario), names, strict=True)):
+        endpoint = bs.endpoint
+        if name in urls:
+            endpoint = Endpoint(base_url=f"{urls[name].rstrip('/')}/v1")
+        if endpoint is not None:
+            row = observer.bss[number]
+            server = Server(
+                float(row["encode_s"] + row["decode_s"]), float(row["alpha_s"]), float(row["beta_s"]), bs.batch_limit,
+                profile.resolution_px,
+            )  # fmt: skip
+            stations.append(RemoteStation(name, number, endpoint, server, shape.classes, key_of(endpoint)))
+    if len(stations) > shape.slots - 1:
+        raise UserError(
+            f"station: {len(stations)} given, but a UE of {scenario.name} considers {shape.slots - 1} "
+            "(decision.neighbours); give those that it reaches best"
+        )
+    return stations
+
+
+def bs_names(scenario: Scenario) -> list[str]:
+    """A name for each BS, in the scenario's order: its entry's, with a number where the entry has several."""
+    return [
+        bs.name if bs.count == 1 else f"{bs.name}-{number}" for bs in scenario.bss for number in range(1, bs.count + 1)
+    ]
+
+
+def key_of(endpoint: Endpoint) -> str | None:
+    """The server's key, from the environment. Raises ``UserError`` where it is not there."""
+    if endpoint.api_key_env is None:
+        return None
+    key = os.environ.get(endpoint.api_key_env, "").strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise UserError(f"api_key_env = {endpoint.api_key_env!r}: no such key in the environment; export it")
+    return key
 
 
 def inferred(server: Server, server_s: float, steps: int, now: float, classes: int) -> Board:
@@ -312,12 +367,14 @@ def refusal(reply: httpx.Response, body: bytes) -> StationError:
         message = str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         message = body[:80].decode("utf-8", "replace")
-    try:
-        retry_after_s = max(0.0, float(reply.headers.get("retry-after", "0")))
-    except ValueError:  # a date; the BS is left alone as one that failed
-        retry_after_s = 0.0
-    refused = reply.status_code in (429, 503) and math.isfinite(retry_after_s)
-    return StationError(f"status {reply.status_code}: {message[:200]}", refused, retry_after_s)
+    reason = f"status {reply.status_code}: {message[:200]}"
+    if reply.status_code in (429, 503):
+        try:
+            quiet_s = float(reply.headers["retry-after"])
+        except (KeyError, ValueError):  # none, or a date
+            return StationError(reason)
+        return StationError(reason, min(max(quiet_s, 0.0), LONGEST_AWAY_S), asked=True)
+    return StationError(reason, 0.0 if reply.status_code in TASKS_FAULT else AWAY_S)
 
 
 def parse(body: bytes) -> dict[str, Any]:
