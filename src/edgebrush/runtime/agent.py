@@ -21,9 +21,8 @@ from PIL import Image
 from edgebrush.decision import observation as obs
 from edgebrush.decision.choices import split
 from edgebrush.diffusion.backend import Prompt
-from edgebrush.diffusion.engine import Engine, Request
+from edgebrush.diffusion.engine import Request
 from edgebrush.diffusion.onnx import load_model
-from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.errors import UserError
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.shipped import named_policy
@@ -199,7 +198,7 @@ class Agent:
 
     def _patience_s(self, decision: Decision, left_s: float) -> float:
         """How long a BS may take: some times what was expected, and not so long that the own device would be late."""
-        own_s = self.device.queue().busy_s + self.observer.own_s(self.observer.step_grid[0])
+        own_s = self.device.queue().busy_s + self.device.seconds(self.observer.step_grid[0])
         return min(PATIENCE * decision.expected_s + PATIENCE_S, max(left_s - own_s, 0.5 * left_s))
 
     def _charge(self, joules: float) -> float:
@@ -292,6 +291,5 @@ def build_agent(
     decides = named_policy(policy, scenario, shape)
     stations = remote_stations(observer, urls)
     backend = PacedBackend(load_model(model), profile.compute, kind.speed if paced else None, lambda seconds: None)
-    engine = Engine(backend, make_sampler("euler", backend), 1, kind.queue_limit + 1, observer.step_grid[-1])
-    device = Device(engine, observer.own_s(0), observer.own_s(1) - observer.own_s(0), shape.classes)
+    device = Device(backend, observer.step_grid[-1], kind.queue_limit, *observer.own_parts_s, shape.classes)
     return Agent(observer, decides, stations, device, Journal(journal))

@@ -6,7 +6,9 @@ import asyncio
 import threading
 import time
 
-from edgebrush.diffusion.engine import Engine, Job, QueueFull, Request
+from edgebrush.diffusion.backend import Backend
+from edgebrush.diffusion.engine import Engine, Job, Request
+from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.errors import UserError
 
 from .observer import OwnQueue
@@ -17,13 +19,18 @@ class DeviceError(Exception):
 
 
 class Device:
-    """Makes images one at a time, in (class, arrival) order.
+    """Makes images one at a time, in (class, arrival) order; at most ``queue_limit`` wait.
 
     ``fixed_s`` and ``step_s`` are what an image and each of its steps take, by the scenario.
     """
 
-    def __init__(self, engine: Engine, fixed_s: float, step_s: float, classes: int):
-        self.engine, self.fixed_s, self.step_s, self.classes = engine, fixed_s, step_s, classes
+    def __init__(
+        self, backend: Backend, max_steps: int, queue_limit: int, fixed_s: float, step_s: float, classes: int
+    ):
+        # One place more than may wait: who enters next waits for a moment, too.
+        engine = Engine(backend, make_sampler("euler", backend), 1, queue_limit + 1, max_steps)
+        self.engine, self.queue_limit, self.classes = engine, queue_limit, classes
+        self.fixed_s, self.step_s = fixed_s, step_s
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=engine.run, args=(self.stopping,), name="device", daemon=True)
         self.thread.start()
@@ -49,6 +56,9 @@ class Device:
 
     async def make(self, request: Request, patience_s: float | None) -> Job:
         """The job, done. Raises ``DeviceError``, also where it still waits after ``patience_s`` seconds."""
+        queue = self.queue()
+        if queue.busy_s > 0 and queue.waiting >= self.queue_limit:
+            raise DeviceError(f"own device: {queue.waiting} tasks wait already, which is the limit")
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
         def tell(job: Job) -> None:
@@ -56,7 +66,7 @@ class Device:
 
         try:
             job = self.engine.submit(request, on_end=tell)
-        except (UserError, QueueFull) as error:
+        except UserError as error:
             raise DeviceError(f"own device: {error}") from None
         try:
             async with asyncio.timeout(patience_s):

@@ -117,9 +117,10 @@ class Observer:
             self.contents.get(prompt, average), float(kind["bits_in"]), float(kind["bits_out"]), arrival + limit,
         )  # fmt: skip
 
-    def own_s(self, steps: int) -> float:
-        """Seconds that the own device needs for an image."""
-        return float(self.device["fixed_s"] + steps * self.device["step_s"])
+    @property
+    def own_parts_s(self) -> tuple[float, float]:
+        """Seconds that the own device needs for an image beside its steps, and for a step."""
+        return float(self.device["fixed_s"]), float(self.device["step_s"])
 
     def own_j(self, steps: int) -> float:
         """Joules that the own device needs for an image."""
