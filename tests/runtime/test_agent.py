@@ -247,19 +247,6 @@ def test_the_journal_forgets_the_oldest(tmp_path, monkeypatch):
     assert [each.id for each in again.unended] == ["new"]
 
 
-def test_rates_are_what_the_way_took_beyond_the_server(tmp_path):
-    async def run(large):
-        async with agent_at_work(tmp_path, Prefers(LARGE), {"large": large.url}) as agent:
-            for n in range(30):
-                await agent.make(task(f"t{n}"))
-            return agent.stations[0].known
-
-    with fake(delay_s=0.03) as large:
-        large.reply = REPLY | {"queue_s": 0.008, "compute_s": 0.002}  # 20 ms and a little for 12,000 bits
-        known = asyncio.run(run(large))
-    assert 0.02 < 4000 / known.up_bps + 8000 / known.down_bps < 0.05
-
-
 def test_too_large_an_answer_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(remote, "MAX_REPLY_BYTES", 100)
     with fake() as large:

@@ -49,7 +49,7 @@ def ue(
     from edgebrush.errors import UserError
     from edgebrush.runtime.agent import build_agent
     from edgebrush.runtime.gateway import gateway
-    from edgebrush.runtime.server import Address, run
+    from edgebrush.runtime.server import Address, Server, run
     from edgebrush.scenario.load import load_scenario
 
     urls = dict(each.partition("=")[::2] for each in station)
@@ -61,7 +61,8 @@ def ue(
         loaded, number, policy, urls, journal or Path(f"ue-{number}"), model=model, paced=paced, battery_level=battery
     )
 
-    def ready(url: str) -> None:
-        typer.echo(f"ue {number} of {loaded.name} takes tasks at {url}, journal {agent.journal.folder}")
+    def ready() -> None:
+        typer.echo(f"ue {number} of {loaded.name} takes tasks at {server.url}, journal {agent.journal.folder}")
 
-    run(gateway(agent), Address(host, port), GRACE_S, ready, lambda: None)
+    server = Server(gateway(agent), Address(host, port), GRACE_S, ready, lambda: None)
+    run(server)

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import json
+import logging
 import math
 import os
 import time
@@ -42,6 +43,8 @@ MAX_REPLY_BYTES = 64 * 2**20
 FIRST_BPS = 1e3  # of a link that nothing has been measured on
 FIRST_ASKS = 5  # the best of these guesses the rates, until an image has measured them
 PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")  # PNG, JPEG, WebP
+
+log = logging.getLogger(__name__)
 
 
 class StationError(Exception):
@@ -108,6 +111,7 @@ class RemoteStation:
         self.known = Known(number, Board.empty(clock(), classes), FIRST_BPS, FIRST_BPS)
         self.first_asks = FIRST_ASKS  # left, whose round trips guess the link's rates
         self.away_until, self.left_alone_until = -math.inf, -math.inf
+        self.readable = True  # whether the last answer about the load was
         self.mean_steps = 15.0  # of one's own tasks there
         self.base_url = endpoint.base_url.rstrip("/")
         self.client = httpx.AsyncClient(
@@ -215,23 +219,27 @@ class RemoteStation:
             await self.ask()
             await asyncio.sleep(max(interval_s, SHORTEST_POLL_S))
 
-    async def ask(self) -> bool:
-        """Ask for the load once; False where no answer came that can be used."""
+    async def ask(self) -> None:
+        """Ask for the load once. Whatever answers is there; what cannot be read as a load leaves the last one."""
         start = self.clock()
         try:
             async with asyncio.timeout(POLL_S), self.client.stream("GET", self.load_url) as reply:
                 body = await read_all(reply)
-            rtt_s = self.clock() - start
-            if self.endpoint.load != "none":
-                reply.raise_for_status()
-                self.known.board = self.board_of(body, start)
-        except (TimeoutError, httpx.HTTPError, ValueError, KeyError, TypeError, StationError):
+        except (TimeoutError, httpx.HTTPError, StationError):
             self.away_until = self.clock() + AWAY_S
-            return False
+            return
+        self._guess_rates(8 * (HEAD_BYTES + len(body)), self.clock() - start)
         if self.away_until < start + AWAY_S:  # else it failed since the question was asked
             self.away_until = -math.inf
-        self._guess_rates(8 * (HEAD_BYTES + len(body)), rtt_s)
-        return True
+        if self.endpoint.load != "none":
+            try:
+                self.known.board = self.board_of(body, start)
+            except ValueError as error:
+                if self.readable:
+                    log.warning("%s: its load cannot be read at %s: %s", self.name, self.load_url, error)
+                self.readable = False
+            else:
+                self.readable = True
 
     @property
     def load_url(self) -> str:
