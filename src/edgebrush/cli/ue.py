@@ -17,7 +17,7 @@ edgebrush ue testbed --station large=http://127.0.0.1:8001 --station small=http:
 
 curl -s localhost:8100/v1/images/generations -H 'content-type: application/json' -d '{"prompt": "sneaker"}'
 
-edgebrush ue testbed --ue 3 --policy runs/mine/policies/mappo/seed-1 --paced ...    a trained policy, a slow device
+edgebrush ue testbed --ue 3 --policy runs/mine/policies/mappo/seed-1 --paced --tasks tasks.csv
 
 docs/agent.md has the interface, the journal, what happens when a base station fails, and how to use other servers.
 """
@@ -37,6 +37,10 @@ def ue(
         Path | None,
         typer.Option(metavar="DIR", help="What became of each task; a restart ends what is open.", show_default="ue-N"),
     ] = None,
+    tasks: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Instead of a port: a CSV of at_s, prompt, request, seed."),
+    ] = None,
     model: Annotated[str, typer.Option(help="The own device's: light, heavy, or the folder of a model.")] = "light",
     paced: Annotated[
         bool, typer.Option("--paced", help="The own device is as slow as the scenario says.")
@@ -46,20 +50,25 @@ def ue(
     ] = None,
 ) -> None:
     """Run a UE's agent: asked for an image, it makes it or has a base station make it, as the policy decides."""
-    from edgebrush.errors import UserError
+    import asyncio
+
     from edgebrush.runtime.agent import build_agent
     from edgebrush.runtime.gateway import gateway
+    from edgebrush.runtime.replay import read_arrivals, replay
     from edgebrush.runtime.server import Address, Server, run
     from edgebrush.scenario.load import load_scenario
 
     urls = dict(each.partition("=")[::2] for each in station)
-    for name, url in urls.items():
-        if not url.startswith(("http://", "https://")):
-            raise UserError(f"station = {name}={url}: give NAME=URL, as large=http://127.0.0.1:8001")
     loaded = load_scenario(scenario)
     agent = build_agent(
         loaded, number, policy, urls, journal or Path(f"ue-{number}"), model=model, paced=paced, battery_level=battery
     )
+
+    if tasks is not None:
+        ended = asyncio.run(replay(agent, read_arrivals(tasks, loaded)))
+        images = sum(each.image is not None for each in ended)
+        typer.echo(f"{images} images, {len(ended) - images} errors: {agent.journal.folder}")
+        return
 
     def ready() -> None:
         typer.echo(f"ue {number} of {loaded.name} takes tasks at {server.url}, journal {agent.journal.folder}")

@@ -17,6 +17,12 @@ from edgebrush.decision.observation import ObservationLayout
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.tables import build_params, choice_shape
 
+SERVER = slice(obs.BS_ROUND_INTERCEPT_S, obs.BS_SHARPNESS + 1)  # what of a BS never changes, as these columns
+SERVER_COLUMNS = (
+    "alpha_s", "beta_s", "fixed_s", "batch_limit", "queue_limit", "connection_limit", "alpha_j", "beta_j", "fixed_j",
+    "ceiling", "half_steps", "sharpness",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -93,6 +99,9 @@ class Observer:
         self.candidates = np.zeros((shape.slots, self.layout.candidate_features))
         self.cost = np.zeros(shape)
         self._describe_device()
+        fixed_s = self.bss["encode_s"] + self.bss["decode_s"]
+        columns = [fixed_s if name == "fixed_s" else self.bss[name] for name in SERVER_COLUMNS]
+        self.servers = np.array(columns, float).T  # (M, columns): what of a BS never changes
 
     @property
     def level(self) -> float:
@@ -177,20 +186,13 @@ class Observer:
         row[obs.OWN_WORK_S :] = queue.work_s
 
     def _describe_station(self, row: np.ndarray, known: Known, now: float) -> None:
-        fixed, board, classes = self.bss[known.number], known.board, self.layout.shape.classes
+        board, classes = known.board, self.layout.shape.classes
         row[obs.BS_NUMBER] = known.number + 1
         row[obs.BS_UP_BPS] = known.up_bps
         row[obs.BS_DOWN_BPS] = known.down_bps if self.head["downlink"] == 1 else inf
         row[obs.BS_IN_FLIGHT] = known.in_flight
         row[obs.BS_AGE_S] = now - board.time
-        row[obs.BS_ROUND_INTERCEPT_S], row[obs.BS_ROUND_SLOPE_S] = fixed["alpha_s"], fixed["beta_s"]
-        row[obs.BS_FIXED_S] = fixed["encode_s"] + fixed["decode_s"]
-        row[obs.BS_BATCH_LIMIT], row[obs.BS_QUEUE_LIMIT] = fixed["batch_limit"], fixed["queue_limit"]
-        row[obs.BS_CONNECTION_LIMIT] = fixed["connection_limit"]
-        row[obs.BS_ROUND_INTERCEPT_J], row[obs.BS_ROUND_SLOPE_J] = fixed["alpha_j"], fixed["beta_j"]
-        row[obs.BS_FIXED_J] = fixed["fixed_j"]
-        row[obs.BS_CEILING], row[obs.BS_HALF_STEPS] = fixed["ceiling"], fixed["half_steps"]
-        row[obs.BS_SHARPNESS] = fixed["sharpness"]
+        row[SERVER] = self.servers[known.number]
         row[obs.BS_RUNNING], row[obs.BS_STEPS_LEFT] = board.running, board.steps_left
         row[obs.BS_CONNECTIONS] = board.connections
         row[obs.BS_WAITING : obs.BS_WAITING + classes] = board.waiting

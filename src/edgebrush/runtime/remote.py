@@ -296,6 +296,7 @@ def remote_stations(observer: Observer, urls: Mapping[str, str]) -> list[RemoteS
     for number, ((bs, profile), name) in enumerate(zip(expand_bss(scenario), names, strict=True)):
         endpoint = bs.endpoint
         if name in urls:
+            check_address(name, urls[name])
             endpoint = Endpoint(base_url=f"{urls[name].rstrip('/')}/v1")
         if endpoint is not None:
             row = observer.bss[number]
@@ -317,6 +318,16 @@ def bs_names(scenario: Scenario) -> list[str]:
     return [
         bs.name if bs.count == 1 else f"{bs.name}-{number}" for bs in scenario.bss for number in range(1, bs.count + 1)
     ]
+
+
+def check_address(name: str, url: str) -> None:
+    """Raises ``UserError`` where nothing can be sent to such a URL."""
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise UserError(f"station = {name}={url}: {error}; give http://HOST:PORT") from None
+    if address.scheme not in ("http", "https") or not address.host:
+        raise UserError(f"station = {name}={url}: not an address; give http://HOST:PORT")
 
 
 def key_of(endpoint: Endpoint) -> str | None:

@@ -184,9 +184,7 @@ class Ue(Part):
 class Endpoint(Part):
     """A server that is there already and speaks the OpenAI images API; what it costs and yields is its profile's."""
 
-    base_url: Annotated[str, Field(pattern=r"^https?://\S+$")] = Field(
-        description="what images/generations is under, as http://host:8000/v1"
-    )
+    base_url: str = Field(description="what images/generations is under, as http://host:8000/v1")
     api_key_env: str | None = Field(default=None, description="the environment variable that holds its key")
     model: str | None = Field(default=None, description="sent as `model` where given")
     steps_field: str | None = Field(
@@ -201,6 +199,8 @@ class Endpoint(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Endpoint:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url = {self.base_url!r} is no address; give http://HOST:PORT/v1")
         if self.load == "prometheus" and not (self.running_metric and self.waiting_metric):
             raise ValueError("load is prometheus, so running_metric and waiting_metric must name the server's gauges")
         return self
