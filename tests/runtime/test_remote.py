@@ -160,3 +160,10 @@ def test_the_slots_are_the_scenarios_order(tmp_path):
 
     with fake() as large, fake() as small:
         np.testing.assert_array_equal(asyncio.run(run(large, small)), [0, 1, 2])
+
+
+@pytest.mark.parametrize("fields", [{"base_url": "http://x:y/v1"}, {"base_url": "http://x/v1", "metrics_url": "m"}])
+def test_an_address_that_cannot_be_is_a_mistake(fields):
+    metrics = {"load": "prometheus", "running_metric": "a", "waiting_metric": "b"}
+    with pytest.raises(UserError, match="station = large"):
+        remote_stations(Observer(with_endpoint(**fields, **metrics), 0, 1.0), {})

@@ -298,13 +298,16 @@ def remote_stations(observer: Observer, urls: Mapping[str, str]) -> list[RemoteS
         if name in urls:
             check_address(name, urls[name])
             endpoint = Endpoint(base_url=f"{urls[name].rstrip('/')}/v1")
-        if endpoint is not None:
-            row = observer.bss[number]
-            server = Server(
-                float(row["encode_s"] + row["decode_s"]), float(row["alpha_s"]), float(row["beta_s"]), bs.batch_limit,
-                profile.resolution_px,
-            )  # fmt: skip
-            stations.append(RemoteStation(name, number, endpoint, server, shape.classes, key_of(endpoint)))
+        if endpoint is None:
+            continue
+        row = observer.bss[number]
+        server = Server(
+            float(row["encode_s"] + row["decode_s"]), float(row["alpha_s"]), float(row["beta_s"]), bs.batch_limit,
+            profile.resolution_px,
+        )  # fmt: skip
+        station = RemoteStation(name, number, endpoint, server, shape.classes, key_of(endpoint))
+        check_address(name, station.load_url)
+        stations.append(station)
     if len(stations) > shape.slots - 1:
         raise UserError(
             f"station: {len(stations)} given, but a UE of {scenario.name} considers {shape.slots - 1} "
