@@ -112,3 +112,16 @@ def test_the_schema_names_what_an_agent_takes(home):
     schema = json.dumps(client.get("/openapi.json").json())
     assert "WishedImage" in schema and "kind of request" in schema
     assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+
+
+def test_a_full_disk_is_an_error_not_a_crash(tmp_path, monkeypatch):
+    def full(self, *arguments, **said):
+        raise OSError(28, "No space left on device")
+
+    with served(tmp_path, Prefers(0), {}) as url:
+        with monkeypatch.context() as patch:
+            patch.setattr("edgebrush.runtime.journal.Journal.write", full)
+            reply = httpx.post(url + IMAGES, json={"prompt": "circle"})
+        assert reply.status_code == 503 and "No space left" in reply.json()["error"]["message"]
+        assert httpx.post(url + IMAGES, json={"prompt": "circle"}).status_code == 200
+    assert audit(tmp_path, 1) == 1

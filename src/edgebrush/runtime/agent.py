@@ -144,8 +144,8 @@ class Agent:
                 return Ended(task.id, None, "; ".join([DEADLINE_PASSED, *tried.values()]), missed=True)
             decision = self.decide(wish, tried)
             if decision is None:
-                reason = "; ".join(tried.values()) or "its own queue is full and there is no base station"
-                return Ended(task.id, None, f"no place is left: {reason}", attempts=len(tried))
+                reasons = [tried.get(0, "own device: its queue is full"), *(tried[slot] for slot in tried if slot > 0)]
+                return Ended(task.id, None, f"no place is left: {'; '.join(reasons)}", attempts=len(tried))
             self.journal.write(
                 task.id, "decided", place=decision.place, steps=decision.steps, service_class=decision.service_class,
                 **decision.why,

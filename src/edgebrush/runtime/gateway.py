@@ -63,6 +63,10 @@ def gateway(agent: Agent) -> FastAPI:
     async def refused(request: Request, refusal: Refusal) -> JSONResponse:
         return answer(refusal)
 
+    @app.exception_handler(OSError)
+    async def unwritable(request: Request, error: OSError) -> JSONResponse:
+        return answer(Refusal(503, f"the journal cannot be used: {error.strerror}", "server_error", code="no_journal"))
+
     @app.get("/healthz")
     async def healthz() -> Health:
         return Health()

@@ -216,8 +216,9 @@ class RemoteStation:
     async def listen(self, interval_s: float) -> None:
         """Ask for the load every so many seconds, for ever; an answer also tells that a BS is back."""
         while True:
+            due = self.clock() + max(interval_s, SHORTEST_POLL_S)
             await self.ask()
-            await asyncio.sleep(max(interval_s, SHORTEST_POLL_S))
+            await asyncio.sleep(max(0.0, due - self.clock()))
 
     async def ask(self) -> None:
         """Ask for the load once. Whatever answers is there; what cannot be read as a load leaves the last one."""
@@ -297,7 +298,8 @@ def remote_stations(observer: Observer, urls: Mapping[str, str]) -> list[RemoteS
         endpoint = bs.endpoint
         if name in urls:
             check_address(name, urls[name])
-            endpoint = Endpoint(base_url=f"{urls[name].rstrip('/')}/v1")
+            base_url = f"{urls[name].rstrip('/')}/v1"
+            endpoint = endpoint.model_copy(update={"base_url": base_url}) if endpoint else Endpoint(base_url=base_url)
         if endpoint is None:
             continue
         row = observer.bss[number]
