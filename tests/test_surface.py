@@ -19,10 +19,10 @@ ALLOWED = {  # room -> the rooms it may import, see docs/architecture.md
     "scenario": {"profiles"},
     "decision": {"scenario"},
     "sim": {"decision", "scenario", "profiles"},
-    "policies": {"decision"},
+    "policies": {"decision", "scenario"},
     "learning": {"sim", "policies", "decision", "scenario"},
     "evaluation": {"learning", "policies", "sim", "decision", "scenario", "profiles"},
-    "runtime": {"policies", "decision", "diffusion", "scenario", "profiles", "evaluation"},
+    "runtime": {"evaluation", "policies", "sim", "decision", "diffusion", "scenario", "profiles"},
     "cli": {"runtime", "diffusion", "evaluation", "learning", "policies", "sim", "decision", "scenario", "profiles"},
 }
 

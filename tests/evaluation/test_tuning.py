@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from edgebrush.evaluation.episodes import RuleTable, play
-from edgebrush.evaluation.tuning import Budget, log_csv, rule_of, rules_json, shipped_rules, tune
+from edgebrush.evaluation.tuning import Budget, log_csv, rule_of, rules_json, tune
 from edgebrush.policies.rules import KINDS, numbers_of
-from edgebrush.scenario.load import load_scenario, preset_names
 
 
 def test_a_search_beats_its_start(tiny):
@@ -27,14 +26,3 @@ def test_the_tables_costs_are_those_of_the_tasks(tiny):
     outcomes = play(tiny, rule_of(tiny, "priced-greedy", numbers), np.arange(8))
     cost = RuleTable(tiny, "priced-greedy", np.arange(8), 1).costs([numbers])[0]
     assert cost == pytest.approx(outcomes["cost"].mean(), rel=1e-9)
-
-
-@pytest.mark.parametrize("preset", preset_names())
-def test_presets_ship_every_rules_numbers(preset):
-    assert [rule.name for rule in shipped_rules(load_scenario(preset))] == list(KINDS)
-
-
-def test_a_changed_preset_does_not_get_the_shipped_numbers():
-    campus = load_scenario("campus")
-    assert shipped_rules(campus.model_copy(update={"horizon_s": 100.0})) is None
-    assert shipped_rules(campus.model_copy(update={"description": "the same world"})) is not None

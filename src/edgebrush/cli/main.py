@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgebrush.cli import compare, evaluate, gdm, generate, profile, profiles, report, scenarios, serve, train, tune
+from edgebrush.cli import compare, evaluate, gdm, generate, profile, profiles, report, scenarios, serve, train, tune, ue
 from edgebrush.errors import UserError
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the matrices are small: a second thread costs more than it gives
@@ -54,6 +54,7 @@ app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=profile.EPILOG)(profile.profile)
 app.command(epilog=generate.EPILOG)(generate.generate)
 app.command(epilog=serve.EPILOG)(serve.serve)
+app.command(epilog=ue.EPILOG)(ue.ue)
 app.add_typer(gdm.app, name="gdm")
 
 

@@ -21,6 +21,7 @@ from edgebrush.learning.algorithms import ALGORITHMS, configure
 from edgebrush.policies import folder as policy_folder
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS, Rule
+from edgebrush.policies.shipped import shipped_rules
 from edgebrush.scenario.capacity import offered_load
 from edgebrush.scenario.schema import Scenario, TraceArrivals
 from edgebrush.sim.seeds import HELD_OUT_SEEDS
@@ -30,7 +31,7 @@ from .episodes import play
 from .report import render
 from .runs import Run, check_writable, load_curve, new_folder, store_run, store_scenario
 from .statistics import Bootstrap, Digest, digest, join, load_edges, summary
-from .tuning import QUICK, rule_of, shipped_rules, tune_all
+from .tuning import QUICK, rule_of, tune_all
 
 # How the default comparison spends its 6 minutes on 2 cores.
 TRAINING_S = 220.0  # for all training seeds together
@@ -210,7 +211,7 @@ def asked_for(scenario: Scenario, trace: Path | None = None, load: float | None 
 
 def rules_of(scenario: Scenario, progress: Progress = silent) -> list[Rule]:
     """Every rule, with the numbers that ship with a preset, else tuned on the spot."""
-    shipped = shipped_rules(scenario)
+    shipped = shipped_rules(scenario, choice_shape(scenario))
     if shipped is not None:
         return shipped
     tuned = tune_all(scenario, QUICK, lambda rule, share: progress("tuning the rules", share, rule))

@@ -7,7 +7,6 @@ of its start.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,7 @@ import cma
 import numpy as np
 
 from edgebrush.policies.rules import KINDS, Rule, numbers_of
-from edgebrush.scenario.load import PRESETS
+from edgebrush.scenario.load import fingerprint
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.seeds import TUNING_SEEDS, VALIDATION_SEEDS
 from edgebrush.sim.tables import choice_shape
@@ -111,21 +110,8 @@ def tune_all(
     return tuned
 
 
-def shipped_rules(scenario: Scenario) -> list[Rule] | None:
-    """The rules with the numbers that ship with a preset; None for any other scenario, a changed preset too."""
-    path = PRESETS / f"{scenario.name}.rules.json"
-    if not path.is_file():
-        return None
-    shipped = json.loads(path.read_text())
-    if shipped["scenario"] != fingerprint(scenario):
-        return None
-    return [
-        rule_of(scenario, rule, np.array(list(found["numbers"].values()))) for rule, found in shipped["rules"].items()
-    ]
-
-
 def rules_json(scenario: Scenario, tuned: Sequence[Tuned], command: str) -> str:
-    """The numbers of all rules as a file that ships beside a preset, see ``shipped_rules``."""
+    """The numbers of all rules as a file that ships beside a preset, see ``policies/shipped.py``."""
     rules = {
         each.rule: {
             "cost": each.cost,
@@ -152,9 +138,3 @@ def log_csv(tuned: Sequence[Tuned]) -> str:
         for row in each.log
     ]
     return "\n".join(lines) + "\n"
-
-
-def fingerprint(scenario: Scenario) -> str:
-    """What tells one world from another, whatever its texts say."""
-    world = scenario.model_dump_json(exclude={"title", "description"})
-    return hashlib.sha256(world.encode()).hexdigest()[:16]

@@ -30,8 +30,8 @@ def answer(refusal: Refusal, close: bool = False) -> JSONResponse:
         headers["retry-after"] = str(refusal.retry_after_s)
     if refusal.status == 401:
         headers["www-authenticate"] = "Bearer"
-    if refusal.status == 504:
-        headers["x-should-retry"] = "false"  # OpenAI's clients listen to it: the deadline is past
+    if refusal.status in (502, 504):
+        headers["x-should-retry"] = "false"  # OpenAI's clients listen to it: all was tried, or the deadline is past
     if close:
         headers["connection"] = "close"
     return JSONResponse(ProblemReply(error=refusal.problem).model_dump(), refusal.status, headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import yaml
@@ -65,6 +66,12 @@ def load_scenario(scenario: str | Path) -> Scenario:
         for index, each in enumerate(getattr(loaded, field)):
             check_profile(f"{path}: {field}.{index}.profile", each.profile, role, path.parent)
     return loaded
+
+
+def fingerprint(scenario: Scenario) -> str:
+    """What tells one world from another, whatever its texts say."""
+    world = scenario.model_dump_json(exclude={"title", "description"})
+    return hashlib.sha256(world.encode()).hexdigest()[:16]
 
 
 def check_profile(where: str, name: str, role: str, directory: Path) -> None:

@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from edgebrush.profiles.schema import NonNegative, Part, Positive
 
@@ -181,6 +181,31 @@ class Ue(Part):
         return self
 
 
+class Endpoint(Part):
+    """A server that is there already and speaks the OpenAI images API; what it costs and yields is its profile's."""
+
+    base_url: str = Field(description="what images/generations is under, as http://host:8000/v1")
+    api_key_env: str | None = Field(default=None, description="the environment variable that holds its key")
+    model: str | None = Field(default=None, description="sent as `model` where given")
+    steps_field: str | None = Field(
+        default=None, description="what the server calls denoising steps; None: it takes no such field"
+    )
+    load: Literal["edgebrush", "prometheus", "none"] = Field(
+        default="edgebrush", description="where its load is read; none: inferred from one's own round trips"
+    )
+    metrics_url: str | None = Field(default=None, description="None: /metrics on the same host")
+    running_metric: str | None = Field(default=None, description="prometheus only: requests that run")
+    waiting_metric: str | None = Field(default=None, description="prometheus only: requests that wait")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Endpoint:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url = {self.base_url!r} is no address; give http://HOST:PORT/v1")
+        if self.load == "prometheus" and not (self.running_metric and self.waiting_metric):
+            raise ValueError("load is prometheus, so running_metric and waiting_metric must name the server's gauges")
+        return self
+
+
 class Bs(Part):
     """A class of base stations that are alike; positions default to an even grid over the area."""
 
@@ -196,9 +221,16 @@ class Bs(Part):
         default=5.0, description="a medium-range BS has at most 38 dBm (3GPP TS 38.104)"
     )
     positions: tuple[tuple[Finite, Finite], ...] | None = Field(default=None, description="[x, y] in metres")
+    endpoint: Endpoint | None = Field(default=None, description="the server that `edgebrush ue` sends to, if not ours")
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_endpoint(self, serialise):  # so a world without one is written, and hashed, as ever
+        return {name: value for name, value in serialise(self).items() if name != "endpoint" or value is not None}
 
     @model_validator(mode="after")
     def _consistent(self) -> Bs:
+        if self.endpoint is not None and self.count != 1:
+            raise ValueError(f"endpoint is one server, but count = {self.count}; give each its own entry")
         if self.positions is not None and len(self.positions) != self.count:
             raise ValueError(f"positions lists {len(self.positions)} places for count = {self.count}")
         if self.connection_limit < self.batch_limit:

@@ -1,0 +1,215 @@
+"""What a decision costs a UE: its time, the agent process's memory and how long it takes to start.
+
+    python benchmarks/decision.py                    testbed and campus, half a minute
+    python benchmarks/decision.py --quick            the same in seconds, to see that it runs
+    python benchmarks/decision.py --policy DIR --scenario testbed     a trained policy's own weights
+
+A decision is what the agent does between a task's arrival and its being sent: look at its own queue and at the last
+broadcasts, put the observation together (decision/observation.py as plain Python), ask the policy, and put down the
+reason. States are drawn at random, so each decision is another. The actor's weights are random unless --policy gives
+some: its time does not depend on them. Wall-clock time contains what other processes take of a busy core; the thread's
+own processor time does not, and both are shown. Memory and start are of fresh processes. Tables are printed and
+written, with the machine, to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line has it
+
+import numpy as np
+
+from edgebrush.decision.choices import ChoiceShape
+from edgebrush.diffusion.measure import processor_name
+from edgebrush.policies.actor import Actor, network_inputs, network_outputs
+from edgebrush.policies.protocol import Policy
+from edgebrush.policies.shipped import named_policy
+from edgebrush.runtime.agent import Agent, build_agent
+from edgebrush.runtime.observer import Board
+from edgebrush.runtime.remote import bs_names
+from edgebrush.scenario.load import load_scenario
+
+HIDDEN = 64  # of MAPPO's actor
+RULES = ("selfish-greedy", "priced-greedy")
+WARM_UP = 50
+
+DECIDING = """
+import time; began = time.perf_counter()
+import sys, tempfile
+from pathlib import Path
+from edgebrush.runtime import gateway, server
+from edgebrush.runtime.agent import build_agent
+from edgebrush.runtime.observer import Board, Observer, OwnQueue
+from edgebrush.policies.shipped import named_policy
+from edgebrush.scenario.load import load_scenario
+imported_s = time.perf_counter() - began
+import numpy as np
+scenario = load_scenario("{scenario}")
+if {with_model}:
+    agent = build_agent(scenario, 1, "priced-greedy", {{}}, Path(tempfile.mkdtemp()))
+    agent.decide(agent.observer.wish(scenario.requests[0].name, "", 0.0))
+else:
+    observer = Observer(scenario, 0, 1.0)
+    policy = named_policy("priced-greedy", scenario, observer.layout.shape)
+    classes = observer.layout.shape.classes
+    wish = observer.wish(scenario.requests[0].name, "", 0.0)
+    policy.choose(observer.observe(wish, OwnQueue(0.0, 0, [0.0] * classes), [], 0.0)[None], np.array([0.5]))
+ready_s = time.perf_counter() - began
+print(imported_s, ready_s)
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+@dataclass(frozen=True)
+class DecisionTime:
+    """Percentiles of a decision in ms; the last row of columns is of the thread's own processor time."""
+
+    scenario: str
+    choices: int
+    policy: str
+    decisions: int
+    p50_ms: float
+    p99_ms: float
+    cpu_p50_ms: float
+    cpu_p99_ms: float
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Resident memory of an agent's process that has decided once, and seconds from its start until then."""
+
+    scenario: str
+    process: str
+    memory_mb: float
+    import_s: float
+    ready_s: float
+
+
+def random_actor(shape: ChoiceShape, step_grid: list[int], bs_count: int) -> Actor:
+    """An actor of MAPPO's size with random weights."""
+    rng = np.random.default_rng(1)
+    inputs, outputs = network_inputs(shape), network_outputs(shape)
+
+    def matrix(rows: int, columns: int) -> np.ndarray:
+        return (rng.standard_normal((rows, columns)) / rows**0.5).astype(np.float32)
+
+    weights = {
+        "w_in": matrix(inputs, HIDDEN), "w_embed": matrix(HIDDEN, HIDDEN), "w_self": matrix(HIDDEN, HIDDEN),
+        "w_mean": matrix(HIDDEN, HIDDEN), "w_out": matrix(HIDDEN, outputs), "scale": np.ones(inputs, np.float32),
+        "b_out": np.zeros(outputs, np.float32), "prices": np.full(bs_count, 0.3, np.float32),
+        "growth": np.full(bs_count, 0.05, np.float32),
+    }  # fmt: skip
+    weights |= {name: np.zeros(HIDDEN, np.float32) for name in ("b_in", "b_embed", "b_mix")}
+    names = ("price_own", "growth_own", "in_flight", "wait_factor", "log_kappa", "log_urgency", "class_slope")
+    weights |= {name: np.array(1.0, np.float32) for name in names}
+    return Actor("actor", weights, shape, np.array(step_grid))
+
+
+def shake(agent: Agent, rng: np.random.Generator) -> None:
+    """Another state: what the BSs last said, and how long ago."""
+    for station in agent.stations:
+        classes, known = station.classes, station.known
+        waiting = rng.integers(0, 4, classes).tolist()
+        running = int(rng.integers(0, station.server.batch_limit + 1))
+        steps = [10 * each for each in waiting]
+        known.board = Board(agent.clock() - rng.random(), running, 8 * running, running + sum(waiting), waiting, steps)
+        known.up_bps, known.down_bps = 1e6 * rng.random(2) + 1e5
+
+
+def time_decisions(agent: Agent, policy: Policy, decisions: int) -> DecisionTime:
+    """Time whole decisions of one policy, each in another state."""
+    rng = np.random.default_rng(2)
+    agent.policy, requests = policy, agent.observer.scenario.requests
+    wall, cpu = np.zeros(decisions), np.zeros(decisions)
+    for n in range(-WARM_UP, decisions):
+        shake(agent, rng)
+        wish = agent.observer.wish(requests[rng.integers(len(requests))].name, "", agent.clock())
+        wall_start, cpu_start = time.perf_counter(), time.thread_time()
+        agent.decide(wish)
+        if n >= 0:
+            cpu[n], wall[n] = time.thread_time() - cpu_start, time.perf_counter() - wall_start
+    percentiles = [float(1000 * np.percentile(each, q)) for each in (wall, cpu) for q in (50, 99)]
+    shape = agent.observer.layout.shape
+    return DecisionTime(agent.observer.scenario.name, shape.count, policy.name, decisions, *percentiles)
+
+
+def footprint(scenario: str, with_model: bool) -> Footprint:
+    """Of a fresh process, from /proc."""
+    code = DECIDING.format(scenario=scenario, with_model=with_model)
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        import_s, ready_s = map(float, process.stdout.readline().split())
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        resident_kb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+        process.communicate()
+    name = "agent and its model" if with_model else "agent without its model"
+    return Footprint(scenario, name, resident_kb * 1024 / 1e6, import_s, ready_s)
+
+
+def table(rows: list) -> str:
+    """Rows of one dataclass as a Markdown table."""
+    names = list(asdict(rows[0]))
+    lines = [names, ["---"] * len(names)]
+    for row in rows:
+        lines.append([f"{each:.3f}" if isinstance(each, float) else str(each) for each in asdict(row).values()])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def write_csv(path: Path, rows: list) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(asdict(rows[0]))
+        writer.writerows(asdict(row).values() for row in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenario", action="append", help="a preset or a .yaml file; may be repeated")
+    parser.add_argument("--policy", action="append", default=[], help="a trained policy's folder")
+    parser.add_argument("--decisions", type=int, default=10_000, help="of each scenario and policy")
+    parser.add_argument("--quick", action="store_true", help="few decisions")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/decision"))
+    options = parser.parse_args()
+    decisions = 200 if options.quick else options.decisions
+    times, footprints = [], []
+    for name in options.scenario or ("testbed", "campus"):
+        scenario = load_scenario(name)
+        urls = {bs: "http://127.0.0.1:9" for bs in bs_names(scenario)[: scenario.decision.neighbours]}
+        with tempfile.TemporaryDirectory() as journal:
+            agent = build_agent(scenario, 1, "selfish-greedy", urls, Path(journal))
+            shape, grid = agent.observer.layout.shape, agent.observer.step_grid
+            policies = [named_policy(each, scenario, shape) for each in (*RULES, *options.policy)]
+            if not options.policy:
+                policies.append(random_actor(shape, grid, scenario.bs_count))
+            times += [time_decisions(agent, policy, decisions) for policy in policies]
+            agent.device.close()
+        footprints += [footprint(name, with_model) for with_model in (False, True)]
+    load = os.getloadavg()[0]
+    print(f"{processor_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, load average {load:.1f}\n")
+    print(table(times))
+    print(table(footprints))
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_csv(options.out / "decisions.csv", times)
+    write_csv(options.out / "footprint.csv", footprints)
+    about = {
+        "command": " ".join(["python", "benchmarks/decision.py", *sys.argv[1:]]), "processor": processor_name(),
+        "cores": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__, "load_average": load,
+    }  # fmt: skip
+    (options.out / "machine.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

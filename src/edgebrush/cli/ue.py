@@ -1,0 +1,77 @@
+"""`edgebrush ue`: a phone's agent, which decides where each image is made and sees it through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgebrush.cli.options import ScenarioArgument
+
+GRACE_S = 10.0  # on SIGTERM, for the tasks that clients wait for; the rest stays in the journal
+EPILOG = """\
+edgebrush serve --name large --port 8001 & edgebrush serve --name small --port 8002 &    two base stations
+
+edgebrush ue testbed --station large=http://127.0.0.1:8001 --station small=http://127.0.0.1:8002
+
+curl -s localhost:8100/v1/images/generations -H 'content-type: application/json' -d '{"prompt": "sneaker"}'
+
+edgebrush ue testbed --ue 3 --policy runs/mine/policies/mappo/seed-1 --paced --tasks tasks.csv
+
+docs/agent.md has the interface, the journal, what happens when a base station fails, and how to use other servers.
+"""
+
+
+def ue(
+    scenario: ScenarioArgument,
+    number: Annotated[int, typer.Option("--ue", min=1, help="Which of the scenario's UEs, from 1.")] = 1,
+    policy: Annotated[str, typer.Option(help="A rule's name, or the folder of a trained policy.")] = "priced-greedy",
+    station: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=URL", help="Where a base station of the scenario is; once for each."),
+    ] = [],  # noqa: B006
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where tasks come in; 0 finds a free one.")] = 8100,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    journal: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="What became of each task; a restart ends what is open.", show_default="ue-N"),
+    ] = None,
+    tasks: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Instead of a port: a CSV of at_s, prompt, request, seed."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="The own device's: light, heavy, or the folder of a model.")] = "light",
+    paced: Annotated[
+        bool, typer.Option("--paced", help="The own device is as slow as the scenario says.")
+    ] = False,
+    battery: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Its level at the start.", show_default="the scenario's mean")
+    ] = None,
+) -> None:
+    """Run a UE's agent: asked for an image, it makes it or has a base station make it, as the policy decides."""
+    import asyncio
+
+    from edgebrush.runtime.agent import build_agent
+    from edgebrush.runtime.gateway import gateway
+    from edgebrush.runtime.replay import read_arrivals, replay
+    from edgebrush.runtime.server import Address, Server, run
+    from edgebrush.scenario.load import load_scenario
+
+    urls = dict(each.partition("=")[::2] for each in station)
+    loaded = load_scenario(scenario)
+    agent = build_agent(
+        loaded, number, policy, urls, journal or Path(f"ue-{number}"), model=model, paced=paced, battery_level=battery
+    )
+
+    if tasks is not None:
+        ended = asyncio.run(replay(agent, read_arrivals(tasks, loaded)))
+        images = sum(each.image is not None for each in ended)
+        typer.echo(f"{images} images, {len(ended) - images} errors: {agent.journal.folder}")
+        return
+
+    def ready() -> None:
+        typer.echo(f"ue {number} of {loaded.name} takes tasks at {server.url}, journal {agent.journal.folder}")
+
+    server = Server(gateway(agent), Address(host, port), GRACE_S, ready, lambda: None)
+    run(server)

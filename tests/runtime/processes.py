@@ -1,0 +1,35 @@
+"""Real processes to test with: `edgebrush serve`, `edgebrush ue`, and fakes to kill and freeze."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import edgebrush
+
+SOURCE = str(Path(edgebrush.__file__).parents[1])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@contextmanager
+def started(*arguments):
+    """A process and the last word of the first line that it prints with an address in it."""
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
+    try:
+        line = process.stdout.readline()
+        assert "http://" in line, line + process.stdout.read()
+        url = next(word.rstrip(",") for word in line.split() if word.startswith("http://"))
+        yield process, url
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def edgebrush_process(*arguments):
+    return started(sys.executable, "-m", "edgebrush.cli.main", *arguments)
+
+
+def fake_process(delay_s):
+    return started(sys.executable, str(Path(__file__).with_name("fakes.py")), str(delay_s))
