@@ -3,6 +3,10 @@
     python benchmarks/engine.py                      light and heavy, 6 minutes on two cores
     python benchmarks/engine.py --quick              the same in half a minute, to see that it runs
     python benchmarks/engine.py --models /path/to/stable-diffusion-v1-5 --device cuda --prompt "a red fox"
+    python benchmarks/engine.py --models light --pace sd15-a100 --speed 4 --seconds 60 --out runs/engine-paced
+
+With --pace a round lasts what a profile says of it (over --speed), so that the engine is seen at work under another
+machine's published figures, a GPU's say: the rounds are slept, the images are light's.
 
 First a round (one denoising step of a batch) is timed against the batch's size, on one thread and on --threads: a
 batch of b gains b times the round of 1 over the round of b. Then Poisson arrivals, with step counts drawn evenly from
@@ -36,6 +40,8 @@ from edgebrush.diffusion.measure import processor_name
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.errors import UserError
+from edgebrush.profiles.catalogue import load_profile
+from edgebrush.runtime.pace import PacedBackend
 
 STEP_COUNTS = (2, 4, 6, 8, 10, 15, 20, 30, 50)
 BATCHES = (1, 2, 4, 8, 16)
@@ -81,6 +87,12 @@ class StaticEngine(Engine):
 def engine_of(backend: Backend, batch_limit: int, kind: type[Engine] = Engine) -> Engine:
     sampler = make_sampler("euler" if backend.prediction == "velocity" else "ddim", backend)
     return kind(backend, sampler, batch_limit, NO_LIMIT, NO_LIMIT)
+
+
+def paced(backend: Backend, options: argparse.Namespace) -> Backend:
+    if options.pace is None:
+        return backend
+    return PacedBackend(backend, load_profile(options.pace).compute, options.speed, lambda seconds: None)
 
 
 def open_backend(model: str, threads: int, device: str) -> Backend:
@@ -182,6 +194,7 @@ def benchmark(model: str, options: argparse.Namespace) -> tuple[list[RoundTime],
     for threads in sorted({1, options.threads}):
         backend = open_backend(model, threads, options.device)
         prompt = Prompt(options.prompt or getattr(backend, "classes", ["0"])[0])
+        backend = paced(backend, options)
         for row in time_rounds(backend, prompt, threads, options.seconds / 2):
             print(f"{threads:<10}{row.batch:>6}{row.round_ms:>12.3f}{row.gain:>8.2f}", flush=True)
             rounds.append(row)
@@ -215,6 +228,8 @@ def main() -> None:
         help="shipped models, folders of one, or diffusers pipelines on disk (light heavy)")  # fmt: skip
     add("--device", default="cpu", help="of pipelines: cpu, cuda (cpu)")
     add("--prompt", help="what all requests ask for (a shipped model's first class)")
+    add("--pace", metavar="PROFILE", help="rounds last what this profile says, see `edgebrush profiles`")
+    add("--speed", type=float, default=1.0, help="with --pace: times the profile's hardware (1)")
     add("--threads", type=int, default=os.cpu_count(), help="of a network evaluation on the processor (all cores)")
     add("--batch-limit", type=int, default=8, help="rows of a batch at most (8)")
     add("--loads", nargs="+", type=float, default=[0.9, 1.5], help="arrivals over what one at a time serves (0.9 1.5)")
