@@ -63,7 +63,7 @@ def read_all(opened) -> bytes:
     return b"".join(parts)
 
 
-def until(condition, seconds=5.0):
+def until(condition, seconds=20.0):
     """Wait for something that another thread or process does."""
     end = time.monotonic() + seconds
     while not condition():

@@ -120,7 +120,7 @@ def test_a_body_that_trickles_is_408(monkeypatch):
         began = time.monotonic()
         answer = read_all(opened)
         assert answer.startswith(b"HTTP/1.1 408") and b'"request_timeout"' in answer
-        assert 0.2 < time.monotonic() - began < 3
+        assert 0.2 < time.monotonic() - began < 8
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_head_that_does_not_come_is_hung_up_on(monkeypatch, said):
         began = time.monotonic()
         opened.sendall(said)
         read_all(opened)
-        assert 0.2 < time.monotonic() - began < 3
+        assert 0.2 < time.monotonic() - began < 8
         assert client.get("/healthz").status_code == 200
 
 
