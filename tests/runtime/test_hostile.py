@@ -243,6 +243,7 @@ def test_memory_stays_bounded(quick):
 def examples_of(client, mode, count):
     """Send what the server's own schema allows, or just does not, and hold the answers against it."""
     schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+    schema.config.checks.not_a_server_error.expected_statuses = ["2xx", "4xx", "504"]  # deadline_s may be 5e-324
     bounded = settings(
         max_examples=count, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
