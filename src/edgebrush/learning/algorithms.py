@@ -91,7 +91,7 @@ PPO_TUNED = {
     "epochs": (1, 2, 3, 5),
 }
 A2C_TUNED = {
-    "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
+    "learning_rate": (2e-4, 5e-4, 1e-3, 2e-3),
     "trace_decay_per_s": (0.02, 0.05, 0.1, 0.2),
     "entropy": (0.0, 0.001, 0.003, 0.01),
     "minibatches": (1, 4, 16, 64),
