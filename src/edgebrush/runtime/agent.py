@@ -7,7 +7,6 @@ the policy likes, each place once; what a dying process leaves, the next one tak
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from edgebrush.decision import observation as obs
 from edgebrush.decision.choices import split
 from edgebrush.diffusion.backend import Prompt
+from edgebrush.diffusion.data import png
 from edgebrush.diffusion.engine import Request
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.errors import UserError
@@ -175,6 +174,7 @@ class Agent:
         prompt = Prompt(task.prompt, task.negative, task.guidance)
         request = Request(prompt, decision.steps, task.seed, decision.service_class)
         job = await self.device.make(request, left_s if left_s < np.inf else None)
+        assert job.image is not None
         spent_j = self._charge(self.observer.own_j(decision.steps))
         return Ended(task.id, png(job.image), queue_s=job.queue_s, compute_s=job.compute_s, energy_ue_j=spent_j)
 
@@ -256,14 +256,6 @@ class Agent:
                 "age_s": round(now - board.time, 3), "away": station.away,
             }  # fmt: skip
         return {"expected_cost": round(cost, 6), "best": best, "loads": loads, "battery": round(self.observer.level, 4)}
-
-
-def png(pixels: np.ndarray | None) -> bytes:
-    """Pixels (H, W) or (H, W, 3), uint8, as a PNG file."""
-    assert pixels is not None
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG")
-    return file.getvalue()
 
 
 def build_agent(
