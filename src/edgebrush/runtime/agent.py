@@ -198,7 +198,8 @@ class Agent:
 
     def _patience_s(self, decision: Decision, left_s: float) -> float:
         """How long a BS may take: some times what was expected, and not so long that the own device would be late."""
-        own_s = self.device.queue().busy_s + self.device.seconds(self.observer.step_grid[0])
+        grid = self.observer.step_grid
+        own_s = self.device.queue().busy_s + self.device.seconds(grid[len(grid) // 2])
         return min(PATIENCE * decision.expected_s + PATIENCE_S, max(left_s - own_s, 0.5 * left_s))
 
     def _charge(self, joules: float) -> float:
