@@ -42,6 +42,7 @@ def test_a_decision_is_logged_with_its_reason(tmp_path):
     [decided] = [line for line in lines(tmp_path) if line["event"] == "decided"]
     assert decided["place"] == "large" and set(decided["best"]) == {"own", "large"}
     assert decided["expected_cost"] >= decided["best"]["large"] > 0
+    assert 0 < decided["expected_s"] < 5
     told = decided["loads"]["large"]
     assert told["running"] == 3 and told["steps_left"] == 20 and 0 <= told["age_s"] < 2
     assert [line["event"] for line in lines(tmp_path)] == ["accepted", "decided", "sent", "ended"]

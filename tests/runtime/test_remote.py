@@ -8,7 +8,7 @@ import pytest
 from edgebrush.decision import observation as obs
 from edgebrush.errors import UserError
 from edgebrush.runtime.observer import Observer
-from edgebrush.runtime.remote import Server, bs_names, gauge, inferred, remote_stations
+from edgebrush.runtime.remote import Server, averaged, bs_names, gauge, inferred, remote_stations
 from edgebrush.scenario.load import fingerprint, load_scenario
 from edgebrush.scenario.schema import Endpoint, Scenario
 
@@ -166,3 +166,9 @@ def test_an_address_that_cannot_be_is_a_mistake(fields):
     metrics = {"load": "prometheus", "running_metric": "a", "waiting_metric": "b"}
     with pytest.raises(UserError, match="station = large"):
         remote_stations(Observer(with_endpoint(**fields, **metrics), 0, 1.0), {})
+
+
+def test_a_rates_average_is_of_seconds_per_bit():
+    assert averaged(100.0, 100.0) == pytest.approx(100.0)
+    assert 1 / averaged(100.0, 50.0) == pytest.approx(0.8 / 100 + 0.2 / 50)
+    assert averaged(100.0, 1e12) < 126  # one lucky measurement

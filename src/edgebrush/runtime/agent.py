@@ -242,11 +242,11 @@ class Agent:
         row = self.observer.candidates[slot]
         expected_s = row[obs.UP_S] + row[obs.WAIT_S + service_class] + row[obs.FIXED_S] + steps * row[obs.STEP_S]
         expected_s += row[obs.DOWN_S]
-        why = self._reason(present, float(cost[slot, step_index, service_class]))
+        why = self._reason(present, float(cost[slot, step_index, service_class]), float(expected_s))
         return Decision(slot, self.places[slot], steps, service_class, float(expected_s), why)
 
-    def _reason(self, present: list[int], cost: float) -> dict[str, Any]:
-        """What the log says of a decision: the expected cost of the choice and of the best at each place; the loads."""
+    def _reason(self, present: list[int], cost: float, expected_s: float) -> dict[str, Any]:
+        """What the log says of a decision: what was expected of it and of the best at each place; the loads."""
         now = self.clock()
         best = {self.places[slot]: round(float(self.observer.cost[slot].min()), 6) for slot in present}
         loads = {}
@@ -256,7 +256,10 @@ class Agent:
                 "running": board.running, "steps_left": board.steps_left, "waiting": list(board.waiting),
                 "age_s": round(now - board.time, 3), "away": station.away,
             }  # fmt: skip
-        return {"expected_cost": round(cost, 6), "best": best, "loads": loads, "battery": round(self.observer.level, 4)}
+        return {
+            "expected_cost": round(cost, 6), "expected_s": round(expected_s, 4), "best": best, "loads": loads,
+            "battery": round(self.observer.level, 4),
+        }  # fmt: skip
 
 
 def build_agent(
