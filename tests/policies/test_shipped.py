@@ -1,9 +1,12 @@
 """What ships with a preset is for that preset as it is; one's own numbers lie beside one's own scenario."""
 
+import numpy as np
 import pytest
 
+from edgebrush.errors import UserError
+from edgebrush.policies.folder import save_policy
 from edgebrush.policies.rules import KINDS
-from edgebrush.policies.shipped import shipped_rules
+from edgebrush.policies.shipped import named_policy, shipped_rules
 from edgebrush.scenario.load import PRESETS, load_scenario, preset_names
 from edgebrush.sim.tables import choice_shape
 
@@ -26,3 +29,21 @@ def test_numbers_beside_the_scenario_are_its_own(tmp_path):
     (tmp_path / "pair.rules.json").write_text(numbers.replace('"local-only"', '"nearest-bs"'))
     mine = load_scenario(tmp_path / "pair.yaml")
     assert "local-only" not in [rule.name for rule in shipped_rules(mine, choice_shape(mine))]
+
+
+def test_a_policy_is_a_rule_s_name_or_a_folder(tmp_path):
+    campus = load_scenario("campus")
+    shape, grid = choice_shape(campus), list(campus.decision.step_grid)
+    weights = {"prices": np.zeros(3, np.float32), "growth": np.zeros(3, np.float32)}
+    save_policy(tmp_path / "mine", "mine", weights, {"step_grid": grid, "classes": shape.classes})
+    assert named_policy(str(tmp_path / "mine"), campus, shape).name == "mine"
+    assert named_policy("priced-greedy", campus, shape).numbers.shape == (12,)
+    with pytest.raises(UserError, match="neither a folder of a trained policy nor a rule"):
+        named_policy("priced", campus, shape)
+
+
+def test_a_rule_without_numbers_of_its_own_needs_no_tuning():
+    mine = load_scenario("campus").model_copy(update={"name": "mine"})
+    assert named_policy("selfish-greedy", mine, choice_shape(mine)).name == "selfish-greedy"
+    with pytest.raises(UserError, match="its numbers are not tuned for mine"):
+        named_policy("priced-greedy", mine, choice_shape(mine))

@@ -42,6 +42,7 @@ def test_a_decision_is_logged_with_its_reason(tmp_path):
     [decided] = [line for line in lines(tmp_path) if line["event"] == "decided"]
     assert decided["place"] == "large" and set(decided["best"]) == {"own", "large"}
     assert decided["expected_cost"] >= decided["best"]["large"] > 0
+    assert 0 < decided["expected_s"] < 5
     told = decided["loads"]["large"]
     assert told["running"] == 3 and told["steps_left"] == 20 and 0 <= told["age_s"] < 2
     assert [line["event"] for line in lines(tmp_path)] == ["accepted", "decided", "sent", "ended"]
@@ -102,18 +103,26 @@ def test_a_bs_that_hangs_up_or_is_not_there_is_avoided(tmp_path):
 
 def test_a_slow_bs_costs_no_more_than_the_patience(tmp_path, monkeypatch):
     monkeypatch.setattr(agents, "PATIENCE_S", 0.1)
-    with fake(delay_s=20) as large, fake() as small:
+    with fake(delay_s=60) as large, fake() as small:
         began = time.monotonic()
-        [ended] = make_all(tmp_path, policy(), {"large": large.url, "small": small.url}, [task("t")])
-        assert time.monotonic() - began < 5 and ended.place == "small"
+        [ended] = make_all(tmp_path, Prefers(LARGE, 0), {"large": large.url, "small": small.url}, [task("t")])
+        assert time.monotonic() - began < 30 and ended.place == "own"
     [failed] = [line for line in lines(tmp_path) if line["event"] == "failed over"]
     assert "no image after" in failed["reason"]
 
 
 def test_before_a_deadline_there_is_time_for_the_own_device(tmp_path):
-    with fake(delay_s=20) as large:
-        [ended] = make_all(tmp_path, Prefers(LARGE, 0), {"large": large.url}, [task("t", deadline_s=0.5)])
-    assert ended.place == "own" and ended.image and not ended.missed and 0.2 < ended.delay_s < 0.5
+    async def run(large):
+        async with agent_at_work(tmp_path, Prefers(LARGE, 0), {"large": large.url}) as agent:
+            agent.device.step_s = 0.2  # so 8 steps, the middle of the grid, take 1.6 s
+            return await agent.make(task("t", deadline_s=2.4))
+
+    with fake(delay_s=60) as large:
+        ended = asyncio.run(run(large))
+    assert ended.place == "own" and ended.image
+    [failed] = [line for line in lines(tmp_path) if line["event"] == "failed over"]
+    patience_s = float(failed["reason"].removeprefix("large: no image after ").removesuffix(" s"))
+    assert 0.9 < patience_s <= 1.2  # half of what is left, which is more than what is left less the device's time
 
 
 def test_past_its_deadline_a_task_ends_in_an_error(tmp_path):
@@ -179,7 +188,7 @@ def test_an_abandoned_task_ends_in_an_error_and_its_place_is_told(tmp_path):
             ended = await work
             return ended, agent.stations[0].known.in_flight
 
-    with fake(delay_s=20) as large:
+    with fake(delay_s=60) as large:
         ended, in_flight = asyncio.run(run(large))
     assert ended.image is None and ended.error == agents.CLIENT_LEFT and in_flight == 0
     assert audit(tmp_path, 1) == 0
@@ -194,17 +203,16 @@ def test_a_stopped_agents_tasks_are_ended_by_the_next(tmp_path):
 
     async def next_one(large):
         async with agent_at_work(tmp_path, Prefers(LARGE), {"large": large.url}) as agent:
-            return await agent.make(task("t1"))
+            return (await asyncio.gather(*(agent.make(task(f"t{n}")) for n in range(3))))[1]
 
-    with fake(delay_s=20) as large:
+    with fake(delay_s=60) as large:
         asyncio.run(stopped(large))
         with open(tmp_path / "tasks.jsonl", "a") as file:
             file.write('{"task": "t9", "event": "acc')  # a line that the dying process left half written
         large.delay_s = 0.0
-        asked = len(large.asked)
         ended = asyncio.run(next_one(large))
-    assert ended.image == PICTURE and asked == 3
-    assert audit(tmp_path, 3) >= 1
+    assert ended.image == PICTURE
+    assert audit(tmp_path, 3) == 3 and len(large.asked) == 6
     assert [line["event"] for line in lines(tmp_path)].count("resumed") == 3
 
 
@@ -214,7 +222,7 @@ def test_steps_of_the_wall_clock_change_nothing(tmp_path, monkeypatch):
 
     async def run(large):
         async with agent_at_work(tmp_path, Prefers(LARGE, 0), {"large": large.url}) as agent:
-            work = [asyncio.create_task(agent.make(task(f"t{n}", deadline_s=30.0))) for n in range(3)]
+            work = [asyncio.create_task(agent.make(task(f"t{n}", deadline_s=60.0))) for n in range(3)]
             for step_s in (-86_400.0, 86_400.0, 0.0):
                 await asyncio.sleep(0.05)
                 now[0] = step_s
@@ -222,7 +230,7 @@ def test_steps_of_the_wall_clock_change_nothing(tmp_path, monkeypatch):
 
     with fake(delay_s=0.3) as large:
         ended = asyncio.run(run(large))
-    assert all(each.image == PICTURE and 0.25 < each.delay_s < 5 and not each.missed for each in ended)
+    assert all(each.image == PICTURE and 0.25 < each.delay_s < 30 and not each.missed for each in ended)
 
 
 def test_a_bug_ends_the_task_not_the_agent(tmp_path):

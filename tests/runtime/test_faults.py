@@ -42,11 +42,11 @@ def test_kill_a_bs_with_tasks_in_it(tmp_path):
 
 
 def test_freeze_a_bs_and_thaw_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(agents, "PATIENCE_S", 0.2)
-    monkeypatch.setattr("edgebrush.runtime.remote.POLL_S", 0.2)
+    monkeypatch.setattr(agents, "PATIENCE_S", 1.5)
+    monkeypatch.setattr("edgebrush.runtime.remote.POLL_S", 1.0)
 
     async def run(process, urls):
-        async with agent_at_work(tmp_path, Prefers(LARGE, SMALL), urls) as agent:
+        async with agent_at_work(tmp_path, Prefers(LARGE, SMALL, 0), urls) as agent:
             process.send_signal(signal.SIGSTOP)
             frozen = await asyncio.gather(*(agent.make(task(f"t{n}")) for n in range(3)))
             process.send_signal(signal.SIGCONT)
@@ -56,7 +56,7 @@ def test_freeze_a_bs_and_thaw_it(tmp_path, monkeypatch):
 
     with fake_process(0.0) as (process, url), fake() as small:
         frozen, thawed = asyncio.run(run(process, {"large": url, "small": small.url}))
-    assert [each.place for each in frozen] == ["small"] * 3 and thawed.place == "large"
+    assert "large" not in {each.place for each in frozen} and thawed.place == "large"
     assert audit(tmp_path, 4) == 4
 
 
@@ -77,7 +77,7 @@ def test_a_ue_restarts_mid_work_and_serves_real_images(tmp_path):
             reply = own.images.generate(prompt="sneaker", size="28x28", response_format="b64_json")
             assert base64.b64decode(reply.data[0].b64_json).startswith(b"\x89PNG") and reply.served_by == "large"
             again = httpx.post(
-                url + IMAGES, json={"prompt": "bag"}, headers={"idempotency-key": "k1"}, timeout=20
+                url + IMAGES, json={"prompt": "bag"}, headers={"idempotency-key": "k1"}, timeout=60
             ).json()
             assert again["data"][0]["b64_json"]
             until(lambda: open_before <= ended_in(journal))
@@ -89,7 +89,7 @@ def ended_in(journal):
     return {line["task"] for line in lines(journal) if line["event"] == "ended"}
 
 
-def until(condition, seconds=20.0):
+def until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +44,20 @@ def to_pixels(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.rint((samples[:, 0] + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
-def save_image(pixels: np.ndarray, path: Path) -> None:
-    """Pixels (H, W) or (H, W, 3), uint8, as a PNG, whole or not there. Raises ``UserError`` where it cannot be."""
+def png(pixels: np.ndarray) -> bytes:
+    """Pixels (H, W) or (H, W, 3), uint8, as a PNG file."""
     from PIL import Image
 
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
+def save_image(pixels: np.ndarray, path: Path) -> None:
+    """Pixels (H, W) or (H, W, 3), uint8, as a PNG, whole or not there. Raises ``UserError`` where it cannot be."""
     unfinished = path.with_name(f".unfinished-{path.name}")
     try:
-        Image.fromarray(pixels).save(unfinished, format="PNG")
+        unfinished.write_bytes(png(pixels))
         unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)

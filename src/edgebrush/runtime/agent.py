@@ -7,7 +7,6 @@ the policy likes, each place once; what a dying process leaves, the next one tak
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from edgebrush.decision import observation as obs
 from edgebrush.decision.choices import split
 from edgebrush.diffusion.backend import Prompt
+from edgebrush.diffusion.data import png
 from edgebrush.diffusion.engine import Request
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.errors import UserError
@@ -175,6 +174,7 @@ class Agent:
         prompt = Prompt(task.prompt, task.negative, task.guidance)
         request = Request(prompt, decision.steps, task.seed, decision.service_class)
         job = await self.device.make(request, left_s if left_s < np.inf else None)
+        assert job.image is not None
         spent_j = self._charge(self.observer.own_j(decision.steps))
         return Ended(task.id, png(job.image), queue_s=job.queue_s, compute_s=job.compute_s, energy_ue_j=spent_j)
 
@@ -198,7 +198,8 @@ class Agent:
 
     def _patience_s(self, decision: Decision, left_s: float) -> float:
         """How long a BS may take: some times what was expected, and not so long that the own device would be late."""
-        own_s = self.device.queue().busy_s + self.device.seconds(self.observer.step_grid[0])
+        grid = self.observer.step_grid
+        own_s = self.device.queue().busy_s + self.device.seconds(grid[len(grid) // 2])
         return min(PATIENCE * decision.expected_s + PATIENCE_S, max(left_s - own_s, 0.5 * left_s))
 
     def _charge(self, joules: float) -> float:
@@ -241,11 +242,11 @@ class Agent:
         row = self.observer.candidates[slot]
         expected_s = row[obs.UP_S] + row[obs.WAIT_S + service_class] + row[obs.FIXED_S] + steps * row[obs.STEP_S]
         expected_s += row[obs.DOWN_S]
-        why = self._reason(present, float(cost[slot, step_index, service_class]))
+        why = self._reason(present, float(cost[slot, step_index, service_class]), float(expected_s))
         return Decision(slot, self.places[slot], steps, service_class, float(expected_s), why)
 
-    def _reason(self, present: list[int], cost: float) -> dict[str, Any]:
-        """What the log says of a decision: the expected cost of the choice and of the best at each place; the loads."""
+    def _reason(self, present: list[int], cost: float, expected_s: float) -> dict[str, Any]:
+        """What the log says of a decision: what was expected of it and of the best at each place; the loads."""
         now = self.clock()
         best = {self.places[slot]: round(float(self.observer.cost[slot].min()), 6) for slot in present}
         loads = {}
@@ -255,15 +256,10 @@ class Agent:
                 "running": board.running, "steps_left": board.steps_left, "waiting": list(board.waiting),
                 "age_s": round(now - board.time, 3), "away": station.away,
             }  # fmt: skip
-        return {"expected_cost": round(cost, 6), "best": best, "loads": loads, "battery": round(self.observer.level, 4)}
-
-
-def png(pixels: np.ndarray | None) -> bytes:
-    """Pixels (H, W) or (H, W, 3), uint8, as a PNG file."""
-    assert pixels is not None
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG")
-    return file.getvalue()
+        return {
+            "expected_cost": round(cost, 6), "expected_s": round(expected_s, 4), "best": best, "loads": loads,
+            "battery": round(self.observer.level, 4),
+        }  # fmt: skip
 
 
 def build_agent(

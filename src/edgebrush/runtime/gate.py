@@ -6,6 +6,7 @@ import asyncio
 import hmac
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -95,6 +96,12 @@ class BodyGate:
                 raise too_large
             if not message.get("more_body", False):
                 return b"".join(parts)
+
+
+async def until_gone(request: Request) -> None:
+    """Returns when the client has gone; its body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def replaying(body: bytes, receive: Receive) -> Receive:

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from .agent import CLIENT_LEFT, DEADLINE_PASSED, Agent
-from .gate import BodyGate, answer
+from .gate import BodyGate, answer, until_gone
 from .journal import Ended, Task
 from .messages import (
     IMAGES_PATH,
@@ -88,7 +88,7 @@ def gateway(agent: Agent) -> FastAPI:
         """
         tasks = tasks_of(wanted, agent, idempotency_key or uuid.uuid4().hex)
         made: asyncio.Future = asyncio.gather(*(agent.make(task) for task in tasks))
-        left: asyncio.Future = asyncio.create_task(client_left(request))
+        left: asyncio.Future = asyncio.create_task(until_gone(request))
         await asyncio.wait({made, left}, return_when=asyncio.FIRST_COMPLETED)
         left.cancel()
         if not made.done():
@@ -100,12 +100,6 @@ def gateway(agent: Agent) -> FastAPI:
         return reply_of(made.result())
 
     return app
-
-
-async def client_left(request: Request) -> None:
-    """Returns once the client has closed its connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def tasks_of(wanted: WishedImage, agent: Agent, key: str) -> list[Task]:

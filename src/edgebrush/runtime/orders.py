@@ -7,11 +7,10 @@ import base64
 import secrets
 import time
 from collections.abc import AsyncIterator
-from io import BytesIO
 
 import numpy as np
-from PIL import Image as Picture
 
+from edgebrush.diffusion.data import png
 from edgebrush.diffusion.engine import Job
 
 from .messages import Completed, Image, ImageReply, ImageRequest, JobReply, JobStatus, PartialImage, Refusal
@@ -70,7 +69,7 @@ class Order:
         self.shown += 1
         self.events.put_nowait(
             PartialImage(
-                b64_json=png(sample),
+                b64_json=encoded(sample),
                 partial_image_index=self.shown - 1,
                 created_at=int(time.time()),
                 size=size_of(sample),
@@ -98,7 +97,7 @@ class Order:
             raise self.refusal or failure(self.jobs[0])
         return ImageReply(
             created=int(time.time()),
-            data=[Image(b64_json=png(image)) for image in images],
+            data=[Image(b64_json=encoded(image)) for image in images],
             steps_used=self.steps,
             served_by=self.served_by,
             queue_s=max(job.queue_s for job in self.jobs),
@@ -132,11 +131,9 @@ def failure(job: Job) -> Refusal:
     return Refusal(503, message, "server_error", code="generation_failed", retry_after_s=1)
 
 
-def png(image: np.ndarray) -> str:
+def encoded(image: np.ndarray) -> str:
     """An image as a PNG file in base64."""
-    file = BytesIO()
-    Picture.fromarray(image).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    return base64.b64encode(png(image)).decode()
 
 
 def size_of(image: np.ndarray | None) -> str:

@@ -206,8 +206,8 @@ class RemoteStation:
         known = self.known
         if self.ours:
             self.first_asks = 0
-            known.up_bps += NEWEST * (sent.bits_in / made.up_s - known.up_bps)
-            known.down_bps += NEWEST * (sent.bits_out / made.down_s - known.down_bps)
+            known.up_bps = averaged(known.up_bps, sent.bits_in / made.up_s)
+            known.down_bps = averaged(known.down_bps, sent.bits_out / made.down_s)
         if self.endpoint.load == "none":
             known.board = inferred(self.server, made.server_s, sent.steps, self.clock(), self.classes)
 
@@ -343,6 +343,11 @@ def key_of(endpoint: Endpoint) -> str | None:
     if not key or not key.isascii() or not key.isprintable():
         raise UserError(f"api_key_env = {endpoint.api_key_env!r}: no such key in the environment; export it")
     return key
+
+
+def averaged(bps: float, newest_bps: float) -> float:
+    """A link's rate after one more measurement: seconds per bit are averaged, since they are what a task waits for."""
+    return 1.0 / ((1.0 - NEWEST) / bps + NEWEST / newest_bps)
 
 
 def inferred(server: Server, server_s: float, steps: int, now: float, classes: int) -> Board:

@@ -32,7 +32,7 @@ from edgebrush.errors import UserError
 from edgebrush.profiles.schema import Profile
 from edgebrush.scenario.schema import MAX_CLASSES
 
-from .gate import BodyGate, TokenGate, answer
+from .gate import BodyGate, TokenGate, answer, until_gone
 from .messages import (
     IMAGES_PATH,
     LOAD_PATH,
@@ -311,12 +311,6 @@ EVERYWHERE = (400, 401, 408, 413)
 JOB_PATH = IMAGES_PATH + "/{id}"
 LINKS = {name: {"operationId": name, "parameters": {"id": "$response.body#/id"}} for name in ("job", "cancel")}
 JobId = Annotated[str, Path(max_length=100)]
-
-
-async def until_gone(request: Request) -> None:
-    """Returns when the client has gone; its body has been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def ended_or_gone(order: Order, request: Request) -> None:
