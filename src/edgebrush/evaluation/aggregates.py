@@ -47,12 +47,14 @@ def performance_profile(costs: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return (costs[..., None] <= levels).mean((-3, -2))
 
 
-def aggregate(
-    statistic: Callable[..., np.ndarray], *costs: np.ndarray, resamples: int = RESAMPLES
-) -> Interval | list[Interval]:
-    """A statistic of one or more algorithms' runs with its 95% interval; a list where it has many values."""
-    found = np.asarray(statistic(*costs))
+def aggregate(statistic: Callable[..., np.ndarray], *costs: np.ndarray, resamples: int = RESAMPLES) -> Interval:
+    """A statistic of one or more algorithms' runs with its 95% interval."""
     resampled = statistic(*(resample(each, resamples, seed) for seed, each in enumerate(costs)))
-    if found.ndim == 0:
-        return interval(float(found), resampled)
-    return [interval(float(value), column) for value, column in zip(found, resampled.T, strict=True)]
+    return interval(float(statistic(*costs)), resampled)
+
+
+def profile_bands(costs: np.ndarray, levels: np.ndarray, resamples: int = RESAMPLES) -> list[Interval]:
+    """A performance profile with the 95% interval at each level."""
+    resampled = performance_profile(resample(costs, resamples), levels)
+    shares = performance_profile(costs, levels)
+    return [interval(float(share), column) for share, column in zip(shares, resampled.T, strict=True)]

@@ -257,22 +257,8 @@ def _finish(
     """Play all policies, then write the results, the figures and the report."""
     with stopwatch("evaluation"):
         played = play_all(scenario, policies, episodes, folder / "tasks.csv" if tasks_csv else None, progress)
-    pooled = {name: _pool(digests) for name, digests in played.items()}
-    sums = next(iter(pooled.values())).total("tasks").sum()
-    results = {
-        "scenario": scenario.name,
-        "command": command,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "episodes": episodes,
-        "horizon_s": scenario.horizon_s,
-        "offered_load": offered_load(scenario),
-        "first_held_out_seed": HELD_OUT_SEEDS,
-        "tasks_per_policy": int(sums / len(next(iter(played.values())))),
-        "policies": figures_of(played, pooled),
-        "versions": {name: version(name) for name in PACKAGES},
-        "machine": _machine(),
-        "timings_s": stopwatch.seconds,
-    }
+    pooled = {name: pool(digests) for name, digests in played.items()}
+    results = results_of(scenario, played, episodes, command, stopwatch.seconds)
     run = Run(scenario, results, pooled, load_curve(folder / CURVE))
     with stopwatch("report"):
         progress("drawing the report", 0.0, "")
@@ -326,6 +312,27 @@ def _task_log(path: Path | None) -> Iterator[Callable]:
         yield writer.writerows
 
 
+def results_of(
+    scenario: Scenario, played: dict[str, list[Digest]], episodes: int, command: str, timings_s: dict
+) -> dict:
+    """What ``results.json`` holds, from each policy's digests by training seed."""
+    first = next(iter(played.values()))[0]
+    return {
+        "scenario": scenario.name,
+        "command": command,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "episodes": episodes,
+        "horizon_s": scenario.horizon_s,
+        "offered_load": offered_load(scenario),
+        "first_held_out_seed": HELD_OUT_SEEDS,
+        "tasks_per_policy": int(first.total("tasks").sum()),
+        "policies": figures_of(played, {name: pool(digests) for name, digests in played.items()}),
+        "versions": {name: version(name) for name in PACKAGES},
+        "machine": machine(),
+        "timings_s": timings_s,
+    }
+
+
 def figures_of(played: dict[str, list[Digest]], pooled: dict[str, Digest]) -> dict[str, dict]:
     """Each policy's figures, its differences to every other, and the spread of its training seeds."""
     bootstrap = Bootstrap(pooled[next(iter(pooled))].episodes)
@@ -346,7 +353,7 @@ def figures_of(played: dict[str, list[Digest]], pooled: dict[str, Digest]) -> di
     return policies
 
 
-def _pool(digests: Sequence[Digest]) -> Digest:
+def pool(digests: Sequence[Digest]) -> Digest:
     """Training seeds added up."""
     first, *rest = digests
     for other in rest:
@@ -354,7 +361,7 @@ def _pool(digests: Sequence[Digest]) -> Digest:
     return first
 
 
-def _machine() -> dict[str, str | int]:
+def machine() -> dict[str, str | int]:
     """On what the run was made."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

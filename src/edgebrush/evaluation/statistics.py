@@ -197,6 +197,12 @@ class Bootstrap:
         return interval(mean_a / mean_b - 1.0, spread_a / safe - 1.0)
 
 
+def mean_of(policy: Digest, metric: str) -> float:
+    """A metric's mean over all tasks of all episodes."""
+    above, below = _over(policy.by_request.sum((0, 1))[None], metric)
+    return float(above[0] / max(below[0], 1.0))
+
+
 def _over(sums: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
     below = PER.get(metric, "tasks")
     return sums[:, METRICS.index(metric)], sums[:, METRICS.index(below)]
