@@ -38,7 +38,7 @@ def reproduce(
         int | None, typer.Option(min=2, help="Trainings of each learner.", show_default="10, quick 2")
     ] = None,
     decisions: Annotated[
-        int | None, typer.Option(min=1, help="Of each training.", show_default="2,000,000, quick 100,000")
+        int | None, typer.Option(min=1, help="Of each training.", show_default="2,000,000, quick 200,000")
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Trainings at once.", show_default="one per core")
