@@ -19,37 +19,11 @@ from edgebrush.evaluation.points import SWEEPS, ablations
 from edgebrush.evaluation.study import Plan, reproduce
 from edgebrush.evaluation.study_figures import FIGURES
 from edgebrush.evaluation.tuning import Budget
-from edgebrush.learning import CURVE, seeds
+from edgebrush.learning import seeds
 from edgebrush.learning.algorithms import ALGORITHMS
-from edgebrush.learning.networks import new_actor
-from edgebrush.policies.folder import save_policy
 from edgebrush.policies.rules import KINDS
-from edgebrush.sim.simulator import Simulator
 
 PLAN = Plan(seeds=3, point_seeds=2, decisions=64, factors=1, episodes=6, point_episodes=3, budget=Budget(16, 2))
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Trainings that draw an actor instead; the list of what was asked for."""
-    asked = []
-
-    def train(scenario, algorithm, config, training_seeds, folder, prices, hear, workers):
-        (seed,) = training_seeds
-        simulator = Simulator(scenario, 1)
-        rng = np.random.default_rng([seed, sum(algorithm.encode())])
-        actor = new_actor(rng, simulator.layout, simulator.params.step_grid, 8, scenario.bs_count, prices)
-        weights = {name: np.asarray(value) for name, value in actor.all_weights().items()}
-        weights["price_own"] = np.asarray(weights["price_own"] + 0.1 * rng.random(), np.float32)
-        about = {"step_grid": list(scenario.decision.step_grid), "classes": scenario.decision.classes}
-        save_policy(folder / f"seed-{seed}", algorithm, weights, about)
-        costs = [f"{seed},{32 * n},{n},{1 / n + 0.01 * seed}" for n in (1, 2)]
-        (folder / CURVE).write_text("\n".join(["seed,decisions,seconds,validation_cost", *costs]) + "\n")
-        asked.append((scenario, algorithm, config, seed))
-        hear({"share": 1.0})
-
-    monkeypatch.setattr(seeds, "train", train)
-    return asked
 
 
 def read(path):

@@ -24,6 +24,7 @@ from edgebrush.cli import (
     train,
     tune,
     ue,
+    tune_learners,
 )
 from edgebrush.errors import UserError
 
@@ -64,6 +65,7 @@ app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=tune.EPILOG)(tune.tune)
+app.command(epilog=tune_learners.EPILOG)(tune_learners.tune_learners)
 app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 app.command(epilog=profile.EPILOG)(profile.profile)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgebrush.cli.options import ScenarioArgument
+from edgebrush.cli.options import JobsOption, ScenarioArgument
 
 EPILOG = """\
 edgebrush reproduce --quick                          every figure in minutes, too little training to conclude from
@@ -40,9 +40,7 @@ def reproduce(
     decisions: Annotated[
         int | None, typer.Option(min=1, help="Of each training.", show_default="2,000,000, quick 200,000")
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at once.", show_default="one per core")
-    ] = None,
+    jobs: JobsOption = None,
 ) -> None:
     """Train every learner, tune every rule, on a scenario and around it; draw the study's figures and tables."""
     from edgebrush.cli.progress import bars, command_line

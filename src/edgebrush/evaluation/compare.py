@@ -17,7 +17,7 @@ import numpy as np
 
 from edgebrush.errors import UserError
 from edgebrush.learning import CHECKPOINT, CURVE
-from edgebrush.learning.algorithms import ALGORITHMS, configure
+from edgebrush.learning.algorithms import ALGORITHMS, configure, tuned_settings
 from edgebrush.policies import folder as policy_folder
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS, Rule
@@ -145,7 +145,8 @@ def train_policies(
     """Train an algorithm on seeds 1, 2, ...; the policy folders, which lie in ``out`` beside the curve and a
     checkpoint.
 
-    ``algorithm`` is a name of ``edgebrush.learning.algorithms.ALGORITHMS``; ``settings`` set numbers of its config.
+    ``algorithm`` is a name of ``edgebrush.learning.algorithms.ALGORITHMS``; ``settings`` set numbers of its config,
+    which are otherwise those that the equal search chose for the preset (``search``), or as they come.
     The trainings share ``seconds``, or make ``decisions`` each. ``prices`` are the priced greedy rule's numbers to
     start from (by default those of ``rules_of``). Raises ``UserError`` before any long work where ``out`` cannot be
     written, or holds a training and ``resume`` is not given, or a setting cannot be.
@@ -153,8 +154,9 @@ def train_policies(
     from edgebrush.learning.seeds import train
 
     out = Path(out)
+    chosen = tuned_settings(scenario.name, algorithm) | dict(settings or {})
     config = configure(
-        algorithm, settings or {}, seconds=seconds if decisions is None else None, decisions=decisions
+        algorithm, chosen, seconds=seconds if decisions is None else None, decisions=decisions
     )
     if seeds < 1:
         raise UserError(f"seeds = {seeds}: must be 1 or more")

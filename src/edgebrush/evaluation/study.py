@@ -51,7 +51,7 @@ class Plan:
     budget: Budget = BUDGET  # of the rules' search at each point
 
 
-QUICK = Plan(2, 1, 200_000, 1, 64, 32, Budget(160, 8))
+QUICK = Plan(2, 1, 200_000, 1, 64, 32, Budget(64, 8))
 
 
 @dataclass

@@ -220,7 +220,12 @@ def _dots(
 
 
 def _comparison_plot(rows: Rows) -> Figure:
-    return _dots(rows, "cost", _policies(rows), "cost per task (95% intervals)", lambda cost: f"{cost:.4f}")
+    label = "cost per task (95% intervals: of learners over training seeds, of rules over episodes)"
+    figure = _dots(rows, "cost", _policies(rows), label, lambda cost: f"{cost:.4f}")
+    costs = [row["cost"] for row in rows]
+    highest = min(max(costs), HIGHEST * float(np.median(costs)))
+    figure.axes[0].set_xlim(0.97 * min(costs), 1.03 * highest)
+    return figure
 
 
 def _improvement_rows(found: Findings) -> Rows:

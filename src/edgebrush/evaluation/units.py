@@ -14,11 +14,11 @@ import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -51,6 +51,27 @@ def world_of(scenario: Scenario) -> str:
     return hash_of(*content)
 
 
+Hear = Callable[[float], None]  # hears what share of a unit is done
+Workers = list[subprocess.Popen]  # gets the processes that a unit starts
+
+
+class Unit(Protocol):
+    """Something to do once."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept, and what tells it from others."""
+        ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    def do(self, hear: Hear, workers: Workers) -> None: ...
+
+
 @dataclass(frozen=True)
 class RuleUnit:
     """A rule whose numbers are searched for a scenario."""
@@ -72,7 +93,7 @@ class RuleUnit:
     def done(self) -> bool:
         return self.path.is_file()
 
-    def do(self, hear: Callable[[float], None]) -> None:
+    def do(self, hear: Hear, workers: Workers) -> None:
         tuned = tune(self.scenario, self.rule, self.budget, hear)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, json.dumps({"numbers": tuned.numbers.tolist(), "cost": tuned.cost}))
@@ -94,7 +115,6 @@ class TrainingUnit:
     seed: int
     prices: np.ndarray
     home: Path
-    workers: list[subprocess.Popen] = field(default_factory=list)  # its process, while it is at work
 
     @property
     def title(self) -> str:
@@ -113,19 +133,13 @@ class TrainingUnit:
     def policy(self) -> Path:
         return self.path / f"seed-{self.seed}"
 
-    def do(self, hear: Callable[[float], None]) -> None:
+    def do(self, hear: Hear, workers: Workers) -> None:
         from edgebrush.learning.seeds import train
 
         train(
             self.scenario, self.algorithm, self.config, [self.seed], self.path, self.prices,
-            lambda row: hear(row["share"]), self.workers,
+            lambda row: hear(row["share"]), workers,
         )  # fmt: skip
-
-    def stop(self) -> None:
-        """Have the training save its checkpoint and end."""
-        for worker in self.workers:
-            if worker.poll() is None:
-                worker.send_signal(signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -152,7 +166,7 @@ class PlayUnit:
     def done(self) -> bool:
         return self.path.is_file()
 
-    def do(self, hear: Callable[[float], None]) -> None:
+    def do(self, hear: Hear, workers: Workers) -> None:
         made = self.made
         policy: Policy = load_policy(made.policy, self.scenario) if isinstance(made, TrainingUnit) else made
         played = play_all(
@@ -165,9 +179,6 @@ class PlayUnit:
         return load_digests(self.path, ["policy"])["policy"]
 
 
-Unit = RuleUnit | TrainingUnit | PlayUnit
-
-
 def work_off(
     units: Sequence[Unit], jobs: int, phase: str, progress: Callable[[str, float, str], None]
 ) -> int:
@@ -178,7 +189,7 @@ def work_off(
     known = {unit.path: unit for unit in units}  # a unit that two tables need is done once
     waiting = [unit for unit in known.values() if not unit.done]
     shares = {path: 1.0 for path, unit in known.items() if unit.done}
-    lock = Lock()
+    lock, workers = Lock(), Workers()
 
     def run(unit: Unit) -> None:
         def hear(share: float) -> None:
@@ -186,7 +197,7 @@ def work_off(
                 shares[unit.path] = min(share, 1.0)
                 progress(phase, sum(shares.values()) / len(known), unit.title)
 
-        unit.do(hear)
+        unit.do(hear, workers)
         hear(1.0)
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -195,9 +206,9 @@ def work_off(
                 done.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for unit in waiting:
-                if isinstance(unit, TrainingUnit):
-                    unit.stop()
+            for worker in workers:
+                if worker.poll() is None:
+                    worker.send_signal(signal.SIGINT)
             raise
     progress(phase, 1.0, "")
     return len(waiting)
