@@ -192,3 +192,33 @@ def test_a_failing_training_ends_the_study(tiny, drawn, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="failed"):
         tiny_study(tiny, tmp_path, figures=["comparison"])
     assert study.STUDY in {path.name for path in tmp_path.iterdir()}
+
+
+SMALL = {"copies": 2, "groups": 2, "length": 8, "minibatches": 2, "epochs": 1, "critic_updates": 0}
+
+
+def test_a_training_that_is_interrupted_goes_on_from_its_checkpoint(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "tuned_settings", lambda preset, algorithm: SMALL)
+    plan = replace(PLAN, seeds=1, point_seeds=1, decisions=32 * 40)
+    ask = {"figures": ["convergence"], "algorithms": ["mappo"], "jobs": 1}
+    shares = []
+
+    def interrupt(phase, share, note):
+        if phase == "training the learners" and share > 0.0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(tiny, tmp_path, plan, progress=interrupt, **ask)
+    (checkpoint,) = tmp_path.glob("cache/trainings/*/checkpoint/seed-1.npz")
+    with np.load(checkpoint) as saved:
+        before = len(json.loads(str(saved["meta"]))["rows"])
+    assert 0 < before < 40
+
+    def hear(phase, share, note):
+        if phase == "training the learners":
+            shares.append(share)
+
+    reproduce(tiny, tmp_path, plan, progress=hear, **ask)
+    assert min(shares) > before / 40  # nothing was done twice
+    (curve,) = tmp_path.glob("cache/trainings/*/curve.csv")
+    assert [int(row["update"]) for row in read(curve)] == list(range(1, 41))

@@ -209,6 +209,8 @@ def work_off(
             for worker in workers:
                 if worker.poll() is None:
                     worker.send_signal(signal.SIGINT)
+            for worker in workers:
+                worker.wait()
             raise
     progress(phase, 1.0, "")
     return len(waiting)
