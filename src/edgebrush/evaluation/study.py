@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,10 +33,10 @@ from .statistics import Digest, mean_of
 from .study_figures import BEST_RULE, FIGURES, SUBJECT, draw
 from .study_tables import tables, write_tables
 from .tuning import Budget, shipped_rules
-from .units import PlayUnit, RuleUnit, TrainingUnit, work_off
+from .units import PlayUnit, RuleUnit, TrainingUnit, Unit, work_off
 
 STUDY, CACHE = "study.json", "cache"
-BUDGET = Budget(1280, 32)  # with it priced-greedy comes within 0.5% of what 5,000 evaluations of 64 episodes find
+BUDGET = Budget(1280, 32)  # on campus it finds 0.3759 for priced-greedy, 5,000 evaluations of 64 episodes 0.3756
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Plan:
     episodes: int | None = None  # held out, on the scenario itself; None: as many as ``compare`` plays
     point_episodes: int = 128
     budget: Budget = BUDGET  # of the rules' search at each point
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.point_seeds <= self.seeds:
+            raise UserError(f"point_seeds = {self.point_seeds}: must be 1 to seeds = {self.seeds}")
 
 
 QUICK = Plan(2, 1, 200_000, 1, 64, 32, Budget(64, 8))
@@ -187,86 +192,77 @@ class _Work:
         self.done_anew: dict[str, int] = {}  # units of each phase that were not in the cache
 
     def findings(self, learners: Sequence[str], sweeps: Sequence[str], ablate: bool) -> Findings:
-        base = self.scenario
+        base, plan = self.scenario, self.plan
         points = {
-            name: [base, *(SWEEPS[name].at(base, factor) for factor in SWEEPS[name].factors[: self.plan.factors])]
+            name: [base, *(SWEEPS[name].at(base, factor) for factor in SWEEPS[name].factors[: plan.factors])]
             for name in sweeps
         }
-        everywhere = {point.name: point for group in points.values() for point in group} | {base.name: base}
-        rules = self._tuned(list(everywhere.values()), list(KINDS))
-        removed, worlds = self._ablations() if ablate else ([], {})
-        prices = {name: found[BEST_RULE].numbers for name, found in rules.items()}
-        prices |= {
-            name: found[BEST_RULE].numbers for name, found in self._tuned(list(worlds.values()), [BEST_RULE]).items()
-        }
-        trainings = [
-            self._training(point, name, name, {}, seed, prices)
+        everywhere = {point.name: point for group in ([base], *points.values()) for point in group}
+        removed = self._tune(list(everywhere.values()), ablate)
+        self.trainings = [
+            self._training(point, name, name, {}, seed)
             for point in everywhere.values()
             for name in learners
-            for seed in range(1, 1 + (self.plan.seeds if point is base else self.plan.point_seeds))
+            for seed in range(1, 1 + (plan.seeds if point is base else plan.point_seeds))
         ]
-        trainings += [
-            self._training(worlds[each.name], each.name, each.algorithm, each.settings, seed, prices)
+        self.trainings += [
+            self._training(each.world(base), each.name, each.algorithm, each.settings, seed)
             for each in removed
-            for seed in range(1, 1 + self.plan.seeds)
+            if each.name not in learners  # an algorithm that is a rival, too
+            for seed in range(1, 1 + plan.seeds)
         ]
-        self.trainings = list({unit.path: unit for unit in trainings}.values())
         self._do(self.trainings, "training the learners")
-        played = self._played(rules, everywhere)
+        played = self._played(everywhere)
         return Findings(
-            base, self.plan, list(learners),
-            results_of(base, played[base.name], self.plan.episodes or 0, "", {}),
-            played, points, self._curves(learners), self._validated(rules[base.name][BEST_RULE]), removed,
+            base, plan, list(learners), results_of(base, played[base.name], plan.episodes or 0, "", {}), played, points,
+            self._curves(learners), self._validated(self._rule(base, BEST_RULE)), removed,
         )  # fmt: skip
 
-    def _do(self, units: Sequence, phase: str) -> None:
+    def _do(self, units: Sequence[Unit], phase: str) -> None:
         with self.stopwatch(phase):
-            anew = work_off(units, self.jobs, phase, self.progress)
-        self.done_anew[phase] = self.done_anew.get(phase, 0) + anew
+            self.done_anew[phase] = work_off(units, self.jobs, phase, self.progress)
 
-    def _tuned(self, points: list[Scenario], names: list[str]) -> dict[str, dict[str, Rule]]:
-        """The rules at each point: those that ship with a preset, others searched with the plan's budget."""
-        shipped = {point.name: {rule.name: rule for rule in shipped_rules(point) or ()} for point in points}
-        units = [
-            self._rule(point, name) for point in points for name in names if name not in shipped[point.name]
-        ]
-        self._do(units, "tuning the rules")
-        for unit in units:
-            shipped[unit.scenario.name][unit.rule] = unit.read()[0]
-        return shipped
+    def _tune(self, points: list[Scenario], ablate: bool) -> list[Ablation]:
+        """Tune all rules at all points, and the best rule in every ablation's world; what is to be taken away.
 
-    def _rule(self, point: Scenario, name: str) -> RuleUnit:
+        The single step count that MAPPO is left with is the one at which that rule is cheapest.
+        """
+        grid = self.scenario.decision.step_grid
+        frozen = [ablations(steps)[0].world(self.scenario) for steps in grid] if ablate else []
+        worlds = [each.world(self.scenario) for each in ablations(grid[0])[1:]] if ablate else []
+        asked = [(point, name) for point in points for name in KINDS]
+        asked += [(world, BEST_RULE) for world in (*frozen, *worlds)]
+        self._do([self._search(point, name) for point, name in asked if not shipped_rules(point)], "tuning the rules")
+        if not ablate:
+            return []
+        costs = [self._search(world, BEST_RULE).read()[1] for world in frozen]
+        return list(ablations(grid[int(np.argmin(costs))]))
+
+    def _search(self, point: Scenario, name: str) -> RuleUnit:
         numbers = numbers_of(KINDS[name], point.bs_count)
         return RuleUnit(point, name, self.plan.budget.of(len(numbers)), self.home)
 
-    def _ablations(self) -> tuple[list[Ablation], dict[str, Scenario]]:
-        """What is taken away, and the scenarios without it; the single step count is the tuned rule's best one."""
-        grid = self.scenario.decision.step_grid
-        frozen = [ablations(steps)[0].world(self.scenario) for steps in grid]
-        units = [self._rule(world, BEST_RULE) for world in frozen]
-        self._do(units, "tuning the rules")
-        steps = grid[int(np.argmin([unit.read()[1] for unit in units]))]
-        removed = list(ablations(steps))
-        return removed, {each.name: each.world(self.scenario) for each in removed}
+    def _rule(self, point: Scenario, name: str) -> Rule:
+        """A rule at a point: as it ships with a preset, else as it was tuned."""
+        shipped = {rule.name: rule for rule in shipped_rules(point) or ()}
+        return shipped[name] if shipped else self._search(point, name).read()[0]
 
-    def _training(self, point, name, algorithm, settings, seed, prices) -> TrainingUnit:
+    def _training(
+        self, world: Scenario, name: str, algorithm: str, settings: dict[str, Any], seed: int
+    ) -> TrainingUnit:
         chosen = tuned_settings(self.scenario.name, algorithm) | settings
         config = configure(algorithm, chosen, seconds=None, decisions=self.plan.decisions)
-        return TrainingUnit(point, name, algorithm, config, seed, prices[point.name], self.home)
+        prices = self._rule(world, BEST_RULE).numbers
+        return TrainingUnit(world, name, algorithm, config, seed, prices, self.home)
 
-    def _played(self, rules, everywhere) -> dict[str, dict[str, list[Digest]]]:
+    def _played(self, everywhere: dict[str, Scenario]) -> dict[str, dict[str, list[Digest]]]:
         """Every policy's digests, by point; what an ablation left is listed at the scenario that it was taken from."""
-        made: dict[str, dict[str, list]] = {point: {} for point in everywhere}
-        for unit in self.trainings:
-            point = unit.scenario.name if unit.scenario.name in made else self.scenario.name
-            made[point].setdefault(unit.name, []).append(unit)
-        units = {
-            point: {
-                name: [self._play(everywhere[point], name, each) for each in group]
-                for name, group in (made[point] | {name: [rule] for name, rule in rules[point].items()}).items()
-            }
-            for point in made
-        }
+        units: dict[str, dict[str, list[PlayUnit]]] = {name: {} for name in everywhere}
+        for made in self.trainings:
+            point = everywhere.get(made.scenario.name, self.scenario)
+            units[point.name].setdefault(made.name, []).append(self._play(point, made.name, made))
+        for point in everywhere.values():
+            units[point.name] |= {name: [self._play(point, name, self._rule(point, name))] for name in KINDS}
         every = [unit for policies in units.values() for group in policies.values() for unit in group]
         self._do(every, "playing held-out episodes")
         return {
