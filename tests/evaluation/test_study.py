@@ -179,6 +179,17 @@ def test_what_cannot_be_asked_for(arguments, message, tmp_path, monkeypatch, cap
     assert not Path("runs").exists()
 
 
+def test_the_verb(drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    ask = ["reproduce", "pair", "--quick", "--only", "comparison", "--algorithm", "mappo", "--seeds", "3"]
+    assert command(ask) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines[:-1]} == {"mappo", *KINDS}
+    assert lines[-1].startswith("study: runs/study-pair-quick/study.html")
+    assert Path("runs/study-pair-quick/figures/comparison.csv").is_file()
+    assert [(config.decisions, seed) for _, _, config, seed in drawn] == [(200_000, seed) for seed in (1, 2, 3)]
+
+
 def test_a_point_that_cannot_be_is_named(tiny):
     with pytest.raises(UserError, match="tiny with load-1e\\+09"):
         SWEEPS["load"].at(tiny, 1e9)

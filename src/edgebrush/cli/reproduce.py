@@ -57,7 +57,7 @@ def reproduce(
         plan = replace(plan, decisions=decisions)
     folder = out or Path("runs") / f"study-{loaded.name}{'-quick' * quick}"
     with bars() as progress:
-        run_study(
+        found = run_study(
             loaded,
             folder,
             plan,
@@ -67,5 +67,7 @@ def reproduce(
             command=command_line(),
             progress=progress,
         )
-    typer.echo((folder / "study.md").read_text(encoding="utf-8"))
+    costs = {name: figures["cost"] for name, figures in found.results["policies"].items()}
+    for name, cost in sorted(costs.items(), key=lambda item: item[1]["mean"]):
+        typer.echo(f"{name:<22} {cost['mean']:.4f}   [{cost['ci_low']:.4f}, {cost['ci_high']:.4f}]")
     typer.echo(f"study: {folder / 'study.html'}, figures with their CSV: {folder / 'figures'}")

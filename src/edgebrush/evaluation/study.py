@@ -141,7 +141,7 @@ def reproduce(
         for number, name in enumerate(figures):
             progress("drawing figures", number / len(figures), name)
             draw(name, found, folder / "figures")
-        write_tables(tables(found), found, folder)
+        write_tables(tables(found), found, figures, folder)
     found.results["timings_s"] = stopwatch.seconds
     write_whole(folder / RESULTS, json.dumps(found.results, indent=2))
     about |= {"finished": _now(), "training_seeds": list(range(1, plan.seeds + 1)), "done_anew": work.done_anew}

@@ -38,12 +38,11 @@ def tables(found: Findings) -> list[Table]:
     return made
 
 
-def write_tables(made: list[Table], found: Findings, folder: Path) -> None:
-    """Write ``study.md`` and ``study.html``; figures that lie in the folder are shown. Raises ``UserError``."""
+def write_tables(made: list[Table], found: Findings, figures: Sequence[str], folder: Path) -> None:
+    """Write ``study.md``, and ``study.html`` with these figures, which lie in the folder. Raises ``UserError``."""
     shown = {
-        picture.title: (name, base64.b64encode((folder / "figures" / f"{name}.png").read_bytes()).decode("ascii"))
-        for name, picture in FIGURES.items()
-        if (folder / "figures" / f"{name}.png").is_file()
+        FIGURES[name].title: (name, base64.b64encode((folder / "figures" / f"{name}.png").read_bytes()).decode("ascii"))
+        for name in figures
     }
     title = f"The study on {found.scenario.name}"
     write_whole(folder / "study.md", f"# {title}\n\n" + "\n".join(_markdown(table) for table in made))
