@@ -23,8 +23,8 @@ from edgebrush.cli import (
     serve,
     train,
     tune,
-    ue,
     tune_learners,
+    ue,
 )
 from edgebrush.errors import UserError
 
