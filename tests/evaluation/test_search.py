@@ -12,9 +12,9 @@ from edgebrush.evaluation import search as searching
 from edgebrush.evaluation.compare import train_policies
 from edgebrush.evaluation.episodes import play
 from edgebrush.evaluation.search import search, settings_of
-from edgebrush.evaluation.tuning import fingerprint
 from edgebrush.learning import algorithms, seeds
 from edgebrush.learning.algorithms import ALGORITHMS, configure, tuned_settings
+from edgebrush.scenario.load import fingerprint
 from edgebrush.sim.seeds import VALIDATION_SEEDS
 
 NAMES = ("mappo", "ippo")

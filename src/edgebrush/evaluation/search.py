@@ -26,13 +26,13 @@ from scipy.stats import qmc
 from edgebrush.errors import UserError
 from edgebrush.learning import CURVE
 from edgebrush.learning.algorithms import ALGORITHMS, algorithm_of, configure
+from edgebrush.scenario.load import fingerprint
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.seeds import VALIDATION_SEEDS
 
 from .compare import Progress, load_policy, rules_of, silent
 from .episodes import play
 from .runs import check_writable, load_curve, write_whole
-from .tuning import fingerprint
 from .units import Hear, TrainingUnit, Workers, work_off
 
 JUDGED_ON = 128  # validation episodes

@@ -20,9 +20,10 @@ from edgebrush.errors import UserError
 from edgebrush.learning import CURVE
 from edgebrush.learning.algorithms import ALGORITHMS, algorithm_of, configure, tuned_settings
 from edgebrush.policies.rules import KINDS, Rule, numbers_of
+from edgebrush.policies.shipped import shipped_rules
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.seeds import VALIDATION_SEEDS
-from edgebrush.sim.tables import build_params
+from edgebrush.sim.tables import build_params, choice_shape
 
 from .aggregates import aggregate, interquartile_mean, mean, probability_of_improvement
 from .compare import Progress, Stopwatch, default_episodes, results_of, silent
@@ -32,7 +33,7 @@ from .runs import RESULTS, check_writable, load_curve, store_scenario, write_who
 from .statistics import Digest, mean_of
 from .study_figures import BEST_RULE, FIGURES, SUBJECT, draw
 from .study_tables import tables, write_tables
-from .tuning import Budget, shipped_rules
+from .tuning import Budget
 from .units import PlayUnit, RuleUnit, TrainingUnit, Unit, work_off
 
 STUDY, CACHE = "study.json", "cache"
@@ -180,6 +181,10 @@ def _opened(out: Path) -> Path:
     return out
 
 
+def _shipped(point: Scenario) -> dict[str, Rule]:
+    return {rule.name: rule for rule in shipped_rules(point, choice_shape(point)) or ()}
+
+
 class _Work:
     """All units of a study, phase by phase."""
 
@@ -232,7 +237,7 @@ class _Work:
         worlds = [each.world(self.scenario) for each in ablations(grid[0])[1:]] if ablate else []
         asked = [(point, name) for point in points for name in KINDS]
         asked += [(world, BEST_RULE) for world in (*frozen, *worlds)]
-        self._do([self._search(point, name) for point, name in asked if not shipped_rules(point)], "tuning the rules")
+        self._do([self._search(point, name) for point, name in asked if not _shipped(point)], "tuning the rules")
         if not ablate:
             return []
         costs = [self._search(world, BEST_RULE).read()[1] for world in frozen]
@@ -244,7 +249,7 @@ class _Work:
 
     def _rule(self, point: Scenario, name: str) -> Rule:
         """A rule at a point: as it ships with a preset, else as it was tuned."""
-        shipped = {rule.name: rule for rule in shipped_rules(point) or ()}
+        shipped = _shipped(point)
         return shipped[name] if shipped else self._search(point, name).read()[0]
 
     def _training(
