@@ -21,7 +21,7 @@ from edgebrush.evaluation.study_figures import FIGURES
 from edgebrush.evaluation.tuning import Budget
 from edgebrush.learning import seeds
 from edgebrush.learning.algorithms import ALGORITHMS
-from edgebrush.policies.rules import KINDS
+from edgebrush.policies.rules import KINDS, Rule
 
 PLAN = Plan(seeds=3, point_seeds=2, decisions=64, factors=1, episodes=6, point_episodes=3, budget=Budget(16, 2))
 
@@ -36,11 +36,11 @@ def tiny_study(tiny, folder, **changes):
 
 
 def test_all_of_it(tiny, drawn, tmp_path):
-    found = tiny_study(tiny, tmp_path / "study", command="edgebrush reproduce mine.yaml")
+    found = tiny_study(tiny, tmp_path / "study", algorithms=["masl"], command="edgebrush reproduce mine.yaml")
     folder = tmp_path / "study"
     results = json.loads((folder / "results.json").read_text())
     taken = {each.name for each in found.removed}
-    assert set(results["policies"]) == {*ALGORITHMS, *KINDS, *taken}
+    assert set(results["policies"]) == {"mappo", "masl", *KINDS, *taken}
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in results["policies"])
     assert results["episodes"] == 6 and results["command"] == "edgebrush reproduce mine.yaml"
     assert len(results["policies"]["mappo"]["training_seeds"]["cost"]) == 3
@@ -57,10 +57,25 @@ def test_all_of_it(tiny, drawn, tmp_path):
     page = (folder / "study.html").read_text()
     assert "http" not in re.sub(r"base64,[^\"]*", "", page) and "{{" not in page
     markdown = (folder / "study.md").read_text()
-    assert all(f"| {name} |" in markdown for name in (*ALGORITHMS, *KINDS, *taken))
+    assert all(f"| {name} |" in markdown for name in ("masl", *KINDS, *taken))
     assert {path.name for path in folder.iterdir()} == {
         "cache", "figures", "results.json", "scenario.yaml", "study.html", "study.json", "study.md",
     }  # fmt: skip
+
+
+def test_every_learner_takes_part_unless_some_are_named(tiny, tmp_path, monkeypatch):
+    asked = []
+
+    def listen(units, jobs, phase, progress):
+        asked.extend(unit.name for unit in units if hasattr(unit, "seed"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study._Work, "_tune", lambda work, points, ablate: [])
+    monkeypatch.setattr(study._Work, "_rule", lambda work, point, name: Rule(name, np.zeros(3), None, None))
+    monkeypatch.setattr(study, "work_off", listen)
+    with pytest.raises(KeyboardInterrupt):
+        tiny_study(tiny, tmp_path, figures=["comparison"])
+    assert {name: asked.count(name) for name in asked} == dict.fromkeys(ALGORITHMS, 3)
 
 
 def test_a_figure_shows_what_its_csv_says(tiny, drawn, tmp_path):
