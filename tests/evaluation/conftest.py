@@ -5,8 +5,12 @@ import pytest
 
 from edgebrush.evaluation import compare
 from edgebrush.evaluation.tuning import Budget
+from edgebrush.learning import CURVE, seeds
+from edgebrush.learning.networks import new_actor
+from edgebrush.policies.folder import save_policy
 from edgebrush.policies.rules import KINDS, Rule, numbers_of
 from edgebrush.scenario.load import load_scenario
+from edgebrush.sim.simulator import Simulator
 from edgebrush.sim.tables import choice_shape
 
 
@@ -31,3 +35,26 @@ def rule():
         return Rule(name, numbers, choice_shape(scenario), np.array(scenario.decision.step_grid))
 
     return make
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Trainings that draw an actor instead; the list of what was asked for."""
+    asked = []
+
+    def train(scenario, algorithm, config, training_seeds, folder, prices, hear, workers):
+        (seed,) = training_seeds
+        simulator = Simulator(scenario, 1)
+        rng = np.random.default_rng([seed, *algorithm.encode()])
+        actor = new_actor(rng, simulator.layout, simulator.params.step_grid, 8, scenario.bs_count, prices)
+        weights = {name: np.asarray(value) for name, value in actor.all_weights().items()}
+        weights["price_own"] = np.asarray(weights["price_own"] + 0.1 * rng.random(), np.float32)
+        about = {"step_grid": list(scenario.decision.step_grid), "classes": scenario.decision.classes}
+        save_policy(folder / f"seed-{seed}", algorithm, weights, about)
+        costs = [f"{seed},{32 * n},{n},{1 / n + 0.01 * seed}" for n in (1, 2)]
+        (folder / CURVE).write_text("\n".join(["seed,decisions,seconds,validation_cost", *costs]) + "\n")
+        asked.append((scenario, algorithm, config, seed))
+        hear({"share": 1.0})
+
+    monkeypatch.setattr(seeds, "train", train)
+    return asked

@@ -10,7 +10,22 @@ from typing import Annotated, Any
 
 import typer
 
-from edgebrush.cli import compare, evaluate, gdm, generate, profile, profiles, report, scenarios, serve, train, tune, ue
+from edgebrush.cli import (
+    compare,
+    evaluate,
+    gdm,
+    generate,
+    profile,
+    profiles,
+    report,
+    reproduce,
+    scenarios,
+    serve,
+    train,
+    tune,
+    tune_learners,
+    ue,
+)
 from edgebrush.errors import UserError
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the matrices are small: a second thread costs more than it gives
@@ -50,7 +65,9 @@ app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=tune.EPILOG)(tune.tune)
+app.command(epilog=tune_learners.EPILOG)(tune_learners.tune_learners)
 app.command(epilog=report.EPILOG)(report.report)
+app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 app.command(epilog=profile.EPILOG)(profile.profile)
 app.command(epilog=generate.EPILOG)(generate.generate)
 app.command(epilog=serve.EPILOG)(serve.serve)

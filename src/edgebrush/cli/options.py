@@ -35,3 +35,4 @@ EpisodesOption = Annotated[
 ]
 TasksOption = Annotated[bool, typer.Option("--tasks-csv", help="Also write every task of every policy.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run folder that is there.")]
+JobsOption = Annotated[int | None, typer.Option(min=1, help="Trainings at once.", show_default="one per core")]

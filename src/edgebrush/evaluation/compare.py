@@ -17,7 +17,7 @@ import numpy as np
 
 from edgebrush.errors import UserError
 from edgebrush.learning import CHECKPOINT, CURVE
-from edgebrush.learning.algorithms import ALGORITHMS, configure
+from edgebrush.learning.algorithms import ALGORITHMS, configure, tuned_settings
 from edgebrush.policies import folder as policy_folder
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS, Rule
@@ -145,7 +145,8 @@ def train_policies(
     """Train an algorithm on seeds 1, 2, ...; the policy folders, which lie in ``out`` beside the curve and a
     checkpoint.
 
-    ``algorithm`` is a name of ``edgebrush.learning.algorithms.ALGORITHMS``; ``settings`` set numbers of its config.
+    ``algorithm`` is a name of ``edgebrush.learning.algorithms.ALGORITHMS``; ``settings`` set numbers of its config,
+    which are otherwise those that the equal search chose for the preset (``search``), or as they come.
     The trainings share ``seconds``, or make ``decisions`` each. ``prices`` are the priced greedy rule's numbers to
     start from (by default those of ``rules_of``). Raises ``UserError`` before any long work where ``out`` cannot be
     written, or holds a training and ``resume`` is not given, or a setting cannot be.
@@ -153,8 +154,9 @@ def train_policies(
     from edgebrush.learning.seeds import train
 
     out = Path(out)
+    chosen = tuned_settings(scenario.name, algorithm) | dict(settings or {})
     config = configure(
-        algorithm, settings or {}, seconds=seconds if decisions is None else None, decisions=decisions
+        algorithm, chosen, seconds=seconds if decisions is None else None, decisions=decisions
     )
     if seeds < 1:
         raise UserError(f"seeds = {seeds}: must be 1 or more")
@@ -257,22 +259,8 @@ def _finish(
     """Play all policies, then write the results, the figures and the report."""
     with stopwatch("evaluation"):
         played = play_all(scenario, policies, episodes, folder / "tasks.csv" if tasks_csv else None, progress)
-    pooled = {name: _pool(digests) for name, digests in played.items()}
-    sums = next(iter(pooled.values())).total("tasks").sum()
-    results = {
-        "scenario": scenario.name,
-        "command": command,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "episodes": episodes,
-        "horizon_s": scenario.horizon_s,
-        "offered_load": offered_load(scenario),
-        "first_held_out_seed": HELD_OUT_SEEDS,
-        "tasks_per_policy": int(sums / len(next(iter(played.values())))),
-        "policies": figures_of(played, pooled),
-        "versions": {name: version(name) for name in PACKAGES},
-        "machine": _machine(),
-        "timings_s": stopwatch.seconds,
-    }
+    pooled = {name: pool(digests) for name, digests in played.items()}
+    results = results_of(scenario, played, episodes, command, stopwatch.seconds)
     run = Run(scenario, results, pooled, load_curve(folder / CURVE))
     with stopwatch("report"):
         progress("drawing the report", 0.0, "")
@@ -326,6 +314,27 @@ def _task_log(path: Path | None) -> Iterator[Callable]:
         yield writer.writerows
 
 
+def results_of(
+    scenario: Scenario, played: dict[str, list[Digest]], episodes: int, command: str, timings_s: dict
+) -> dict:
+    """What ``results.json`` holds, from each policy's digests by training seed."""
+    first = next(iter(played.values()))[0]
+    return {
+        "scenario": scenario.name,
+        "command": command,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "episodes": episodes,
+        "horizon_s": scenario.horizon_s,
+        "offered_load": offered_load(scenario),
+        "first_held_out_seed": HELD_OUT_SEEDS,
+        "tasks_per_policy": int(first.total("tasks").sum()),
+        "policies": figures_of(played, {name: pool(digests) for name, digests in played.items()}),
+        "versions": {name: version(name) for name in PACKAGES},
+        "machine": machine(),
+        "timings_s": timings_s,
+    }
+
+
 def figures_of(played: dict[str, list[Digest]], pooled: dict[str, Digest]) -> dict[str, dict]:
     """Each policy's figures, its differences to every other, and the spread of its training seeds."""
     bootstrap = Bootstrap(pooled[next(iter(pooled))].episodes)
@@ -346,7 +355,7 @@ def figures_of(played: dict[str, list[Digest]], pooled: dict[str, Digest]) -> di
     return policies
 
 
-def _pool(digests: Sequence[Digest]) -> Digest:
+def pool(digests: Sequence[Digest]) -> Digest:
     """Training seeds added up."""
     first, *rest = digests
     for other in rest:
@@ -354,7 +363,7 @@ def _pool(digests: Sequence[Digest]) -> Digest:
     return first
 
 
-def _machine() -> dict[str, str | int]:
+def machine() -> dict[str, str | int]:
     """On what the run was made."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

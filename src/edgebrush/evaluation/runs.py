@@ -11,7 +11,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -132,24 +132,36 @@ def _keep(source: Path, folder: Path) -> str:
 
 def store_run(run: Run, folder: Path) -> None:
     """Write the results and the digests; the scenario, the curve and the policies are there already."""
+    store_digests(run.digests, folder / DIGESTS)
+    write_whole(folder / RESULTS, json.dumps(run.results, indent=2))
+
+
+def store_digests(digests: dict[str, Digest], path: Path) -> None:
+    """Write digests by name to an ``.npz``, under a temporary name at first."""
     arrays = {
         f"{name}/{field.name}": getattr(kept, field.name)
-        for name, kept in run.digests.items()
+        for name, kept in digests.items()
         for field in fields(kept)
     }
-    np.savez_compressed(folder / DIGESTS, **arrays)
-    write_whole(folder / RESULTS, json.dumps(run.results, indent=2))
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    np.savez_compressed(unfinished, **arrays)
+    unfinished.replace(path)
+
+
+def load_digests(path: Path, names: Iterable[str]) -> dict[str, Digest]:
+    """The digests of these names from what ``store_digests`` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return {
+            name: Digest(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(Digest)})
+            for name in names
+        }
 
 
 def load_run(folder: Path) -> Run:
     """A run folder, read again. Raises ``UserError`` where it is not one."""
     try:
         results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        with np.load(folder / DIGESTS, allow_pickle=False) as arrays:
-            digests = {
-                name: Digest(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(Digest)})
-                for name in results["policies"]
-            }
+        digests = load_digests(folder / DIGESTS, results["policies"])
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(

@@ -174,7 +174,7 @@ class Bootstrap:
 
     def ratio(self, above: np.ndarray, below: np.ndarray) -> Interval:
         """Ratio of sums with its interval."""
-        return _interval(*self.ratios(above, below))
+        return interval(*self.ratios(above, below))
 
     def metric(self, sums: np.ndarray, metric: str) -> Interval:
         """Mean of a metric from sums ``(E, |METRICS|)``."""
@@ -190,11 +190,17 @@ class Bootstrap:
         mean_a, spread_a = self.ratios(*_over(ours, metric))
         mean_b, spread_b = self.ratios(*_over(theirs, metric))
         if not relative:
-            return _interval(mean_a - mean_b, spread_a - spread_b)
+            return interval(mean_a - mean_b, spread_a - spread_b)
         if mean_b == 0.0:
             return Interval(0.0, 0.0, 0.0)
         safe = np.where(spread_b == 0.0, mean_b, spread_b)
-        return _interval(mean_a / mean_b - 1.0, spread_a / safe - 1.0)
+        return interval(mean_a / mean_b - 1.0, spread_a / safe - 1.0)
+
+
+def mean_of(policy: Digest, metric: str) -> float:
+    """A metric's mean over all tasks of all episodes."""
+    above, below = _over(policy.by_request.sum((0, 1))[None], metric)
+    return float(above[0] / max(below[0], 1.0))
 
 
 def _over(sums: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +208,8 @@ def _over(sums: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
     return sums[:, METRICS.index(metric)], sums[:, METRICS.index(below)]
 
 
-def _interval(mean: float, resampled: np.ndarray) -> Interval:
+def interval(mean: float, resampled: np.ndarray) -> Interval:
+    """A mean with the percentile interval of its resamples ``(B,)`` (Efron and Tibshirani 1993)."""
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(resampled, (tail, 1.0 - tail))
     return Interval(mean, float(low), float(high))

@@ -5,20 +5,21 @@ A module of an algorithm holds its config, a frozen dataclass, and its ``Trainin
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgebrush.errors import UserError, explain
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
 
     from edgebrush.scenario.schema import Scenario
 
+TUNED = Path(__file__).parent / "tuned"
 COST_TABLE = "cost table"  # the actor's logits contain the expected cost of every choice
 PRICES = "price initialisation"  # it starts as the tuned priced greedy rule
 COPIES = "copies"  # episodes with common arrivals, whose mean is a baseline
@@ -119,6 +120,14 @@ def algorithm_of(name: str) -> Algorithm:
     if name not in ALGORITHMS:
         raise UserError(f"algorithm = {name!r}: not known; it must be one of {', '.join(ALGORITHMS)}")
     return ALGORITHMS[name]
+
+
+def tuned_settings(preset: str, algorithm: str) -> dict[str, Any]:
+    """What the equal search chose for a preset (``edgebrush tune-learners``); nothing where none was made."""
+    path = TUNED / f"{preset}.json"
+    if not path.is_file():
+        return {}
+    return json.loads(path.read_text(encoding="utf-8"))["algorithms"].get(algorithm, {}).get("settings", {})
 
 
 def configure(name: str, settings: Mapping[str, Any], *, seconds: float | None, decisions: int | None) -> Any:

@@ -47,6 +47,7 @@ def train(
     folder: Path,
     prices: np.ndarray | None,
     progress: Callable[[dict], None] = lambda row: None,
+    workers: list[subprocess.Popen] | None = None,
 ) -> list[Path]:
     """Train one policy per seed into ``folder/seed-<n>``; ``folder`` also gets the curve and TensorBoard's files.
 
@@ -54,8 +55,9 @@ def train(
     rule's numbers to start from; None starts from no prices. ``progress`` hears each row of the curve, and in it
     the ``share`` of that seed's training that is done. Where ``folder`` holds a checkpoint the training goes on
     from it, exactly; it is removed when all seeds are done. With more seeds than cores, ``config.seconds`` is
-    shared among the waves. Raises ``UserError`` where the checkpoint is another training's, ``RuntimeError`` where
-    a worker fails.
+    shared among the waves. ``workers`` gets every process, for a caller who runs this in a thread, where no Ctrl-C
+    arrives: SIGINT makes one save its checkpoint and end. Raises ``UserError`` where the checkpoint is another
+    training's, ``RuntimeError`` where a worker fails.
     """
     home = folder / CHECKPOINT
     home.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,7 @@ def train(
         "prices": None if prices is None else np.asarray(prices).tolist(),
     }
     _agree(home / "work.json", work)
-    workers: list[subprocess.Popen] = []
+    workers = [] if workers is None else workers
     with ThreadPoolExecutor(at_once) as pool:
         waiting = [pool.submit(_follow, folder, seed, workers, progress) for seed in seeds]
         try:

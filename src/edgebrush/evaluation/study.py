@@ -1,0 +1,302 @@
+"""The study: every learner and every rule on a scenario, and on it with one thing more or less of, or taken away.
+
+Rules are tuned and learners trained anew at every point, as their users would, each learner with the same number
+of decisions; all policies of a point meet the same held-out episodes. The folder of a study can be interrupted and
+taken up again: what is done is in its ``cache`` (see ``units``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgebrush.errors import UserError
+from edgebrush.learning import CURVE
+from edgebrush.learning.algorithms import ALGORITHMS, algorithm_of, configure, tuned_settings
+from edgebrush.policies.rules import KINDS, Rule, numbers_of
+from edgebrush.policies.shipped import shipped_rules
+from edgebrush.scenario.schema import Scenario
+from edgebrush.sim.seeds import VALIDATION_SEEDS
+from edgebrush.sim.tables import build_params, choice_shape
+
+from .aggregates import aggregate, interquartile_mean, mean, probability_of_improvement
+from .compare import Progress, Stopwatch, default_episodes, results_of, silent
+from .episodes import RuleTable
+from .points import SWEEPS, Ablation, ablations
+from .runs import RESULTS, check_writable, load_curve, store_scenario, write_whole
+from .statistics import Digest, mean_of
+from .study_figures import BEST_RULE, FIGURES, SUBJECT, draw
+from .study_tables import tables, write_tables
+from .tuning import Budget
+from .units import PlayUnit, RuleUnit, TrainingUnit, Unit, work_off
+
+STUDY, CACHE = "study.json", "cache"
+BUDGET = Budget(1280, 32)  # on campus it finds 0.3759 for priced-greedy, 5,000 evaluations of 64 episodes 0.3756
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much work a study is."""
+
+    seeds: int = 10  # trainings of each learner on the scenario itself, and of each ablation
+    point_seeds: int = 2  # and at each other point
+    decisions: int = 2_000_000  # of each training
+    factors: int = 3  # points of each sweep, besides the scenario itself
+    episodes: int | None = None  # held out, on the scenario itself; None: as many as ``compare`` plays
+    point_episodes: int = 128
+    budget: Budget = BUDGET  # of the rules' search at each point
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.point_seeds <= self.seeds:
+            raise UserError(f"point_seeds = {self.point_seeds}: must be 1 to seeds = {self.seeds}")
+
+
+QUICK = Plan(2, 1, 200_000, 1, 64, 32, Budget(64, 8))
+
+
+@dataclass
+class Findings:
+    """What the figures and tables are made from."""
+
+    scenario: Scenario
+    plan: Plan
+    learners: list[str]
+    results: dict  # results.json
+    played: dict[str, dict[str, list[Digest]]]  # by point's name and policy: a digest for each training seed
+    points: dict[str, list[Scenario]]  # by sweep, the scenario itself among them
+    curves: dict[str, list[list[dict[str, float]]]]  # by learner and training seed
+    validated: float  # the best rule's cost on the episodes of the curves
+    removed: list[Ablation]
+
+    def costs(self, point: str, policy: str) -> np.ndarray:
+        """Mean cost per task of each training seed ``(S,)``."""
+        return np.array([mean_of(digest, "cost") for digest in self.played[point][policy]])
+
+    def relative_runs(self) -> dict[str, np.ndarray]:
+        """For each learner and rule ``(S, P)``: its cost as a multiple of the best rule's at the same point.
+
+        At each point as many training seeds as the plan has for a point, on the scenario itself too, so that all
+        points count alike.
+        """
+        names = list(dict.fromkeys(point.name for group in self.points.values() for point in group))
+        return {
+            policy: np.stack(
+                [self.costs(name, policy)[: self.plan.point_seeds] / self.costs(name, BEST_RULE) for name in names], 1
+            )
+            for policy in (*self.learners, *KINDS)
+        }
+
+    def aggregates(self) -> dict[str, dict]:
+        """What each policy's trainings on the scenario itself come to, see ``aggregates``.
+
+        A rule has no training seeds: its interval is that of its mean, over episodes.
+        """
+        ours, summed = self.costs(self.scenario.name, SUBJECT)[:, None], {}
+        for policy, figures in self.results["policies"].items():
+            runs = self.costs(self.scenario.name, policy)[:, None]
+            rule = policy in KINDS
+            summed[policy] = {
+                "seeds": 0 if rule else len(runs),
+                "mean": figures["cost"] if rule else aggregate(mean, runs)._asdict(),
+                "interquartile_mean": figures["cost"] if rule else aggregate(interquartile_mean, runs)._asdict(),
+                "mappo_is_cheaper": aggregate(probability_of_improvement, ours, runs)._asdict(),
+            }
+        return summed
+
+
+def reproduce(
+    scenario: Scenario,
+    out: Path | str,
+    plan: Plan = Plan(),
+    *,
+    figures: Sequence[str] = (),
+    algorithms: Sequence[str] = (),
+    jobs: int,
+    command: str = "edgebrush reproduce",
+    progress: Progress = silent,
+) -> Findings:
+    """Do the study, or go on with it; ``out`` then holds figures with their CSV, tables and ``results.json``.
+
+    ``figures`` and ``algorithms``: these alone, by name; none means all. ``jobs`` units of work are done at once.
+    Raises ``UserError`` before any long work where a name is not known or ``out`` cannot be used.
+    """
+    figures, algorithms = _asked(figures, algorithms)
+    build_params(scenario)
+    plan = replace(plan, episodes=plan.episodes or default_episodes(scenario))
+    folder = _opened(Path(out))
+    stopwatch, started = Stopwatch(), _now()
+    about: dict = {"command": command, "started": started, "finished": None, "scenario": scenario.name,
+                   "plan": asdict(plan), "figures": list(figures), "algorithms": list(algorithms)}  # fmt: skip
+    write_whole(folder / STUDY, json.dumps(about, indent=2))
+    store_scenario(scenario, folder)
+    work = _Work(scenario, plan, folder / CACHE, jobs, progress, stopwatch)
+    found = work.findings(algorithms, [name for name in SWEEPS if _needs(figures, name)], "ablations" in figures)
+    found.results |= {"command": command, "aggregates": found.aggregates()}
+    with stopwatch("report"):
+        for number, name in enumerate(figures):
+            progress("drawing figures", number / len(figures), name)
+            draw(name, found, folder / "figures")
+        write_tables(tables(found), found, figures, folder)
+    found.results["timings_s"] = stopwatch.seconds
+    write_whole(folder / RESULTS, json.dumps(found.results, indent=2))
+    about |= {"finished": _now(), "training_seeds": list(range(1, plan.seeds + 1)), "done_anew": work.done_anew}
+    about |= {key: found.results[key] for key in ("versions", "machine", "timings_s")}
+    about["training_s"] = work.training_s()
+    write_whole(folder / STUDY, json.dumps(about, indent=2))
+    progress("drawing figures", 1.0, "")
+    return found
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _asked(figures: Sequence[str], algorithms: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    for figure in figures:
+        if figure not in FIGURES:
+            raise UserError(f"figure = {figure!r}: not known; it must be one of {', '.join(FIGURES)}")
+    for name in algorithms:
+        algorithm_of(name)
+    learners = tuple(name for name in ALGORITHMS if not algorithms or name in (*algorithms, SUBJECT))
+    return tuple(name for name in FIGURES if not figures or name in figures), learners
+
+
+def _needs(figures: Sequence[str], sweep: str) -> bool:
+    return sweep in figures or "profiles" in figures
+
+
+def _opened(out: Path) -> Path:
+    """The study's folder, new or begun. Raises ``UserError`` where it cannot be written or is something else."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out = {str(out)!r}: is a file; give a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / STUDY).is_file():
+        raise UserError(f"out = {str(out)!r}: holds something else than a study; give another folder")
+    check_writable(out)
+    return out
+
+
+def _shipped(point: Scenario) -> dict[str, Rule]:
+    return {rule.name: rule for rule in shipped_rules(point, choice_shape(point)) or ()}
+
+
+class _Work:
+    """All units of a study, phase by phase."""
+
+    def __init__(
+        self, scenario: Scenario, plan: Plan, home: Path, jobs: int, progress: Progress, stopwatch: Stopwatch
+    ):
+        self.scenario, self.plan, self.home, self.jobs = scenario, plan, home, jobs
+        self.progress, self.stopwatch = progress, stopwatch
+        self.trainings: list[TrainingUnit] = []
+        self.done_anew: dict[str, int] = {}  # units of each phase that were not in the cache
+
+    def findings(self, learners: Sequence[str], sweeps: Sequence[str], ablate: bool) -> Findings:
+        base, plan = self.scenario, self.plan
+        points = {
+            name: [base, *(SWEEPS[name].at(base, factor) for factor in SWEEPS[name].factors[: plan.factors])]
+            for name in sweeps
+        }
+        everywhere = {point.name: point for group in ([base], *points.values()) for point in group}
+        removed = self._tune(list(everywhere.values()), ablate)
+        self.trainings = [
+            self._training(point, name, name, {}, seed)
+            for point in everywhere.values()
+            for name in learners
+            for seed in range(1, 1 + (plan.seeds if point is base else plan.point_seeds))
+        ]
+        self.trainings += [
+            self._training(each.world(base), each.name, each.algorithm, each.settings, seed)
+            for each in removed
+            if each.name not in learners  # an algorithm that is a rival, too
+            for seed in range(1, 1 + plan.seeds)
+        ]
+        self._do(self.trainings, "training the learners")
+        played = self._played(everywhere)
+        return Findings(
+            base, plan, list(learners), results_of(base, played[base.name], plan.episodes or 0, "", {}), played, points,
+            self._curves(learners), self._validated(self._rule(base, BEST_RULE)), removed,
+        )  # fmt: skip
+
+    def _do(self, units: Sequence[Unit], phase: str) -> None:
+        with self.stopwatch(phase):
+            self.done_anew[phase] = work_off(units, self.jobs, phase, self.progress)
+
+    def _tune(self, points: list[Scenario], ablate: bool) -> list[Ablation]:
+        """Tune all rules at all points, and the best rule in every ablation's world; what is to be taken away.
+
+        The single step count that MAPPO is left with is the one at which that rule is cheapest.
+        """
+        grid = self.scenario.decision.step_grid
+        frozen = [ablations(steps)[0].world(self.scenario) for steps in grid] if ablate else []
+        worlds = [each.world(self.scenario) for each in ablations(grid[0])[1:]] if ablate else []
+        asked = [(point, name) for point in points for name in KINDS]
+        asked += [(world, BEST_RULE) for world in (*frozen, *worlds)]
+        self._do([self._search(point, name) for point, name in asked if not _shipped(point)], "tuning the rules")
+        if not ablate:
+            return []
+        costs = [self._search(world, BEST_RULE).read()[1] for world in frozen]
+        return list(ablations(grid[int(np.argmin(costs))]))
+
+    def _search(self, point: Scenario, name: str) -> RuleUnit:
+        numbers = numbers_of(KINDS[name], point.bs_count)
+        return RuleUnit(point, name, self.plan.budget.of(len(numbers)), self.home)
+
+    def _rule(self, point: Scenario, name: str) -> Rule:
+        """A rule at a point: as it ships with a preset, else as it was tuned."""
+        shipped = _shipped(point)
+        return shipped[name] if shipped else self._search(point, name).read()[0]
+
+    def _training(
+        self, world: Scenario, name: str, algorithm: str, settings: dict[str, Any], seed: int
+    ) -> TrainingUnit:
+        chosen = tuned_settings(self.scenario.name, algorithm) | settings
+        config = configure(algorithm, chosen, seconds=None, decisions=self.plan.decisions)
+        prices = self._rule(world, BEST_RULE).numbers
+        return TrainingUnit(world, name, algorithm, config, seed, prices, self.home)
+
+    def _played(self, everywhere: dict[str, Scenario]) -> dict[str, dict[str, list[Digest]]]:
+        """Every policy's digests, by point; what an ablation left is listed at the scenario that it was taken from."""
+        units: dict[str, dict[str, list[PlayUnit]]] = {name: {} for name in everywhere}
+        for made in self.trainings:
+            point = everywhere.get(made.scenario.name, self.scenario)
+            units[point.name].setdefault(made.name, []).append(self._play(point, made.name, made))
+        for point in everywhere.values():
+            units[point.name] |= {name: [self._play(point, name, self._rule(point, name))] for name in KINDS}
+        every = [unit for policies in units.values() for group in policies.values() for unit in group]
+        self._do(every, "playing held-out episodes")
+        return {
+            point: {name: [unit.read() for unit in group] for name, group in policies.items()}
+            for point, policies in units.items()
+        }
+
+    def _play(self, point: Scenario, name: str, made: Rule | TrainingUnit) -> PlayUnit:
+        world = made.scenario if isinstance(made, TrainingUnit) else point
+        at_base = point is self.scenario
+        episodes = self.plan.episodes if at_base else self.plan.point_episodes
+        return PlayUnit(world, name, made, episodes or 0, self.home)
+
+    def _curves(self, learners: Sequence[str]) -> dict[str, list[list[dict[str, float]]]]:
+        at_base = [unit for unit in self.trainings if unit.scenario is self.scenario]
+        return {
+            name: [load_curve(unit.path / CURVE) for unit in at_base if unit.name == name] for name in learners
+        }
+
+    def _validated(self, rule: Rule) -> float:
+        from edgebrush.learning.collect import VALIDATION_EPISODES
+
+        seeds = VALIDATION_SEEDS + np.arange(VALIDATION_EPISODES)
+        return float(RuleTable(self.scenario, rule.name, seeds, 1).costs([rule.numbers])[0])
+
+    def training_s(self) -> dict[str, float]:
+        """Mean seconds of a training on the scenario itself, compilation included, by learner."""
+        taken: dict[str, list[float]] = {}
+        for unit in self.trainings:
+            if unit.scenario is self.scenario:
+                taken.setdefault(unit.name, []).append(load_curve(unit.path / CURVE)[-1]["seconds"])
+        return {name: round(float(np.mean(seconds)), 1) for name, seconds in taken.items()}
