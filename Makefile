@@ -10,7 +10,7 @@ help:
 	@echo "                 ARGS='mine.yaml --seconds 60' passes arguments; '$(BIN)/edgebrush compare --help' lists them"
 	@echo "make test        the tests;  make test-slow: the long ones too;  make lint: ruff and mypy"
 	@echo "make test-diffusers  the tests that need PyTorch and diffusers, which it installs"
-	@echo "make bench       decisions per second of the simulator; latency of the step-level engine"
+	@echo "make bench       decisions per second of the simulator; latency of the step-level engine; a decision on a UE"
 
 compare: .venv/ready
 	$(BIN)/edgebrush compare $(ARGS)
@@ -31,6 +31,7 @@ lint: .venv/ready-dev
 bench: .venv/ready
 	$(BIN)/python benchmarks/simulator.py $(ARGS)
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/decision.py
 
 clean:
 	rm -rf .venv

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from edgebrush.errors import UserError
 from edgebrush.runtime import agent as agents
 from edgebrush.runtime import remote
 from edgebrush.runtime.journal import Journal, Task
@@ -56,6 +57,7 @@ def test_a_decision_is_logged_with_its_reason(tmp_path):
         (500, b"<html>", "status 500: <html>"),
         (200, b"no json", "not JSON"),
         (200, b"[1, 2]", "not a JSON object"),
+        (200, b"[" * 100_000, "not JSON"),
         (200, {"data": []}, "no picture"),
         (200, {"data": [{"url": "http://x/y.png"}]}, "no picture"),
         (200, {"data": [{"b64_json": "AAAA"}]}, "neither PNG"),
@@ -260,3 +262,11 @@ def test_too_large_an_answer_is_not_read(tmp_path, monkeypatch):
     with fake() as large:
         [ended] = make_all(tmp_path, Prefers(LARGE, 0), {"large": large.url}, [task("t")])
     assert ended.place == "own"
+
+
+def test_two_agents_cannot_share_a_journal(tmp_path):
+    first = Journal(tmp_path)
+    with pytest.raises(UserError, match="another agent is at work on it"):
+        Journal(tmp_path)
+    first.close()
+    Journal(tmp_path).close()

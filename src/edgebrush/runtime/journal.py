@@ -7,6 +7,7 @@ the process, not the machine's power. Durations come from the monotonic clock; t
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 from dataclasses import asdict, dataclass, replace
@@ -60,9 +61,13 @@ class Journal:
         self.folder, self.path = folder, folder / TASKS
         try:
             (folder / IMAGES).mkdir(parents=True, exist_ok=True)
+            self.lock = open(folder / "lock", "a", encoding="utf-8")  # noqa: SIM115
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a process's death opens it
             lines = self._read()
             self._shorten(lines)
             self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (for as long as the agent lives)
+        except BlockingIOError:
+            raise UserError(f"journal = {str(folder)!r}: another agent is at work on it; give another") from None
         except OSError as error:
             raise UserError(f"journal = {str(folder)!r}: cannot be written: {error.strerror}; give another") from None
         tasks = {line["task"]: Task(**line["wanted"]) for line in lines if line["event"] == "accepted"}
@@ -100,6 +105,7 @@ class Journal:
 
     def close(self) -> None:
         self.file.close()
+        self.lock.close()
 
     def image_path(self, task: str) -> Path:
         return self.folder / IMAGES / f"{task}.png"

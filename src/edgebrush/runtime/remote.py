@@ -394,7 +394,7 @@ def refusal(reply: httpx.Response, body: bytes) -> StationError:
     """What an answer other than 200 means."""
     try:
         message = str(json.loads(body)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = body[:80].decode("utf-8", "replace")
     reason = f"status {reply.status_code}: {message[:200]}"
     if reply.status_code in (429, 503):
@@ -409,7 +409,7 @@ def refusal(reply: httpx.Response, body: bytes) -> StationError:
 def parse(body: bytes) -> dict[str, Any]:
     try:
         said = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise StationError("its answer is not JSON") from None
     if not isinstance(said, dict):
         raise StationError("its answer is not a JSON object")
