@@ -39,7 +39,7 @@ class Maa2cConfig:
     groups: PositiveInt = 32
     length: PositiveInt = 128
     minibatches: PositiveInt = 16
-    learning_rate: PositiveFloat = 5e-4  # falls linearly to 0; nothing but its size keeps the actor from running off
+    learning_rate: PositiveFloat = 2e-3  # falls linearly to 0 over the training
     entropy: NonNegativeFloat = 0.0
     max_grad_norm: PositiveFloat = 0.5
     adam_eps: PositiveFloat = 1e-8
