@@ -260,9 +260,9 @@ def _profile_plot(rows: Rows) -> Figure:
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
     for policy in _policies(rows):
-        mine, look = _of(rows, policy), look_of(policy) | {"marker": ""}
+        mine, look = _of(rows, policy), look_of(policy)
         x = [row["level"] for row in mine]
-        axes.plot(x, [row["share"] for row in mine], label=policy, **look)
+        axes.plot(x, [row["share"] for row in mine], label=policy, markevery=LEVELS // 10, markersize=4, **look)
         if policy in ALGORITHMS:
             axes.fill_between(
                 x, [row["ci_low"] for row in mine], [row["ci_high"] for row in mine], color=look["color"], alpha=0.12,
@@ -288,7 +288,7 @@ def _ablation_rows(found: Findings) -> Rows:
 def _ablation_plot(rows: Rows) -> Figure:
     label = "more cost than MAPPO with all of it (paired, 95% intervals over episodes)"
     figure = _dots(rows, "more", [row["taken"] for row in rows], label, percent, 0.0)
-    figure.axes[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+    figure.axes[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, 0)))
     return figure
 
 

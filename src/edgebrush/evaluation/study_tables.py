@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import jinja2
+import numpy as np
 
 from edgebrush.learning.algorithms import ALGORITHMS, COPIES, COST_TABLE, PRICES
 from edgebrush.policies.rules import KINDS
@@ -100,16 +101,20 @@ def _comparison(found: Findings) -> Table:
 def _everywhere(found: Findings) -> Table:
     runs = found.relative_runs()
     rows = [
-        (name, f"{len(each)} × {each.shape[1]}", _between(aggregate(interquartile_mean, each)._asdict(), 3),
-         _between(aggregate(mean, each)._asdict(), 3))
+        (name, f"{len(each)} × {each.shape[1]}", _over_points(interquartile_mean, each), _over_points(mean, each))
         for name, each in sorted(runs.items(), key=lambda item: float(interquartile_mean(item[1])))
     ]  # fmt: skip
     note = (
         f"Costs as multiples of {BEST_RULE}'s at the same point. Each learner was trained, and each rule tuned, anew "
-        "at every point. Intervals are stratified bootstraps over trainings; rules have none."
+        "at every point. Intervals are stratified bootstraps over trainings; one run a point has none."
     )
     headers = ("policy", "seeds × points", "interquartile mean [95%]", "mean [95%]")
     return Table("Over all points", note, headers, rows)
+
+
+def _over_points(statistic: Callable[[np.ndarray], np.ndarray], runs: np.ndarray) -> str:
+    """Its value, with an interval where more than one training is at a point."""
+    return f"{statistic(runs):.3f}" if len(runs) == 1 else _between(aggregate(statistic, runs)._asdict(), 3)
 
 
 def _ablations(found: Findings) -> Table:
