@@ -1,6 +1,8 @@
 """Tiny pipelines with random weights, saved and loaded; the reference is each pipeline's own way of sampling."""
 
+import copy
 import json
+import math
 import shutil
 
 import numpy as np
@@ -17,7 +19,6 @@ transformers = pytest.importorskip("transformers")
 
 from edgebrush.diffusion.pipelines import PipelineBackend, load_pipeline  # noqa: E402
 
-STEPS = 4
 SIZE = 8  # of a latent sample
 WIDTH = 32  # of text embeddings
 WORDS = {"<|startoftext|>": 0, "<|endoftext|>": 1, **{f"{c}</w>": n + 2 for n, c in enumerate("abcdefgh")}}
@@ -38,6 +39,13 @@ def text_encoder(kind="CLIPTextModel"):
         max_position_embeddings=16, projection_dim=WIDTH, bos_token_id=0, eos_token_id=1, pad_token_id=1,
     )  # fmt: skip
     return getattr(transformers, kind)(config)
+
+
+def t5(kind="T5"):
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(WORDS), d_model=WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=2
+    )
+    return getattr(transformers, f"{kind}EncoderModel")(config)
 
 
 def vae(channels=4, **options):
@@ -99,7 +107,48 @@ def stable_diffusion_3(folder):
     )  # fmt: skip
 
 
-MAKERS = {"dit": dit, "sd": stable_diffusion, "sdxl": stable_diffusion_xl, "sd3": stable_diffusion_3}
+def flux(folder, distilled=True):
+    transformer = diffusers.FluxTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=WIDTH, pooled_projection_dim=WIDTH, guidance_embeds=distilled, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=distilled)
+    words = tokenizer(folder)
+    return diffusers.FluxPipeline(
+        scheduler, vae(shift_factor=0.1), text_encoder(), words, t5(), words, transformer
+    )
+
+
+def schnell(folder):
+    return flux(folder, distilled=False)
+
+
+def pixart(folder, kind="PixArtSigmaPipeline", sample_size=SIZE, patch_size=2):
+    transformer = diffusers.PixArtTransformer2DModel(
+        num_attention_heads=3, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2, patch_size=patch_size,
+        sample_size=sample_size, cross_attention_dim=24, caption_channels=WIDTH,
+    )  # fmt: skip
+    return getattr(diffusers, kind)(tokenizer(folder), t5(), vae(), transformer, ddim())
+
+
+def pixart_alpha(folder):
+    """At 128 alone it is told the image's size."""
+    return pixart(folder, "PixArtAlphaPipeline", sample_size=128, patch_size=32)
+
+
+def aura_flow(folder):
+    transformer = diffusers.AuraFlowTransformer2DModel(
+        sample_size=SIZE, num_mmdit_layers=1, num_single_dit_layers=1, attention_head_dim=8, num_attention_heads=4,
+        joint_attention_dim=WIDTH, caption_projection_dim=32, pos_embed_max_size=64,
+    )  # fmt: skip
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=1.73)
+    return diffusers.AuraFlowPipeline(tokenizer(folder), t5("UMT5"), vae(), transformer, scheduler)
+
+
+MAKERS = {
+    "dit": dit, "sd": stable_diffusion, "sdxl": stable_diffusion_xl, "sd3": stable_diffusion_3, "flux": flux,
+    "schnell": schnell, "sigma": pixart, "alpha": pixart_alpha, "aura": aura_flow,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -116,45 +165,67 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def backends(folders):
-    return {name: load_pipeline(folders / name) for name in MAKERS}
+    loaded = {name: load_pipeline(folders / name) for name in MAKERS}
+    for name in ("flux", "schnell"):
+        pipe = loaded[name].pipe
+        pipe.default_sample_size = SIZE  # 128 by the pipeline's class, of whatever transformer
+        loaded[name] = PipelineBackend(pipe)
+    return loaded
 
 
 def prompts(kind):
     if kind == "dit":
         return [Prompt("tiger shark"), Prompt("rooster", guidance=4.0), Prompt("999")]
-    return [Prompt("a b c"), Prompt("d a", guidance=4.0), Prompt("h", negative="b", guidance=2.0)]
+    negative = "" if kind == "flux" else "b"
+    return [Prompt("a b c"), Prompt("d a", guidance=4.0), Prompt("h", negative=negative, guidance=2.0)]
 
 
-def by_the_pipeline(backend, kind, prompt, seed):
+def by_the_pipeline(backend, kind, request):
     """The image that the pipeline makes of the same noise by itself."""
-    pipe, noise = backend.pipe, backend.noise(seed)[None]
+    pipe, prompt, steps = backend.pipe, request.prompt, request.steps
     pipe.set_progress_bar_config(disable=True)
+    options = {"guidance_scale": prompt.guidance, "num_inference_steps": steps, "output_type": "np"}
+    noise = backend.noise(request.seed)[None]
     if kind == "dit":
-        draw = torch.Generator().manual_seed(seed)
-        label = pipe.labels.get(prompt.text, 999)
-        image = pipe([label], prompt.guidance, draw, STEPS, output_type="np").images[0]
-    else:
-        grid = {"sigmas": (1.0 - np.arange(STEPS) / STEPS).tolist()} if kind == "sd3" else {}
-        image = pipe(
-            prompt.text, negative_prompt=prompt.negative or None, guidance_scale=prompt.guidance, latents=noise,
-            num_inference_steps=STEPS, output_type="np", **grid,
-        ).images[0]  # fmt: skip
+        draw = torch.Generator().manual_seed(request.seed)
+        image = pipe([pipe.labels.get(prompt.text, 999)], generator=draw, **options).images[0]
+        return (image * 255).round().astype(np.uint8)
+    options["negative_prompt"] = prompt.negative if kind in ("schnell", "sigma", "alpha") else prompt.negative or None
+    if kind in ("sd3", "aura"):
+        options["sigmas"] = (1.0 - np.arange(steps) / steps).tolist()
+    if kind in ("flux", "schnell"):
+        noise = pipe._pack_latents(noise, 1, *backend.shape)
+    if kind == "schnell":
+        options["true_cfg_scale"] = prompt.guidance
+    if kind in ("sigma", "alpha"):
+        options["use_resolution_binning"] = False
+    image = pipe(prompt.text, latents=noise, **options).images[0]
     return (image * 255).round().astype(np.uint8)
+
+
+def served(backend, requests, batch_limit):
+    """The jobs of an engine that has ended them."""
+    sampler = make_sampler("euler" if backend.prediction == "velocity" else "ddim", backend)
+    engine = Engine(backend, sampler, batch_limit, 10, 50)
+    jobs = [engine.submit(request) for request in requests]
+    while engine.round():
+        pass
+    assert [job.state for job in jobs] == ["done"] * len(jobs), [job.error for job in jobs]
+    return jobs
 
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_images_are_those_of_the_pipeline_itself(backends, kind):
     backend = backends[kind]
-    engine = Engine(backend, make_sampler("euler" if kind == "sd3" else "ddim", backend), 4, 10, 50)
-    jobs = [engine.submit(Request(prompt, STEPS, seed)) for seed, prompt in enumerate(prompts(kind))]
-    while engine.round():
-        pass
-    for job in jobs:
-        assert job.state == "done", job.error
-        expected = by_the_pipeline(backend, kind, job.request.prompt, job.request.seed)
-        assert job.image.shape == expected.shape and job.image.dtype == np.uint8
-        assert np.abs(job.image.astype(int) - expected).max() <= 1  # rounding, in another batch
-    assert np.ptp(jobs[0].image) > 10
+    steps = [4, 2, 5]  # which divide DDIM's 1,000
+    requests = [Request(prompt, count, n) for n, (prompt, count) in enumerate(zip(prompts(kind), steps, strict=True))]
+    together, alone = served(backend, requests, 4), served(backend, requests, 1)
+    for n, request in enumerate(requests):
+        expected = by_the_pipeline(backend, kind, request)
+        for job in (together[n], alone[n]):
+            assert job.image.shape == expected.shape and job.image.dtype == np.uint8
+            assert np.abs(job.image.astype(int) - expected).max() <= 1  # rounding, in another batch
+    assert np.ptp(together[0].image) > 10
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -172,11 +243,8 @@ def test_a_row_does_not_depend_on_the_others(backends, kind):
 def test_v_prediction(tmp_path):
     torch.manual_seed(2)
     backend = PipelineBackend(stable_diffusion(tmp_path / "words", prediction_type="v_prediction"))
-    engine = Engine(backend, make_sampler("ddim", backend), 2, 2, 50)
-    job = engine.submit(Request(Prompt("a", guidance=3.0), STEPS, 5))
-    while engine.round():
-        pass
-    expected = by_the_pipeline(backend, "sd", job.request.prompt, 5)
+    (job,) = served(backend, [Request(Prompt("a", guidance=3.0), 4, 5)], 2)
+    expected = by_the_pipeline(backend, "sd", job.request)
     assert np.abs(job.image.astype(int) - expected).max() <= 1
 
 
@@ -189,11 +257,12 @@ def test_a_pipeline_in_training_is_taken_out_of_it(tmp_path):
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_half_precision_as_on_a_gpu(folders, kind):
-    backend = load_pipeline(folders / kind)
+def test_half_precision_as_on_a_gpu(backends, kind):
+    backend = PipelineBackend(copy.deepcopy(backends[kind].pipe))
+    time = 0.5 if backend.prediction == "velocity" else 500
 
     def predicted():
-        return backend.predict([backend.noise(0)], [0.5 if kind == "sd3" else 500], [backend.encode(prompts(kind)[1])])
+        return backend.predict([backend.noise(0)], [time], [backend.encode(prompts(kind)[1])])
 
     single = predicted()
     backend.pipe.to(torch.float16)
@@ -202,8 +271,12 @@ def test_half_precision_as_on_a_gpu(folders, kind):
     torch.testing.assert_close(half, single, atol=0.05, rtol=0.05)
 
 
-def test_what_the_scheduler_tells(backends):
+def test_what_the_scheduler_tells(folders, backends):
     assert backends["sd3"].shift == 3.0 and backends["sd3"].alphas_cumprod is None
+    # FLUX's is exp(0.5) at 256 tokens and exp(1.15) at 4,096; the tiny one makes 16.
+    assert backends["flux"].shift == pytest.approx(math.exp(0.5 - 0.65 * 240 / 3840))
+    assert load_pipeline(folders / "flux").shift == pytest.approx(math.exp(1.15))
+    assert backends["schnell"].shift == 3.0
     assert backends["sd"].alphas_cumprod.shape == (1000,)
     with pytest.raises(UserError, match="sampler = 'euler': StableDiffusionPipeline predicts noise"):
         make_sampler("euler", backends["sd"])
@@ -214,6 +287,7 @@ def test_what_the_scheduler_tells(backends):
     [
         ("dit", Prompt("tiger"), "class = 'tiger': neither a name nor a number below 1000; near to it: tiger shark"),
         ("dit", Prompt("tiger shark", negative="cock"), "negative = 'cock': a class-conditional pipeline"),
+        ("flux", Prompt("a", negative="b"), "negative = 'b': a guidance-distilled network takes none"),
         ("sd", Prompt("a", guidance=0.5), "guidance = 0.5: must be at least 1"),
         ("sd", Prompt("a", guidance=float("nan")), "guidance = nan"),
     ],

@@ -2,6 +2,7 @@
 
 A ``Kind`` knows how one class of pipelines encodes a prompt and calls its network; the rest is the same for all. The
 network runs in half precision on a GPU; samples and the VAE stay in single precision. Safety checkers are not run.
+Images are square, of the size that the network was trained for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any, ClassVar, Literal
 import diffusers
 import numpy as np
 import torch
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from edgebrush.errors import UserError
 
@@ -43,10 +46,20 @@ class Kind:
 
     prediction: ClassVar[Literal["velocity", "noise"]] = "noise"
     network: ClassVar[str] = "unet"
+    half: ClassVar[torch.dtype] = torch.float16
     load_options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, pipe: Any):
         self.pipe = pipe
+        self.config = getattr(pipe, self.network).config
+
+    def shape(self) -> tuple[int, int, int]:
+        """Of a latent sample."""
+        return self.config.in_channels, self.config.sample_size, self.config.sample_size
+
+    def tokens(self) -> int:
+        """How many tokens a transformer makes of a latent sample, which a flow's shift may depend on."""
+        return (self.config.sample_size // self.config.patch_size) ** 2
 
     def check(self, prompt: Prompt) -> None:
         """Raise ``UserError`` for a prompt that cannot be encoded; any text can be."""
@@ -67,7 +80,7 @@ class Dit(Kind):
 
     def __init__(self, pipe: Any):
         super().__init__(pipe)
-        self.classes = pipe.transformer.config.num_embeds_ada_norm  # the class after the last one stands for none
+        self.classes = self.config.num_embeds_ada_norm  # the class after the last one stands for none
         self.labels = {str(number): number for number in range(self.classes)} | pipe.labels
 
     def check(self, prompt: Prompt) -> None:
@@ -113,7 +126,7 @@ class StableDiffusionXl(Kind):
             do_classifier_free_guidance=guided,
             negative_prompt=prompt.negative or None,  # None and "" differ: the training's empty prompt was zeros
         )
-        size = (self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor,) * 2
+        size = (self.config.sample_size * self.pipe.vae_scale_factor,) * 2
         sizes = self.pipe._get_add_time_ids(size, (0, 0), size, text.dtype, pooled.shape[-1])[0].to(device)
         return (text[0], pooled[0], sizes), (negative[0], negative_pooled[0], sizes) if guided else None
 
@@ -146,11 +159,102 @@ class StableDiffusion3(Kind):
         ).sample
 
 
+class Flux(Kind):
+    """FLUX.1: a rectified flow; the transformer takes two by two latent pixels as a token, and each token's place.
+
+    The guidance is an input of a distilled network (dev), which needs no second evaluation then.
+    """
+
+    prediction = "velocity"
+    network = "transformer"
+    half = torch.bfloat16  # its text encoder overflows in float16
+
+    def shape(self) -> tuple[int, int, int]:
+        return self.config.in_channels // 4, self.pipe.default_sample_size, self.pipe.default_sample_size
+
+    def tokens(self) -> int:
+        return (self.pipe.default_sample_size // 2) ** 2
+
+    def check(self, prompt: Prompt) -> None:
+        if prompt.negative and self.config.guidance_embeds:
+            raise UserError(f"negative = {prompt.negative!r}: a guidance-distilled network takes none; leave it empty")
+
+    def encode(self, prompt: Prompt, device: str) -> tuple[Row, Row | None]:
+        guidance = torch.tensor(prompt.guidance, device=device)
+        twice = prompt.guidance > 1 and not self.config.guidance_embeds
+        texts = [prompt.text, prompt.negative] if twice else [prompt.text]
+        text, pooled, _ = self.pipe.encode_prompt(texts, device=device)
+        return (text[0], pooled[0], guidance), (text[1], pooled[1], guidance) if twice else None
+
+    def predict(self, samples: Tensor, times: Tensor, columns: list[Tensor]) -> Tensor:
+        text, pooled, guidance = columns
+        patches = pixel_unshuffle(samples, 2)
+        rows, cols = patches.shape[2:]
+        output = self.pipe.transformer(
+            hidden_states=patches.flatten(2).mT,
+            timestep=times,
+            guidance=guidance if self.config.guidance_embeds else None,
+            pooled_projections=pooled,
+            encoder_hidden_states=text,
+            txt_ids=torch.zeros(text.shape[1], 3, device=text.device),
+            img_ids=self.pipe._prepare_latent_image_ids(len(samples), rows, cols, text.device, torch.float32),
+        ).sample
+        return pixel_shuffle(output.mT.unflatten(2, (rows, cols)), 2)
+
+
+class PixArt(Kind):
+    """PixArt-alpha and -sigma (Chen et al. 2023, 2024): the text's mask goes to the network, and alpha's image size."""
+
+    network = "transformer"
+
+    def encode(self, prompt: Prompt, device: str) -> tuple[Row, Row | None]:
+        guided = prompt.guidance > 1
+        text, mask, negative, negative_mask = self.pipe.encode_prompt(
+            prompt.text, guided, prompt.negative, device=device, clean_caption=True
+        )
+        return (text[0], mask[0]), (negative[0], negative_mask[0]) if guided else None
+
+    def predict(self, samples: Tensor, times: Tensor, columns: list[Tensor]) -> Tensor:
+        text, mask = columns
+        size = self.config.sample_size * self.pipe.vae_scale_factor
+        rows = len(samples)
+        output = self.pipe.transformer(
+            samples,
+            timestep=times.long(),
+            encoder_hidden_states=text,
+            encoder_attention_mask=mask,
+            added_cond_kwargs={
+                "resolution": samples.new_full((rows, 2), size),
+                "aspect_ratio": samples.new_ones(rows, 1),
+            },
+        ).sample
+        return output[:, : samples.shape[1]]  # the rest is the learnt variance
+
+
+class AuraFlow(Kind):
+    """AuraFlow: a rectified flow; the text goes to the network alone, with zeros where it ends."""
+
+    prediction = "velocity"
+    network = "transformer"
+
+    def encode(self, prompt: Prompt, device: str) -> tuple[Row, Row | None]:
+        guided = prompt.guidance > 1
+        text, _, negative, _ = self.pipe.encode_prompt(prompt.text, prompt.negative, guided, device=device)
+        return (text[0],), (negative[0],) if guided else None
+
+    def predict(self, samples: Tensor, times: Tensor, columns: list[Tensor]) -> Tensor:
+        return self.pipe.transformer(samples, encoder_hidden_states=columns[0], timestep=times.to(samples.dtype)).sample
+
+
 KINDS: dict[str, type[Kind]] = {
     "DiTPipeline": Dit,
     "StableDiffusionPipeline": StableDiffusion,
     "StableDiffusionXLPipeline": StableDiffusionXl,
     "StableDiffusion3Pipeline": StableDiffusion3,
+    "FluxPipeline": Flux,
+    "PixArtAlphaPipeline": PixArt,
+    "PixArtSigmaPipeline": PixArt,
+    "AuraFlowPipeline": AuraFlow,
 }
 
 
@@ -167,9 +271,8 @@ class PipelineBackend:
         self.name = name
         self.prediction: Literal["velocity", "noise"] = self.kind.prediction
         self.network = getattr(pipe, self.kind.network)
-        size = self.network.config.sample_size
-        self.shape: tuple[int, ...] = (self.network.config.in_channels, size, size)
-        pipe.to(device, torch.float32 if torch.device(device).type == "cpu" else torch.float16)
+        self.shape: tuple[int, ...] = self.kind.shape()
+        pipe.to(device, torch.float32 if torch.device(device).type == "cpu" else self.kind.half)
         pipe.vae.to(torch.float32)
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
@@ -189,7 +292,7 @@ class PipelineBackend:
             )
         self.of_v = predicts == "v_prediction"
         self.alphas_cumprod = None if schedule is None else schedule.double().numpy()
-        self.shift = float(scheduler.config.get("shift", 1.0)) if schedule is None else 1.0
+        self.shift = flow_shift(scheduler.config, self.kind) if schedule is None else 1.0
 
     def check(self, prompt: Prompt) -> None:
         if not (math.isfinite(prompt.guidance) and prompt.guidance >= 1):
@@ -235,6 +338,15 @@ class PipelineBackend:
     def noise(self, seed: int) -> Tensor:
         """Drawn on the processor, so that it is the same on every device."""
         return torch.randn(self.shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
+
+
+def flow_shift(config: Any, kind: Kind) -> float:
+    """The shift of a flow's times, which a scheduler may make follow from the number of tokens (Esser et al. 2024)."""
+    if not config.get("use_dynamic_shifting", False):
+        return float(config.get("shift", 1.0))
+    bounds = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+    shift = calculate_shift(kind.tokens(), *(config[bound] for bound in bounds))
+    return math.exp(shift) if config.time_shift_type == "exponential" else shift
 
 
 def kind_of(name: str) -> type[Kind]:
