@@ -145,9 +145,45 @@ def aura_flow(folder):
     return diffusers.AuraFlowPipeline(tokenizer(folder), t5("UMT5"), vae(), transformer, scheduler)
 
 
+def gemma():
+    config = transformers.Gemma2Config(
+        vocab_size=len(WORDS), hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8,
+    )  # fmt: skip
+    return transformers.Gemma2Model(config)
+
+
+def sana(folder):
+    transformer = diffusers.SanaTransformer2DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, num_layers=1, sample_size=SIZE,
+        num_cross_attention_heads=2, cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=WIDTH,
+    )  # fmt: skip
+    blocks = {"block_out_channels": (8, 8), "layers_per_block": (1, 1), "qkv_multiscales": ((), (5,))}
+    autoencoder = diffusers.AutoencoderDC(
+        latent_channels=4, attention_head_dim=2, downsample_block_type="conv", upsample_block_type="interpolate",
+        encoder_block_types=("ResBlock", "EfficientViTBlock"), decoder_block_types=("ResBlock", "EfficientViTBlock"),
+        decoder_norm_types="rms_norm", decoder_act_fns="silu",
+        **{f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in blocks.items()},
+    )  # fmt: skip
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    return diffusers.SanaPipeline(tokenizer(folder), gemma(), autoencoder, transformer, scheduler)
+
+
+def lumina_2(folder):
+    transformer = diffusers.Lumina2Transformer2DModel(
+        sample_size=SIZE, in_channels=4, hidden_size=24, num_layers=1, num_refiner_layers=1, num_attention_heads=3,
+        num_kv_heads=1, multiple_of=16, axes_dim_rope=(4, 2, 2), axes_lens=(300, 16, 16), cap_feat_dim=WIDTH,
+    )  # fmt: skip
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=6.0)
+    return diffusers.Lumina2Pipeline(transformer, scheduler, vae(shift_factor=0.1), gemma(), tokenizer(folder))
+
+
 MAKERS = {
     "dit": dit, "sd": stable_diffusion, "sdxl": stable_diffusion_xl, "sd3": stable_diffusion_3, "flux": flux,
-    "schnell": schnell, "sigma": pixart, "alpha": pixart_alpha, "aura": aura_flow,
+    "schnell": schnell, "sigma": pixart, "alpha": pixart_alpha, "aura": aura_flow, "sana": sana,
+    "lumina": lumina_2,
 }  # fmt: skip
 
 
@@ -190,14 +226,16 @@ def by_the_pipeline(backend, kind, request):
         draw = torch.Generator().manual_seed(request.seed)
         image = pipe([pipe.labels.get(prompt.text, 999)], generator=draw, **options).images[0]
         return (image * 255).round().astype(np.uint8)
-    options["negative_prompt"] = prompt.negative if kind in ("schnell", "sigma", "alpha") else prompt.negative or None
-    if kind in ("sd3", "aura"):
+    options["negative_prompt"] = prompt.negative if kind in ("schnell", "sigma", "alpha", "sana") else prompt.negative or None
+    if kind == "sana":  # its own scheduler tells the network whole times only
+        pipe = diffusers.SanaPipeline(**pipe.components | {"scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)})
+    if kind in ("sd3", "aura", "sana"):
         options["sigmas"] = (1.0 - np.arange(steps) / steps).tolist()
     if kind in ("flux", "schnell"):
         noise = pipe._pack_latents(noise, 1, *backend.shape)
     if kind == "schnell":
         options["true_cfg_scale"] = prompt.guidance
-    if kind in ("sigma", "alpha"):
+    if kind in ("sigma", "alpha", "sana"):
         options["use_resolution_binning"] = False
     image = pipe(prompt.text, latents=noise, **options).images[0]
     return (image * 255).round().astype(np.uint8)
@@ -276,7 +314,7 @@ def test_what_the_scheduler_tells(folders, backends):
     # FLUX's is exp(0.5) at 256 tokens and exp(1.15) at 4,096; the tiny one makes 16.
     assert backends["flux"].shift == pytest.approx(math.exp(0.5 - 0.65 * 240 / 3840))
     assert load_pipeline(folders / "flux").shift == pytest.approx(math.exp(1.15))
-    assert backends["schnell"].shift == 3.0
+    assert backends["schnell"].shift == backends["sana"].shift == 3.0
     assert backends["sd"].alphas_cumprod.shape == (1000,)
     with pytest.raises(UserError, match="sampler = 'euler': StableDiffusionPipeline predicts noise"):
         make_sampler("euler", backends["sd"])

@@ -8,6 +8,7 @@ Images are square, of the size that the network was trained for.
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import math
 from collections.abc import Sequence
@@ -71,6 +72,10 @@ class Kind:
     def predict(self, samples: Tensor, times: Tensor, columns: list[Tensor]) -> Tensor:
         """The network's output; ``columns`` are the rows' inputs, stacked."""
         raise NotImplementedError
+
+    def guide(self, wanted: Tensor, unwanted: Tensor, scales: Tensor) -> Tensor:
+        """Classifier-free guidance (Ho and Salimans 2022)."""
+        return unwanted + scales * (wanted - unwanted)
 
 
 class Dit(Kind):
@@ -246,6 +251,55 @@ class AuraFlow(Kind):
         return self.pipe.transformer(samples, encoder_hidden_states=columns[0], timestep=times.to(samples.dtype)).sample
 
 
+class Sana(Kind):
+    """Sana (Xie et al. 2024): a rectified flow; its text encoder is told to enhance the prompt, not the negative one."""
+
+    prediction = "velocity"
+    network = "transformer"
+    half = torch.bfloat16
+
+    def encode(self, prompt: Prompt, device: str) -> tuple[Row, Row | None]:
+        guided = prompt.guidance > 1
+        instruction = inspect.signature(self.pipe.__call__).parameters["complex_human_instruction"].default
+        text, mask, negative, negative_mask = self.pipe.encode_prompt(
+            prompt.text, guided, prompt.negative, device=device, complex_human_instruction=instruction
+        )
+        return (text[0], mask[0]), (negative[0], negative_mask[0]) if guided else None
+
+    def predict(self, samples: Tensor, times: Tensor, columns: list[Tensor]) -> Tensor:
+        text, mask = columns
+        scale = self.pipe.scheduler.config.num_train_timesteps * self.config.timestep_scale
+        return self.pipe.transformer(
+            samples, encoder_hidden_states=text, encoder_attention_mask=mask, timestep=times * scale
+        ).sample
+
+
+class Lumina2(Kind):
+    """Lumina Image 2.0: a rectified flow from 0, noise, to 1, whose guidance keeps the length of the prediction."""
+
+    prediction = "velocity"
+    network = "transformer"
+    half = torch.bfloat16
+
+    def encode(self, prompt: Prompt, device: str) -> tuple[Row, Row | None]:
+        guided = prompt.guidance > 1
+        text, mask, negative, negative_mask = self.pipe.encode_prompt(
+            prompt.text, guided, prompt.negative, device=device
+        )
+        return (text[0], mask[0]), (negative[0], negative_mask[0]) if guided else None
+
+    def predict(self, samples: Tensor, times: Tensor, columns: list[Tensor]) -> Tensor:
+        text, mask = columns
+        return -self.pipe.transformer(
+            samples, timestep=1 - times, encoder_hidden_states=text, encoder_attention_mask=mask
+        ).sample
+
+    def guide(self, wanted: Tensor, unwanted: Tensor, scales: Tensor) -> Tensor:
+        """Along each row of the latent image, as the pipeline does by default."""
+        guided = super().guide(wanted, unwanted, scales)
+        return guided * wanted.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True)
+
+
 KINDS: dict[str, type[Kind]] = {
     "DiTPipeline": Dit,
     "StableDiffusionPipeline": StableDiffusion,
@@ -255,6 +309,8 @@ KINDS: dict[str, type[Kind]] = {
     "PixArtAlphaPipeline": PixArt,
     "PixArtSigmaPipeline": PixArt,
     "AuraFlowPipeline": AuraFlow,
+    "SanaPipeline": Sana,
+    "Lumina2Pipeline": Lumina2,
 }
 
 
@@ -284,6 +340,8 @@ class PipelineBackend:
         scheduler = self.pipe.scheduler
         schedule = getattr(scheduler, "alphas_cumprod", None)
         predicts = scheduler.config.get("prediction_type", "flow_prediction" if schedule is None else "epsilon")
+        if predicts == "flow_prediction":
+            schedule = None  # DPMSolverMultistepScheduler has one for a flow as well
         wanted = {"velocity": ("flow_prediction",), "noise": ("epsilon", "v_prediction")}[self.prediction]
         if predicts not in wanted or (schedule is None) != (self.prediction == "velocity"):
             raise UserError(
@@ -319,7 +377,7 @@ class PipelineBackend:
             output = self.noise_of(output, batch, at)
         wanted, unwanted = output[: len(conditions)], output[len(conditions) :]
         scales = torch.tensor([conditions[n].guidance for n in guided], device=self.device)
-        wanted[guided] = unwanted + scales[:, None, None, None] * (wanted[guided] - unwanted)
+        wanted[guided] = self.kind.guide(wanted[guided], unwanted, scales[:, None, None, None])
         return wanted
 
     def noise_of(self, v: Tensor, samples: Tensor, times: Tensor) -> Tensor:
@@ -343,7 +401,7 @@ class PipelineBackend:
 def flow_shift(config: Any, kind: Kind) -> float:
     """The shift of a flow's times, which a scheduler may make follow from the number of tokens (Esser et al. 2024)."""
     if not config.get("use_dynamic_shifting", False):
-        return float(config.get("shift", 1.0))
+        return float(config.get("flow_shift", config.get("shift", 1.0)))
     bounds = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
     shift = calculate_shift(kind.tokens(), *(config[bound] for bound in bounds))
     return math.exp(shift) if config.time_shift_type == "exponential" else shift
