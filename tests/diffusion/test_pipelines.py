@@ -226,9 +226,11 @@ def by_the_pipeline(backend, kind, request):
         draw = torch.Generator().manual_seed(request.seed)
         image = pipe([pipe.labels.get(prompt.text, 999)], generator=draw, **options).images[0]
         return (image * 255).round().astype(np.uint8)
-    options["negative_prompt"] = prompt.negative if kind in ("schnell", "sigma", "alpha", "sana") else prompt.negative or None
+    takes_no_none = kind in ("schnell", "sigma", "alpha", "sana")
+    options["negative_prompt"] = prompt.negative if takes_no_none else prompt.negative or None
     if kind == "sana":  # its own scheduler tells the network whole times only
-        pipe = diffusers.SanaPipeline(**pipe.components | {"scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)})
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+        pipe = diffusers.SanaPipeline(**pipe.components | {"scheduler": scheduler})
     if kind in ("sd3", "aura", "sana"):
         options["sigmas"] = (1.0 - np.arange(steps) / steps).tolist()
     if kind in ("flux", "schnell"):

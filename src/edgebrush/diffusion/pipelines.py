@@ -46,7 +46,7 @@ class Kind:
     """How a class of pipelines encodes a prompt and calls its network."""
 
     prediction: ClassVar[Literal["velocity", "noise"]] = "noise"
-    network: ClassVar[str] = "unet"
+    network: ClassVar[str] = "transformer"
     half: ClassVar[torch.dtype] = torch.float16
     load_options: ClassVar[dict[str, Any]] = {}
 
@@ -81,8 +81,6 @@ class Kind:
 class Dit(Kind):
     """Class-conditional transformers (Peebles and Xie 2023); a class is named, or given as its number."""
 
-    network = "transformer"
-
     def __init__(self, pipe: Any):
         super().__init__(pipe)
         self.classes = self.config.num_embeds_ada_norm  # the class after the last one stands for none
@@ -109,6 +107,7 @@ class Dit(Kind):
 class StableDiffusion(Kind):
     """Stable Diffusion 1 and 2."""
 
+    network = "unet"
     load_options = UNCHECKED
 
     def encode(self, prompt: Prompt, device: str) -> tuple[Row, Row | None]:
@@ -122,6 +121,8 @@ class StableDiffusion(Kind):
 
 class StableDiffusionXl(Kind):
     """Stable Diffusion XL: the pooled text and the image's size go to the network as well."""
+
+    network = "unet"
 
     def encode(self, prompt: Prompt, device: str) -> tuple[Row, Row | None]:
         guided = prompt.guidance > 1
@@ -145,7 +146,6 @@ class StableDiffusion3(Kind):
     """Stable Diffusion 3: a rectified flow."""
 
     prediction = "velocity"
-    network = "transformer"
 
     def encode(self, prompt: Prompt, device: str) -> tuple[Row, Row | None]:
         guided = prompt.guidance > 1
@@ -171,7 +171,6 @@ class Flux(Kind):
     """
 
     prediction = "velocity"
-    network = "transformer"
     half = torch.bfloat16  # its text encoder overflows in float16
 
     def shape(self) -> tuple[int, int, int]:
@@ -210,8 +209,6 @@ class Flux(Kind):
 class PixArt(Kind):
     """PixArt-alpha and -sigma (Chen et al. 2023, 2024): the text's mask goes to the network, and alpha's image size."""
 
-    network = "transformer"
-
     def encode(self, prompt: Prompt, device: str) -> tuple[Row, Row | None]:
         guided = prompt.guidance > 1
         text, mask, negative, negative_mask = self.pipe.encode_prompt(
@@ -240,7 +237,6 @@ class AuraFlow(Kind):
     """AuraFlow: a rectified flow; the text goes to the network alone, with zeros where it ends."""
 
     prediction = "velocity"
-    network = "transformer"
 
     def encode(self, prompt: Prompt, device: str) -> tuple[Row, Row | None]:
         guided = prompt.guidance > 1
@@ -252,10 +248,9 @@ class AuraFlow(Kind):
 
 
 class Sana(Kind):
-    """Sana (Xie et al. 2024): a rectified flow; its text encoder is told to enhance the prompt, not the negative one."""
+    """Sana (Xie et al. 2024): a rectified flow; its text encoder is asked to enhance the prompt."""
 
     prediction = "velocity"
-    network = "transformer"
     half = torch.bfloat16
 
     def encode(self, prompt: Prompt, device: str) -> tuple[Row, Row | None]:
@@ -278,7 +273,6 @@ class Lumina2(Kind):
     """Lumina Image 2.0: a rectified flow from 0, noise, to 1, whose guidance keeps the length of the prediction."""
 
     prediction = "velocity"
-    network = "transformer"
     half = torch.bfloat16
 
     def encode(self, prompt: Prompt, device: str) -> tuple[Row, Row | None]:
