@@ -15,7 +15,6 @@ written, with the machine, to --out.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -32,6 +31,7 @@ import numpy as np
 
 from edgebrush.decision.choices import ChoiceShape
 from edgebrush.diffusion.measure import processor_name
+from edgebrush.files import check_writable, write_csv, write_text
 from edgebrush.policies.actor import Actor, network_inputs, network_outputs
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.shipped import named_policy
@@ -168,13 +168,6 @@ def table(rows: list) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
-def write_csv(path: Path, rows: list) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(asdict(rows[0]))
-        writer.writerows(asdict(row).values() for row in rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenario", action="append", help="a preset or a .yaml file; may be repeated")
@@ -201,14 +194,14 @@ def main() -> None:
     print(f"{processor_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, load average {load:.1f}\n")
     print(table(times))
     print(table(footprints))
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_csv(options.out / "decisions.csv", times)
-    write_csv(options.out / "footprint.csv", footprints)
+    check_writable(options.out)
+    write_csv(options.out / "decisions.csv", [asdict(row) for row in times])
+    write_csv(options.out / "footprint.csv", [asdict(row) for row in footprints])
     about = {
         "command": " ".join(["python", "benchmarks/decision.py", *sys.argv[1:]]), "processor": processor_name(),
         "cores": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__, "load_average": load,
     }  # fmt: skip
-    (options.out / "machine.json").write_text(json.dumps(about, indent=2) + "\n")
+    write_text(options.out / "machine.json", json.dumps(about, indent=2) + "\n")
 
 
 if __name__ == "__main__":

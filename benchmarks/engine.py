@@ -24,7 +24,6 @@ so above a load of 1 it is the most that a server gives. Tables are printed and 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -40,6 +39,7 @@ from edgebrush.diffusion.measure import processor_name
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.errors import UserError
+from edgebrush.files import check_writable, write_csv, write_text
 from edgebrush.profiles.catalogue import load_profile
 from edgebrush.runtime.pace import PacedBackend
 
@@ -206,19 +206,13 @@ def benchmark(model: str, options: argparse.Namespace) -> tuple[list[RoundTime],
 
 def write(folder: Path, rounds: list[RoundTime], served: list[Served], options: argparse.Namespace) -> None:
     """rounds.csv, servers.csv and engine.json, which holds the settings and the machine."""
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     for name, rows in (("rounds.csv", rounds), ("servers.csv", served)):
-        unfinished = folder / f".unfinished-{name}"
-        with unfinished.open("w", newline="") as file:
-            writer = csv.DictWriter(file, asdict(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in asdict(r).items()} for r in rows)
-        unfinished.replace(folder / name)
+        short = [{k: f"{v:.5g}" if isinstance(v, float) else v for k, v in asdict(row).items()} for row in rows]
+        write_csv(folder / name, short)
     machine = {"processor": processor_name(), "cores": os.cpu_count(), "python": platform.python_version()}
     about = {"settings": {**vars(options), "out": str(options.out)}, "machine": machine}
-    unfinished = folder / ".unfinished-engine.json"
-    unfinished.write_text(json.dumps(about, indent=2) + "\n")
-    unfinished.replace(folder / "engine.json")
+    write_text(folder / "engine.json", json.dumps(about, indent=2) + "\n")
 
 
 def main() -> None:

@@ -6,11 +6,11 @@ The priced greedy rule is tuned anew for every way to freeze a decision, each wi
 the same validation episodes. A decision's worth is what the best way to freeze it costs.
 """
 
-import csv
 import sys
 from pathlib import Path
 
 from edgebrush.evaluation.tuning import Budget, tune
+from edgebrush.files import check_writable, write_csv
 from edgebrush.scenario.load import load_scenario
 from edgebrush.scenario.schema import Scenario
 
@@ -39,11 +39,8 @@ def main(preset: str, out: Path) -> None:
             extra = 100.0 * (cost / best["nothing"] - 1.0)
             rows.append({"frozen": frozen, "as": change, "cost": f"{cost:.5f}", "extra_percent": f"{extra:.2f}"})
             print(*rows[-1].values(), sep="\t", flush=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    check_writable(out.parent)
+    write_csv(out, rows)
 
 
 if __name__ == "__main__":

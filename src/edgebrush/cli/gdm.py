@@ -50,7 +50,7 @@ def train(
     """Train by rectified flow; run it again to go on from its last checkpoint."""
     from edgebrush.cli.progress import bars
     from edgebrush.diffusion.data import FASHION_MNIST, load_images
-    from edgebrush.evaluation.runs import check_writable
+    from edgebrush.files import check_writable
 
     check_writable(out.parent)
     source = data or FASHION_MNIST
@@ -85,7 +85,7 @@ def reflow(
 ) -> None:
     """Straighten a trained flow, so that few steps draw well; run it again to go on where it stopped."""
     from edgebrush.cli.progress import bars
-    from edgebrush.evaluation.runs import check_writable
+    from edgebrush.files import check_writable
 
     check_writable(out.parent)
     with_torch(threads)

@@ -35,7 +35,7 @@ def generate(
     from edgebrush.diffusion.onnx import load_model
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
-    from edgebrush.evaluation.runs import check_writable
+    from edgebrush.files import check_writable
 
     if out.suffix.lower() != ".png":
         raise UserError(f"out = {str(out)!r}: must end in .png")

@@ -79,7 +79,7 @@ def profile(
     from edgebrush.diffusion.picture import save_picture
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
-    from edgebrush.evaluation.runs import check_writable
+    from edgebrush.files import check_writable
     from edgebrush.profiles.catalogue import load_profile
 
     if out.suffix != ".json":

@@ -29,8 +29,8 @@ def tune(
     """Tune every rule's numbers by an evolution strategy (CMA-ES) on tuning seeds; write them as JSON."""
     from edgebrush.cli.progress import bars, command_line
     from edgebrush.evaluation.compare import asked_for
-    from edgebrush.evaluation.runs import check_writable, write_whole
     from edgebrush.evaluation.tuning import Budget, log_csv, rules_json, tune_all
+    from edgebrush.files import check_writable, write_text
     from edgebrush.scenario.load import load_scenario
 
     loaded = asked_for(load_scenario(scenario), trace, load)
@@ -38,8 +38,8 @@ def tune(
     budget = Budget(evaluations, episodes)
     with bars() as progress:
         tuned = tune_all(loaded, budget, lambda rule, share: progress("tuning the rules", share, rule))
-    write_whole(out, rules_json(loaded, tuned, command_line()))
-    write_whole(out.with_suffix(".csv"), log_csv(tuned))
+    write_text(out, rules_json(loaded, tuned, command_line()))
+    write_text(out.with_suffix(".csv"), log_csv(tuned))
     for each in tuned:
         typer.echo(f"{each.rule:<18} {each.cost:.4f}   ({each.budget})")
     typer.echo(f"rules: {out}, log: {out.with_suffix('.csv')}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgebrush.errors import UserError
+from edgebrush.files import whole
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
 FASHION_CLASSES = (
@@ -54,14 +55,9 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def save_image(pixels: np.ndarray, path: Path) -> None:
-    """Pixels (H, W) or (H, W, 3), uint8, as a PNG, whole or not there. Raises ``UserError`` where it cannot be."""
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    try:
+    """Pixels (H, W) or (H, W, 3), uint8, as a PNG. Raises ``UserError`` where it cannot be written."""
+    with whole(path) as unfinished:
         unfinished.write_bytes(png(pixels))
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another place") from None
 
 
 def load_images(path: Path = FASHION_MNIST, split: str = "train") -> ImageSet:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import platform
 import re
 import shutil
@@ -25,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from edgebrush.errors import UserError
+from edgebrush.files import check_writable, write_csv, write_text
 from edgebrush.profiles.catalogue import read_profile
 from edgebrush.profiles.fit import fit_round, fit_saturating
 from edgebrush.profiles.schema import Compute, Energy, Profile, Quality, QualityPoint
@@ -112,10 +112,7 @@ class Work:
     def __init__(self, folder: Path, identity: dict[str, Any]):
         """``identity`` is all that every part depends on: model, machine, device, threads."""
         self.folder, self.identity = folder, identity
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
+        check_writable(folder)
 
     def path(self, name: str, settings: dict[str, Any]) -> Path:
         content = json.dumps([self.identity, settings], sort_keys=True, default=str)
@@ -127,7 +124,7 @@ class Work:
             return json.loads(path.read_text())
         except (OSError, ValueError):  # not there, or cut off
             made = json.dumps(make())
-            write_text(made, path)
+            write_text(path, made)
             return json.loads(made)
 
     def clear(self) -> None:
@@ -412,33 +409,15 @@ def profile_name(text: str) -> str:
 def save_measured(measured: Measured, out: Path) -> list[Path]:
     """Write ``my.csv``, ``my.samples/`` and, last, the profile ``my.json``; returns what was written."""
     samples = out.with_suffix(".samples")
-    try:
-        if measured.strips:
-            samples.mkdir(parents=True, exist_ok=True)
-            for old in samples.glob("steps-*.png"):
-                old.unlink()
-        for steps, strip in measured.strips.items():
-            save_image(strip, samples / f"steps-{steps:03d}.png")
-        write_rows(measured.rows, out.with_suffix(".csv"))
-        write_text(measured.profile.model_dump_json(indent=2) + "\n", out)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}; choose another place") from None
+    if measured.strips:
+        check_writable(samples)
+        for old in samples.glob("steps-*.png"):
+            old.unlink()
+    for steps, strip in measured.strips.items():
+        save_image(strip, samples / f"steps-{steps:03d}.png")
+    write_csv(out.with_suffix(".csv"), measured.rows)
+    write_text(out, measured.profile.model_dump_json(indent=2) + "\n")
     return [out, out.with_suffix(".csv"), *([samples] if measured.strips else [])]
-
-
-def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    with open(unfinished, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    unfinished.replace(path)
-
-
-def write_text(text: str, path: Path) -> None:
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 def load_measured(path: Path) -> Measured:

@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from edgebrush.errors import UserError
+from edgebrush.files import whole
 
 from .backend import Prompt
 from .data import ImageSet, to_model
@@ -128,9 +129,8 @@ def write_reference(train: ImageSet, test: ImageSet, folder: Path) -> Reference:
     ]
     reference = Reference(real, *distances)
     values = {"mean": real.mean, "covariance": real.covariance, "distances": np.array(distances)}
-    unfinished = folder / f".unfinished-{REFERENCE}"
-    save_file(values, unfinished, {"images": str(len(test.images))})
-    unfinished.replace(folder / REFERENCE)
+    with whole(folder / REFERENCE) as unfinished:
+        save_file(values, unfinished, {"images": str(len(test.images))})
     return reference
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgebrush.errors import UserError
+from edgebrush.files import whole
 
 from .networks import Velocity
 from .onnx import CARD, read_card
@@ -79,8 +80,8 @@ def make_pairs(network: nn.Module, classes: int, folder: Path, settings: Setting
         path = home / f"{first:07d}.safetensors"
         if not path.exists():
             images = follow_flow(network, noise, labels, settings.bf16)
-            save_file({"images": images.half()}, unfinished := path.with_suffix(".unfinished"))
-            unfinished.replace(path)
+            with whole(path) as unfinished:
+                save_file({"images": images.half()}, unfinished)
         chunks.append(Pairs(noise, load_file(path)["images"].float(), labels))
         progress(min(1.0, (first + CHUNK) / settings.pairs), f"{first + CHUNK} pairs of noise and image")
     return Pairs(*(torch.cat(part) for part in zip(*chunks, strict=True)))

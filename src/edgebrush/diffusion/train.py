@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgebrush.errors import UserError
+from edgebrush.files import whole, write_text
 
 from .data import ImageSet
 from .networks import WIDTHS, Classifier, Velocity
@@ -166,10 +167,9 @@ def tensors(network: nn.Module, average: nn.Module, optimiser: torch.optim.Optim
 
 
 def save(folder: Path, settings: Settings, update: int, *parts: Any) -> None:
-    unfinished = folder / f".unfinished-{CHECKPOINT}"
     metadata = {"settings": json.dumps(asdict(settings)), "update": str(update)}
-    save_file(tensors(*parts), unfinished, metadata)
-    unfinished.replace(folder / CHECKPOINT)
+    with whole(folder / CHECKPOINT) as unfinished:
+        save_file(tensors(*parts), unfinished, metadata)
 
 
 def restore(folder: Path, settings: Settings, network: nn.Module, average: nn.Module, optimiser: Any) -> int:
@@ -213,14 +213,13 @@ def export(model: str, classes: Sequence[str], folder: Path, settings: Settings,
         inputs, names, outputs = (sample,), ["sample"], ["features", "logits"]
     else:
         inputs, names, outputs = (sample, torch.zeros(2), label), ["sample", "time", "label"], ["velocity"]
-    unfinished = folder / f".unfinished-{GRAPH}"
     program = torch.onnx.export(
         network, inputs, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=True,
         dynamic_shapes=tuple({0: batch} for _ in inputs), external_data=False, verbose=False,
     )  # fmt: skip
     assert program is not None  # it is, unless a file name is given
-    onnx.save(halved(program.model_proto), unfinished)
-    unfinished.replace(folder / GRAPH)
+    with whole(folder / GRAPH) as unfinished:
+        onnx.save(halved(program.model_proto), unfinished)
     card = {
         "name": model,
         "prediction": None if model == "classifier" else "velocity",
@@ -230,7 +229,7 @@ def export(model: str, classes: Sequence[str], folder: Path, settings: Settings,
         "parameters": sum(value.numel() for value in network.parameters()),
         "training": asdict(settings),
     }
-    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
+    write_text(folder / CARD, json.dumps(card, indent=2) + "\n")
 
 
 def halved(graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgebrush.errors import UserError
+from edgebrush.files import check_writable
 from edgebrush.learning import CHECKPOINT, CURVE
 from edgebrush.learning.algorithms import ALGORITHMS, configure, tuned_settings
 from edgebrush.policies import folder as policy_folder
@@ -29,7 +30,7 @@ from edgebrush.sim.tables import OUTCOME, build_params, choice_shape
 
 from .episodes import play
 from .report import render
-from .runs import Run, check_writable, load_curve, new_folder, store_run, store_scenario
+from .runs import Run, load_curve, new_folder, store_run, store_scenario
 from .statistics import Bootstrap, Digest, digest, join, load_edges, summary
 from .tuning import QUICK, rule_of, tune_all
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jinja2
 
-from edgebrush.errors import UserError
+from edgebrush.files import check_writable, whole, write_text
 
 from . import words
 from .figures import figures, percent, style
-from .runs import Run, load_run, write_whole
+from .runs import Run, load_run
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -101,12 +101,9 @@ def console_table(run: Run) -> Table:
 
 def render(run: Run, folder: Path) -> None:
     """Write ``figures/*.png`` and ``report.html`` into a run's folder. Raises ``UserError``."""
-    try:
-        (folder / FIGURES).mkdir(exist_ok=True)
-        images = {name: _draw(run, name, folder / FIGURES / f"{name}.png") for name in figures(run)}
-    except OSError as error:
-        raise UserError(f"{folder / FIGURES}: cannot be written: {error.strerror}") from None
-    write_whole(folder / REPORT, page(run, images))
+    check_writable(folder / FIGURES)
+    images = {name: _draw(run, name, folder / FIGURES / f"{name}.png") for name in figures(run)}
+    write_text(folder / REPORT, page(run, images))
 
 
 def render_again(folder: Path) -> Run:
@@ -117,10 +114,8 @@ def render_again(folder: Path) -> Run:
 
 
 def _draw(run: Run, name: str, path: Path) -> bytes:
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    with style():
+    with style(), whole(path) as unfinished:
         figures(run)[name](run).savefig(unfinished, format="png")
-    unfinished.replace(path)
     return path.read_bytes()
 
 

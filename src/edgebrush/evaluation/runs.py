@@ -21,6 +21,7 @@ import numpy as np
 import yaml
 
 from edgebrush.errors import UserError
+from edgebrush.files import whole, write_text
 from edgebrush.learning import CURVE
 from edgebrush.scenario.load import load_scenario
 from edgebrush.scenario.schema import Scenario, TraceArrivals
@@ -87,29 +88,6 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise
 
 
-def check_writable(folder: Path) -> None:
-    """Make sure that files can be made in a folder, made where it is missing. Raises ``UserError``."""
-    probe = folder / f".unfinished-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"out = {str(folder)!r}: cannot be written: {error.strerror}; choose another folder"
-        ) from None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it. Raises ``UserError`` where it cannot."""
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another place") from None
-
-
 def store_scenario(scenario: Scenario, folder: Path) -> None:
     """Write ``scenario.yaml`` with every file it refers to beside it, so that the folder can be moved."""
     content = scenario.model_dump(mode="json")
@@ -119,7 +97,7 @@ def store_scenario(scenario: Scenario, folder: Path) -> None:
     if isinstance(scenario.arrivals, TraceArrivals):
         content["arrivals"]["file"] = _keep(scenario.directory / scenario.arrivals.file, folder)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
-    write_whole(folder / SCENARIO, text)
+    write_text(folder / SCENARIO, text)
 
 
 def _keep(source: Path, folder: Path) -> str:
@@ -133,19 +111,18 @@ def _keep(source: Path, folder: Path) -> str:
 def store_run(run: Run, folder: Path) -> None:
     """Write the results and the digests; the scenario, the curve and the policies are there already."""
     store_digests(run.digests, folder / DIGESTS)
-    write_whole(folder / RESULTS, json.dumps(run.results, indent=2))
+    write_text(folder / RESULTS, json.dumps(run.results, indent=2))
 
 
 def store_digests(digests: dict[str, Digest], path: Path) -> None:
-    """Write digests by name to an ``.npz``, under a temporary name at first."""
+    """Write digests by name to an ``.npz``. Raises ``UserError`` where it cannot be."""
     arrays = {
         f"{name}/{field.name}": getattr(kept, field.name)
         for name, kept in digests.items()
         for field in fields(kept)
     }
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    np.savez_compressed(unfinished, **arrays)
-    unfinished.replace(path)
+    with whole(path) as unfinished:
+        np.savez_compressed(unfinished, **arrays)
 
 
 def load_digests(path: Path, names: Iterable[str]) -> dict[str, Digest]:

@@ -9,7 +9,6 @@ in it is not tried again, so a search can be interrupted, and later be given ano
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import tempfile
@@ -24,6 +23,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from edgebrush.errors import UserError
+from edgebrush.files import check_writable, write_csv, write_text
 from edgebrush.learning import CURVE
 from edgebrush.learning.algorithms import ALGORITHMS, algorithm_of, configure
 from edgebrush.scenario.load import fingerprint
@@ -32,7 +32,7 @@ from edgebrush.sim.seeds import VALIDATION_SEEDS
 
 from .compare import Progress, load_policy, rules_of, silent
 from .episodes import play
-from .runs import check_writable, load_curve, write_whole
+from .runs import load_curve
 from .units import Hear, TrainingUnit, Workers, work_off
 
 JUDGED_ON = 128  # validation episodes
@@ -86,11 +86,7 @@ class Log:
         with self.lock:
             self.rows.append({name: str(value) for name, value in row.items()})
             self.rows.sort(key=lambda each: (list(ALGORITHMS).index(each["algorithm"]), int(each["trial"])))
-            text = io.StringIO()
-            writer = csv.DictWriter(text, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.rows)
-            write_whole(self.path, text.getvalue())
+            write_csv(self.path, self.rows)
 
 
 @dataclass(frozen=True)
@@ -158,7 +154,7 @@ def search(
     chosen = {name: _best(log, name) for name in ALGORITHMS if any(row["algorithm"] == name for row in log.rows)}
     about = {"command": command, "date": f"{date.today()}", "scenario": fingerprint(scenario), "decisions": decisions,
              "judged_on": f"{JUDGED_ON} validation episodes", "algorithms": chosen}  # fmt: skip
-    write_whole(out, json.dumps(about, indent=2) + "\n")
+    write_text(out, json.dumps(about, indent=2) + "\n")
     return about
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgebrush.errors import UserError
+from edgebrush.files import check_writable, write_text
 from edgebrush.learning import CURVE
 from edgebrush.learning.algorithms import ALGORITHMS, algorithm_of, configure, tuned_settings
 from edgebrush.policies.rules import KINDS, Rule, numbers_of
@@ -29,7 +30,7 @@ from .aggregates import aggregate, interquartile_mean, mean, probability_of_impr
 from .compare import Progress, Stopwatch, default_episodes, results_of, silent
 from .episodes import RuleTable
 from .points import SWEEPS, Ablation, ablations
-from .runs import RESULTS, check_writable, load_curve, store_scenario, write_whole
+from .runs import RESULTS, load_curve, store_scenario
 from .statistics import Digest, mean_of
 from .study_figures import BEST_RULE, FIGURES, SUBJECT, draw
 from .study_tables import tables, write_tables
@@ -133,7 +134,7 @@ def reproduce(
     stopwatch, started = Stopwatch(), _now()
     about: dict = {"command": command, "started": started, "finished": None, "scenario": scenario.name,
                    "plan": asdict(plan), "figures": list(figures), "algorithms": list(algorithms)}  # fmt: skip
-    write_whole(folder / STUDY, json.dumps(about, indent=2))
+    write_text(folder / STUDY, json.dumps(about, indent=2))
     store_scenario(scenario, folder)
     work = _Work(scenario, plan, folder / CACHE, jobs, progress, stopwatch)
     found = work.findings(algorithms, [name for name in SWEEPS if _needs(figures, name)], "ablations" in figures)
@@ -144,11 +145,11 @@ def reproduce(
             draw(name, found, folder / "figures")
         write_tables(tables(found), found, figures, folder)
     found.results["timings_s"] = stopwatch.seconds
-    write_whole(folder / RESULTS, json.dumps(found.results, indent=2))
+    write_text(folder / RESULTS, json.dumps(found.results, indent=2))
     about |= {"finished": _now(), "training_seeds": list(range(1, plan.seeds + 1)), "done_anew": work.done_anew}
     about |= {key: found.results[key] for key in ("versions", "machine", "timings_s")}
     about["training_s"] = work.training_s()
-    write_whole(folder / STUDY, json.dumps(about, indent=2))
+    write_text(folder / STUDY, json.dumps(about, indent=2))
     progress("drawing figures", 1.0, "")
     return found
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,14 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from edgebrush.errors import UserError
+from edgebrush.files import check_writable, whole, write_csv
 from edgebrush.learning.algorithms import ALGORITHMS
 from edgebrush.policies.rules import KINDS
 
 from .aggregates import aggregate, interquartile_mean, profile_bands
 from .figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, percent, style
 from .points import SWEEPS, Sweep
-from .runs import write_whole
 from .statistics import Interval, mean_of
 
 if TYPE_CHECKING:
@@ -51,21 +48,12 @@ def draw(name: str, found: Findings, folder: Path) -> None:
     """Write ``name.csv`` and, from its rows, ``name.png``. Raises ``UserError`` where it cannot."""
     picture = FIGURES[name]
     rows = picture.rows(found)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    unfinished = folder / f".unfinished-{name}.png"
-    try:
-        folder.mkdir(exist_ok=True)
-        with style():
-            figure = picture.plot(rows)
-            figure.suptitle(picture.title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-            figure.savefig(unfinished, format="png")
-        unfinished.replace(folder / f"{name}.png")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
-    write_whole(folder / f"{name}.csv", text.getvalue())
+    check_writable(folder)
+    write_csv(folder / f"{name}.csv", rows)
+    with style(), whole(folder / f"{name}.png") as unfinished:
+        figure = picture.plot(rows)
+        figure.suptitle(picture.title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        figure.savefig(unfinished, format="png")
 
 
 def look_of(policy: str) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import jinja2
 import numpy as np
 
+from edgebrush.files import write_text
 from edgebrush.learning.algorithms import ALGORITHMS, COPIES, COST_TABLE, PRICES
 from edgebrush.policies.rules import KINDS
 
 from .aggregates import aggregate, interquartile_mean, mean
 from .figures import percent
-from .runs import write_whole
 from .study_figures import BEST_RULE, FIGURES, SUBJECT
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def write_tables(made: list[Table], found: Findings, figures: Sequence[str], fol
         for name in figures
     }
     title = f"The study on {found.scenario.name}"
-    write_whole(folder / "study.md", f"# {title}\n\n" + "\n".join(_markdown(table) for table in made))
+    write_text(folder / "study.md", f"# {title}\n\n" + "\n".join(_markdown(table) for table in made))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -54,7 +54,7 @@ def write_tables(made: list[Table], found: Findings, figures: Sequence[str], fol
     page = environment.get_template("study.html").render(
         title=title, command=found.results["command"], tables=made, figures=shown
     )
-    write_whole(folder / "study.html", page)
+    write_text(folder / "study.html", page)
 
 
 def _markdown(table: Table) -> str:

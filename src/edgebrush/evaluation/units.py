@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgebrush.files import write_text
 from edgebrush.learning import CHECKPOINT, CURVE
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import Rule
@@ -29,7 +30,7 @@ from edgebrush.profiles.catalogue import load_profile
 from edgebrush.scenario.schema import Scenario, TraceArrivals
 
 from .compare import load_policy, play_all
-from .runs import load_digests, store_digests, write_whole
+from .runs import load_digests, store_digests
 from .statistics import Digest
 from .tuning import Budget, rule_of, tune
 
@@ -96,7 +97,7 @@ class RuleUnit:
     def do(self, hear: Hear, workers: Workers) -> None:
         tuned = tune(self.scenario, self.rule, self.budget, hear)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, json.dumps({"numbers": tuned.numbers.tolist(), "cost": tuned.cost}))
+        write_text(self.path, json.dumps({"numbers": tuned.numbers.tolist(), "cost": tuned.cost}))
 
     def read(self) -> tuple[Rule, float]:
         """The tuned rule, and its cost on validation episodes."""

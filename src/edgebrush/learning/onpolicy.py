@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from edgebrush.files import whole
 from edgebrush.policies.actor import raw_inputs
 from edgebrush.policies.folder import SOFTMAX, save_policy
 from edgebrush.scenario.schema import Scenario
@@ -241,10 +242,8 @@ class OnPolicyTraining:
     def save(self, path: Path) -> None:
         arrays = {f"learner_{n}": np.asarray(leaf) for n, leaf in enumerate(jax.tree.leaves(self.learner))}
         meta = {"config": asdict(self.config), "seed": self.seed, "seconds": self.seconds, "rows": self.rows}
-        temporary = path.with_suffix(".part")
-        with temporary.open("wb") as file:
-            np.savez(file, **{"meta": np.array(json.dumps(meta)), **arrays, **self.collector.state()})  # type: ignore[arg-type]
-        temporary.replace(path)
+        with whole(path) as unfinished:
+            np.savez(unfinished, **{"meta": np.array(json.dumps(meta)), **arrays, **self.collector.state()})  # type: ignore[arg-type]
 
     def load(self, path: Path) -> None:
         with np.load(path) as saved:

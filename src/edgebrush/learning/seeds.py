@@ -6,7 +6,6 @@ second core. A worker is this file run as a program; it says each row of its cur
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from edgebrush.errors import UserError
+from edgebrush.files import write_csv, write_text
 from edgebrush.scenario.schema import Scenario
 
 from . import CHECKPOINT, CURVE
@@ -94,7 +94,7 @@ def train(
 def _agree(path: Path, work: dict) -> None:
     """Keep what the training is, or see that the one begun there is the same."""
     if not path.exists():
-        path.write_text(json.dumps(work))
+        write_text(path, json.dumps(work))
         return
     begun = json.loads(path.read_text())
     if begun["algorithm"] != work["algorithm"]:
@@ -127,13 +127,7 @@ def _follow(folder: Path, seed: int, workers: list, progress: Callable[[dict], N
 
 def _join_curves(home: Path, out: Path) -> None:
     rows = [json.loads(line) for path in sorted(home.glob("*.jsonl")) for line in path.open()]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    temporary = out.with_suffix(".part")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(out)
+    write_csv(out, rows)
 
 
 def _work(folder: Path, seed: int) -> None:
@@ -167,8 +161,7 @@ def _work(folder: Path, seed: int) -> None:
     training.save(checkpoint)
     if stop.is_set():
         raise SystemExit(130)
-    curve = home / f"seed-{seed}.jsonl"
-    curve.write_text("".join(json.dumps(row) + "\n" for row in training.rows))
+    write_text(home / f"seed-{seed}.jsonl", "".join(json.dumps(row) + "\n" for row in training.rows))
     training.save_policy(folder / f"seed-{seed}")
 
 

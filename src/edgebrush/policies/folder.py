@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from edgebrush.decision.choices import ChoiceShape
 from edgebrush.errors import UserError
+from edgebrush.files import whole, write_text
 
 from . import actor, automata
 from .protocol import Policy
@@ -33,13 +34,9 @@ def save_policy(folder: Path, name: str, weights: dict[str, np.ndarray], about: 
     """Write a policy folder; ``about``: step grid, classes, training."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": FORMAT, "name": name, "kind": kind, **about}, indent=2)
-    for file, write in (
-        (WEIGHTS, lambda path: save_file(weights, path)),
-        (ABOUT, lambda path: path.write_text(text)),
-    ):
-        temporary = folder / f".{file}.part"
-        write(temporary)
-        temporary.replace(folder / file)
+    with whole(folder / WEIGHTS) as unfinished:
+        save_file(weights, unfinished)
+    write_text(folder / ABOUT, text)
 
 
 def load_policy(folder: Path, shape: ChoiceShape, step_grid: np.ndarray, bs_count: int) -> Policy:

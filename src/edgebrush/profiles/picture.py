@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from edgebrush.errors import UserError
+from edgebrush.files import whole
 
 from .schema import Profile
 
@@ -32,15 +32,9 @@ def save_picture(profiles: Sequence[Profile], path: Path) -> None:
 
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a figure in the format that ``path`` ends in, whole or not there. Raises ``UserError`` where it cannot."""
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    try:
+    """Write a figure in the format that ``path`` ends in. Raises ``UserError`` where it cannot be written."""
+    with whole(path) as unfinished:
         figure.savefig(unfinished, format=path.suffix[1:].lower(), dpi=dpi)
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another place") from None
 
 
 def draw(profiles: Sequence[Profile]) -> Figure:

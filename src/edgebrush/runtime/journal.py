@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebrush.errors import UserError
+from edgebrush.files import whole, write_text
 
 TASKS, IMAGES = "tasks.jsonl", "images"
 KEPT = 1000  # ended tasks that are still known after a restart, with their images
@@ -81,10 +82,8 @@ class Journal:
     def end(self, ended: Ended) -> None:
         """Note how a task ended; its image is there before the line that says so."""
         if ended.image is not None:
-            path = self.image_path(ended.task)
-            unfinished = path.with_name(f".unfinished-{path.name}")
-            unfinished.write_bytes(ended.image)
-            unfinished.replace(path)
+            with whole(self.image_path(ended.task)) as unfinished:
+                unfinished.write_bytes(ended.image)
         kept = replace(ended, image=None)
         self.ended[ended.task] = kept
         self.write(ended.task, "ended", ok=ended.image is not None, ended=asdict(kept))
@@ -129,6 +128,4 @@ class Journal:
         for task in forgotten:
             self.image_path(task).unlink(missing_ok=True)
         lines[:] = [line for line in lines if line["task"] not in forgotten]
-        unfinished = self.path.with_name(f".unfinished-{TASKS}")
-        unfinished.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        unfinished.replace(self.path)
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))

@@ -1,0 +1,55 @@
+"""Files that are there whole or not at all: each is written under a temporary name beside its own, then renamed."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from edgebrush.errors import UserError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary path, with the same ending, that becomes ``path`` when the block ends well and goes when it does not.
+
+    Raises ``UserError`` where the file cannot be written.
+    """
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from None
+    finally:
+        with suppress(OSError):  # it has its own name by now, or never was
+            unfinished.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8. Raises ``UserError`` where it cannot be."""
+    with whole(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, a column for each key in order of appearance. Raises ``UserError`` where it cannot be."""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    with whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure that files can be made in a folder, made where it is missing. Raises ``UserError``."""
+    probe = folder / f".unfinished-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"out = {str(folder)!r}: cannot be written: {error.strerror}; choose another folder") from None
