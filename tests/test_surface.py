@@ -27,6 +27,9 @@ ALLOWED = {  # room -> the rooms it may import, see docs/architecture.md
 }
 
 
+BELOW = ("errors", "files")  # all floors stand on these
+
+
 def loaded_by(statement: str) -> set[str]:
     """Top-level modules that a fresh Python has loaded after a statement."""
     code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
@@ -53,16 +56,26 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = edgebrush.nonsense
 
 
+def parts_imported_by(path: Path) -> set[str]:
+    """The package's own parts (rooms, and what lies below them) that a file imports by their full names."""
+    modules = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            modules += [node.module] if node.module != "edgebrush" else [f"edgebrush.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+    return {module.split(".")[1] for module in modules if module.startswith("edgebrush.")}
+
+
 @pytest.mark.parametrize("room", FLOORS)
 def test_imports_point_downward(room):
     for path in (PACKAGE / room).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            modules = []
-            if isinstance(node, ast.ImportFrom) and node.level == 0:
-                modules = [node.module] if node.module != "edgebrush" else [f"edgebrush.{a.name}" for a in node.names]
-            elif isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            for module in modules:
-                parts = module.split(".")
-                if parts[0] == "edgebrush" and len(parts) > 1 and parts[1] in FLOORS:
-                    assert parts[1] == room or parts[1] in ALLOWED[room], f"{path.name} imports {module}"
+        for part in parts_imported_by(path):
+            assert part in {room, *ALLOWED[room], *BELOW}, f"{path.name} imports edgebrush.{part}"
+
+
+@pytest.mark.parametrize("module", BELOW)
+def test_what_lies_below_all_needs_no_room_and_no_package(module):
+    path = PACKAGE / f"{module}.py"
+    assert parts_imported_by(path) <= set(BELOW)
+    assert not loaded_by(f"import edgebrush.{module}") & {"numpy", "pydantic"}

@@ -29,10 +29,15 @@ def whole(path: Path) -> Iterator[Path]:
             unfinished.unlink()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8. Raises ``UserError`` where it cannot be."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Raises ``UserError`` where the file cannot be written."""
     with whole(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8. Raises ``UserError`` where it cannot be."""
+    write_bytes(path, text.encode())
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

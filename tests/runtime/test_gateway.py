@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -115,7 +116,7 @@ def test_the_schema_names_what_an_agent_takes(home):
 
 
 def test_a_full_disk_is_an_error_not_a_crash(tmp_path, monkeypatch):
-    def full(self, *arguments, **said):
+    def full(*arguments, **said):
         raise OSError(28, "No space left on device")
 
     with served(tmp_path, Prefers(0), {}) as url:
@@ -125,3 +126,12 @@ def test_a_full_disk_is_an_error_not_a_crash(tmp_path, monkeypatch):
         assert reply.status_code == 503 and "No space left" in reply.json()["error"]["message"]
         assert httpx.post(url + IMAGES, json={"prompt": "circle"}).status_code == 200
     assert audit(tmp_path, 1) == 1
+
+
+def test_an_image_that_cannot_be_kept_is_an_error_not_a_crash(tmp_path, monkeypatch):
+    with served(tmp_path, Prefers(0), {}) as url:
+        with monkeypatch.context() as patch:
+            patch.setattr("pathlib.Path.write_bytes", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"image"))
+            reply = httpx.post(url + IMAGES, json={"prompt": "circle"})
+        assert reply.status_code == 503 and ".png: cannot be written: No space left" in reply.json()["error"]["message"]
+        assert httpx.post(url + IMAGES, json={"prompt": "circle"}).status_code == 200

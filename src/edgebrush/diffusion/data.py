@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgebrush.errors import UserError
-from edgebrush.files import whole
+from edgebrush.files import write_bytes
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
 FASHION_CLASSES = (
@@ -56,8 +56,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 def save_image(pixels: np.ndarray, path: Path) -> None:
     """Pixels (H, W) or (H, W, 3), uint8, as a PNG. Raises ``UserError`` where it cannot be written."""
-    with whole(path) as unfinished:
-        unfinished.write_bytes(png(pixels))
+    write_bytes(path, png(pixels))
 
 
 def load_images(path: Path = FASHION_MNIST, split: str = "train") -> ImageSet:

@@ -22,10 +22,10 @@ from typing import Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from edgebrush.errors import UserError
-from edgebrush.files import whole
+from edgebrush.files import write_bytes
 
 from .backend import Prompt
 from .data import ImageSet, to_model
@@ -129,8 +129,7 @@ def write_reference(train: ImageSet, test: ImageSet, folder: Path) -> Reference:
     ]
     reference = Reference(real, *distances)
     values = {"mean": real.mean, "covariance": real.covariance, "distances": np.array(distances)}
-    with whole(folder / REFERENCE) as unfinished:
-        save_file(values, unfinished, {"images": str(len(test.images))})
+    write_bytes(folder / REFERENCE, save(values, {"images": str(len(test.images))}))
     return reference
 
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from edgebrush.errors import UserError
-from edgebrush.files import whole
+from edgebrush.files import write_bytes
 
 from .networks import Velocity
 from .onnx import CARD, read_card
@@ -80,8 +80,7 @@ def make_pairs(network: nn.Module, classes: int, folder: Path, settings: Setting
         path = home / f"{first:07d}.safetensors"
         if not path.exists():
             images = follow_flow(network, noise, labels, settings.bf16)
-            with whole(path) as unfinished:
-                save_file({"images": images.half()}, unfinished)
+            write_bytes(path, save({"images": images.half()}))
         chunks.append(Pairs(noise, load_file(path)["images"].float(), labels))
         progress(min(1.0, (first + CHUNK) / settings.pairs), f"{first + CHUNK} pairs of noise and image")
     return Pairs(*(torch.cat(part) for part in zip(*chunks, strict=True)))

@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edgebrush.errors import UserError
-from edgebrush.files import whole, write_text
+from edgebrush.files import write_bytes, write_text
 
 from .data import ImageSet
 from .networks import WIDTHS, Classifier, Velocity
@@ -168,8 +168,7 @@ def tensors(network: nn.Module, average: nn.Module, optimiser: torch.optim.Optim
 
 def save(folder: Path, settings: Settings, update: int, *parts: Any) -> None:
     metadata = {"settings": json.dumps(asdict(settings)), "update": str(update)}
-    with whole(folder / CHECKPOINT) as unfinished:
-        save_file(tensors(*parts), unfinished, metadata)
+    write_bytes(folder / CHECKPOINT, safetensors.torch.save(tensors(*parts), metadata))
 
 
 def restore(folder: Path, settings: Settings, network: nn.Module, average: nn.Module, optimiser: Any) -> int:
@@ -181,7 +180,7 @@ def restore(folder: Path, settings: Settings, network: nn.Module, average: nn.Mo
     try:
         metadata = checkpoint_metadata(path)
         held = Settings(**json.loads(metadata["settings"]))
-        values = load_file(path)
+        values = safetensors.torch.load_file(path)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(f"{path}: not a checkpoint that can be read ({error}); delete it to start anew") from None
     if replace(held, images=settings.images) != settings:
@@ -218,8 +217,7 @@ def export(model: str, classes: Sequence[str], folder: Path, settings: Settings,
         dynamic_shapes=tuple({0: batch} for _ in inputs), external_data=False, verbose=False,
     )  # fmt: skip
     assert program is not None  # it is, unless a file name is given
-    with whole(folder / GRAPH) as unfinished:
-        onnx.save(halved(program.model_proto), unfinished)
+    write_bytes(folder / GRAPH, halved(program.model_proto).SerializeToString())
     card = {
         "name": model,
         "prediction": None if model == "classifier" else "velocity",

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from edgebrush.decision.choices import ChoiceShape
 from edgebrush.errors import UserError
-from edgebrush.files import whole, write_text
+from edgebrush.files import write_bytes, write_text
 
 from . import actor, automata
 from .protocol import Policy
@@ -34,8 +34,7 @@ def save_policy(folder: Path, name: str, weights: dict[str, np.ndarray], about: 
     """Write a policy folder; ``about``: step grid, classes, training."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": FORMAT, "name": name, "kind": kind, **about}, indent=2)
-    with whole(folder / WEIGHTS) as unfinished:
-        save_file(weights, unfinished)
+    write_bytes(folder / WEIGHTS, save(weights))
     write_text(folder / ABOUT, text)
 
 

@@ -16,6 +16,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
+from edgebrush.errors import UserError
+
 from .agent import CLIENT_LEFT, DEADLINE_PASSED, Agent
 from .gate import BodyGate, answer, until_gone
 from .journal import Ended, Task
@@ -64,8 +66,9 @@ def gateway(agent: Agent) -> FastAPI:
         return answer(refusal)
 
     @app.exception_handler(OSError)
-    async def unwritable(request: Request, error: OSError) -> JSONResponse:
-        return answer(Refusal(503, f"the journal cannot be used: {error.strerror}", "server_error", code="no_journal"))
+    @app.exception_handler(UserError)
+    async def unwritable(request: Request, error: OSError | UserError) -> JSONResponse:
+        return answer(Refusal(503, f"the journal cannot be used: {error}", "server_error", code="no_journal"))
 
     @app.get("/healthz")
     async def healthz() -> Health:

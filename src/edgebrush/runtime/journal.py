@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebrush.errors import UserError
-from edgebrush.files import whole, write_text
+from edgebrush.files import write_bytes, write_text
 
 TASKS, IMAGES = "tasks.jsonl", "images"
 KEPT = 1000  # ended tasks that are still known after a restart, with their images
@@ -82,8 +82,7 @@ class Journal:
     def end(self, ended: Ended) -> None:
         """Note how a task ended; its image is there before the line that says so."""
         if ended.image is not None:
-            with whole(self.image_path(ended.task)) as unfinished:
-                unfinished.write_bytes(ended.image)
+            write_bytes(self.image_path(ended.task), ended.image)
         kept = replace(ended, image=None)
         self.ended[ended.task] = kept
         self.write(ended.task, "ended", ok=ended.image is not None, ended=asdict(kept))
