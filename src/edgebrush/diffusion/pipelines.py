@@ -322,7 +322,7 @@ class PipelineBackend:
         self.prediction: Literal["velocity", "noise"] = self.kind.prediction
         self.network = getattr(pipe, self.kind.network)
         self.shape: tuple[int, ...] = self.kind.shape()
-        pipe.to(device, torch.float32 if torch.device(device).type == "cpu" else self.kind.half)
+        pipe.to(device)
         pipe.vae.to(torch.float32)
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
@@ -407,6 +407,11 @@ def kind_of(name: str) -> type[Kind]:
     return KINDS[name]
 
 
+def precision(name: str, device: str) -> torch.dtype:
+    """What a pipeline of that class is loaded in for a device."""
+    return torch.float32 if torch.device(device).type == "cpu" else kind_of(name).half
+
+
 def check_device(device: str) -> str:
     """The device, where torch can use it."""
     try:
@@ -431,9 +436,12 @@ def load_pipeline(path: str | Path, device: str = "cpu") -> PipelineBackend:
     left_out = {part: None for part, value in index.items() if value == [None, None]}  # SD3 without T5, say
     options = left_out | kind_of(name).load_options
     check_device(device)
+    dtype = precision(name, device)
+    options["torch_dtype"] = {"default": dtype, "vae": torch.float32}  # T5 keeps single what overflows in half
     try:
         pipe = getattr(diffusers, name).from_pretrained(folder, local_files_only=True, use_safetensors=True, **options)
     except Exception as error:  # diffusers, transformers and safetensors have no common class of their errors
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"pipeline = {str(path)!r}: cannot be loaded: {first_line}") from None
+    getattr(pipe, kind_of(name).network).to(dtype)  # without accelerate, diffusers leaves some as they are on disk
     return PipelineBackend(pipe, device)

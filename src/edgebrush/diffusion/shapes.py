@@ -19,7 +19,7 @@ import transformers
 from edgebrush.errors import UserError
 
 from .backend import Prompt
-from .pipelines import PipelineBackend
+from .pipelines import PipelineBackend, check_device, precision
 
 WORD = "class"  # of the tokenizer, and DiT's one named class
 TOKENS = {"<|startoftext|>": 49406, "<|endoftext|>": 49407, f"{WORD}</w>": 0}
@@ -152,7 +152,8 @@ def build_shape(name: str, device: str) -> PipelineBackend:
     if name not in SHAPES:
         raise UserError(f"model = {name!r}: no such shape; give one of {', '.join(SHAPES)}")
     torch.manual_seed(0)
-    backend = PipelineBackend(build_pipeline(SHAPES[name]), device)
+    pipe = build_pipeline(SHAPES[name]).to(precision(SHAPES[name].pipeline, check_device(device)))
+    backend = PipelineBackend(pipe, device)
     backend.name = f"{name} (random weights)"
     return backend
 
