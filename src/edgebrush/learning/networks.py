@@ -32,8 +32,8 @@ class Actor(eqx.Module):
     step_grid: tuple[int, ...] = eqx.field(static=True)
     layout: ObservationLayout = eqx.field(static=True)
 
-    def __call__(self, observations: jax.Array) -> jax.Array:
-        """Logits ``(B, C)`` of observations ``(B, layout.size)``."""
+    def __call__(self, observations: jax.Array, draws: jax.Array | None = None) -> jax.Array:
+        """Logits ``(B, C)`` of observations ``(B, layout.size)``; it needs no ``draws`` (a diffusion does)."""
         grid = jnp.array(self.step_grid, jnp.float32)
         return acting.logits(self.all_weights(), self.layout, grid, observations, jnp)
 
@@ -88,14 +88,40 @@ class Critic(eqx.Module):
         return (x @ self.w[-1] + self.b[-1])[:, 0]
 
 
-def new_critic(rng: np.random.Generator, state_size: int, hidden: int) -> Critic:
+def new_critic(rng: np.random.Generator, state_size: int, hidden: int, gain: float = 1.0) -> Critic:
+    """A critic whose first outputs are of the size of ``gain``."""
     sizes = (state_size, hidden, hidden, 1)
-    gains = (RELU_GAIN, RELU_GAIN, 1.0)
+    gains = (RELU_GAIN, RELU_GAIN, gain)
     w = tuple(
         jnp.asarray(orthogonal(rng, rows, columns, gain))
         for rows, columns, gain in zip(sizes[:-1], sizes[1:], gains, strict=True)
     )
     return Critic(w, tuple(jnp.zeros(columns) for columns in sizes[1:]), jnp.ones(state_size))
+
+
+def dueling(logits: jax.Array, values: jax.Array, unit: jax.Array) -> jax.Array:
+    """Q ``(B, C)`` from an actor's logits ``(B, C)``, each worth ``unit`` of cost, and values ``(B,)``.
+
+    Wang et al. 2016's decomposition with the softmax of the logits instead of the uniform mean, which would weigh
+    absurd choices as much as sensible ones: the values are those of the policy that acts.
+    """
+    mean = (jax.nn.softmax(logits) * logits).sum(-1)
+    return values[:, None] + unit * (logits - mean[:, None])
+
+
+def unit_of(actor: Actor) -> jax.Array:
+    """What one logit of a new actor is worth in cost, ``exp(-log_kappa)``: so that Q starts as minus the social cost."""
+    return jnp.exp(-actor.weights["log_kappa"])
+
+
+def scaled(network, scale: np.ndarray):
+    """An actor or a critic that divides its inputs by ``scale``, see ``input_scale``."""
+    return eqx.tree_at(lambda network: network.scale, network, jnp.asarray(scale))
+
+
+def towards(target, online, share: float):
+    """The target network moved by this share of the way (Polyak averaging)."""
+    return jax.tree.map(lambda old, new: old + share * (new - old), target, online)
 
 
 def input_scale(inputs: np.ndarray) -> np.ndarray:
