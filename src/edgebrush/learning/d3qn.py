@@ -39,6 +39,7 @@ class D3qnConfig:
     adam_eps: float = 1e-8
     discount_per_s: float = 0.01
     trace_decay_per_s: float = 0.02
+    horizon: int = 64
     target_share: float = 0.02
     value_rate: float = 3.0
     actor_rate: float = 1.0
@@ -116,7 +117,9 @@ def loss(networks, unit, target, sequences, config):
         sequences.rewards, sequences.gaps_s, bootstrap, config.discount_per_s, config.trace_decay_per_s
     )
     chosen = pick(q, sequences.choices.reshape(-1)).reshape(shape)[:, :-1]
-    error = chosen - jax.lax.stop_gradient(returns)
+    kept = shape[1] - config.horizon
+    returns = returns[:, :kept]
+    error = chosen[:, :kept] - jax.lax.stop_gradient(returns)
     if config.copies > 1:
         error = less_group_mean(error, config.copies)
         returns = less_group_mean(returns, config.copies)
