@@ -1,11 +1,10 @@
-"""Independent dueling double DQN: every UE learns alone, on its local observation, with shared weights and replay.
+"""Independent dueling double DQN: every UE learns on its local observation alone, with shared weights and one replay.
 
 Q of a choice is a value of the local observation plus the actor's own form for the advantage (expected-cost table,
-prices, a small network: policies/actor.py), so that it starts as minus the social cost under the tuned rule's prices
-and a softmax of it acts as the other learners' actors do. Double DQN (van Hasselt et al. 2016), dueling (Wang et al.
-2016), with Q(lambda) targets. "Next" is the merged sequence's next decision, whichever UE takes it: the UEs are one
-team with one set of weights and one reward, the world is semi-Markov in that sequence, and a UE's own next decision
-is some 20 decisions later. What makes the learners independent is that no value sees more than one UE's observation.
+prices, a small network: policies/actor.py). Double DQN (van Hasselt et al. 2016), dueling (Wang et al. 2016), returns
+over the copies' sequences as offpolicy.py says. "Next" is the next decision of the merged sequence, whichever UE takes
+it: the UEs are one team with one set of weights and one reward, the world is semi-Markov in that sequence, and a UE's
+own next decision is 20 others away. What makes the learners independent: no value sees more than one UE's observation.
 """
 
 from __future__ import annotations
@@ -16,127 +15,100 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from .mappo import _descend, less_group_mean, make_optimiser
-from .networks import Actor, Critic, dueling, new_actor, new_critic, scaled, towards, unit_of
-from .offpolicy import OffPolicy
-from .replay import Sequences, lambda_returns
+from .networks import Actor, Critic, dueling, towards, unit_of
+from .offpolicy import Look, OffPolicyConfig, OffPolicyTraining, lambda_returns, pick, rows, sharpened, squared_error
+from .onpolicy import descend, make_optimiser
+from .replay import Sequences
 
 
 @dataclass(frozen=True)
-class D3qnConfig:
-    seconds: float | None = None
-    decisions: int = 3_000_000
-    copies: int = 8
-    groups: int = 32
-    length: int = 128
-    replay: int = 131_072
-    gradient_steps: int = 32
-    minibatch_groups: int = 2
-    learning_rate: float = 1e-3
-    max_grad_norm: float = 0.5
-    adam_eps: float = 1e-8
-    discount_per_s: float = 0.01
-    trace_decay_per_s: float = 0.02
-    horizon: int = 64
-    target_share: float = 0.02
-    value_rate: float = 3.0
-    actor_rate: float = 1.0
-    value_updates: int = 5
-    greedy: bool = False
-    episode_s: float = 600.0
-    actor_hidden: int = 32
-    critic_hidden: int = 64
-    own_prices: bool = False
+class D3qnConfig(OffPolicyConfig):
+    """Hyperparameters: see ``OffPolicyConfig``."""
 
 
-class Dueling(eqx.Module):
-    """Q of every choice, from local observations."""
+class Q(eqx.Module):
+    """Q of every choice, ``(B, C)``, from local observations ``(B, O)``."""
 
     actor: Actor
     value: Critic
     unit: jax.Array
 
-    def __call__(self, observations):
+    def __call__(self, observations: jax.Array) -> jax.Array:
         return dueling(self.actor(observations), self.value(observations), jax.lax.stop_gradient(self.unit))
 
 
 class Learner(NamedTuple):
-    q: Dueling
-    target: Dueling
+    """All that learns, as one pytree."""
+
+    q: Q
+    target: Q
     actor_state: optax.OptState
     value_state: optax.OptState
     updates: jax.Array
 
 
-def new_learner(config, look, rng) -> Learner:
-    simulator = look.simulator
-    layout, grid = simulator.layout, simulator.params.step_grid
-    actor = scaled(
-        new_actor(rng, layout, grid, config.actor_hidden, look.bs_count, look.numbers), look.candidate_scale
-    )
-    value = scaled(new_critic(rng, layout.size, config.critic_hidden, gain=0.01), look.observation_scale)
-    q = Dueling(actor, value, unit_of(actor))
-    optimiser = make_optimiser(config)
-    return Learner(
-        q, jax.tree.map(jnp.copy, q), optimiser.init(eqx.filter(actor, eqx.is_array)),
-        optimiser.init(eqx.filter(value, eqx.is_array)), jnp.zeros((), jnp.int32),
-    )
+def new_q(config: OffPolicyConfig, look: Look, rng: np.random.Generator) -> Q:
+    """Q before any update: minus the social cost, and no value."""
+    actor = look.new_actor(rng, config.actor_hidden)
+    return Q(actor, look.new_value(rng, look.batch.observations, config.critic_hidden), unit_of(actor))
+
+
+class Training(OffPolicyTraining):
+    """One seed's training of D3QN."""
+
+    name = "d3qn"
+
+    def new_learner(self, look: Look, rng: np.random.Generator) -> Learner:
+        q, optimiser = new_q(self.config, look, rng), make_optimiser(self.config)
+        states = (optimiser.init(eqx.filter(network, eqx.is_array)) for network in (q.actor, q.value))
+        return Learner(q, jax.tree.map(jnp.copy, q), *states, jnp.zeros((), jnp.int32))
+
+    def update(self, sequences: Sequences, keys: jax.Array, rate: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
+        return update(self.config, self.learner, sequences, rate)
+
+    @property
+    def actor(self) -> Actor:
+        return self.learner.q.actor
+
+    @property
+    def deployed(self) -> Actor:
+        return sharpened(self.actor, self.learner.q.unit / self.config.temperature)
 
 
 @eqx.filter_jit(donate="all-except-first")
-def update(config, learner, sequences: Sequences, key, rate):
-    teach_actor = learner.updates >= config.value_updates
+def update(
+    config: D3qnConfig, learner: Learner, sequences: Sequences, rate: jax.Array
+) -> tuple[Learner, dict[str, jax.Array]]:
+    """A gradient step on each of ``sequences (steps, G, T, C, ...)``, at learning rate ``rate``."""
+    optimiser = make_optimiser(config)
+    actor_rate = rate * (learner.updates >= config.value_updates)
 
     def gradient_step(learner, sequences):
-        optimiser = make_optimiser(config)
-        (_, stats), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(
-            (learner.q.actor, learner.q.value), learner.q.unit, learner.target, sequences, config
+        q, target, actor_state, value_state, updates = learner
+        (_, stats), (of_actor, of_value) = eqx.filter_value_and_grad(loss, has_aux=True)(
+            (q.actor, q.value), q.unit, target, sequences, config
         )
-        step, actor_state = optimiser.update(gradient[0], learner.actor_state)
-        actor = _descend(learner.q.actor, step, config.actor_rate * rate * teach_actor)
-        step, value_state = optimiser.update(gradient[1], learner.value_state)
-        value = _descend(learner.q.value, step, config.value_rate * rate)
-        q = Dueling(actor, value, learner.q.unit)
-        target = towards(learner.target, q, config.target_share)
-        return Learner(q, target, actor_state, value_state, learner.updates), stats
+        step, actor_state = optimiser.update(of_actor, actor_state)
+        actor = descend(q.actor, step, actor_rate)
+        step, value_state = optimiser.update(of_value, value_state)
+        value = descend(q.value, step, config.value_speed * rate)
+        q = Q(actor, value, q.unit)
+        return Learner(q, towards(target, q, config.target_share), actor_state, value_state, updates), stats
 
     learner, stats = jax.lax.scan(gradient_step, learner, sequences)
     return learner._replace(updates=learner.updates + 1), jax.tree.map(jnp.mean, stats)
 
 
 def loss(networks, unit, target, sequences, config):
-    actor, value = networks
-    shape = sequences.choices.shape
-    observations = sequences.observations.reshape(-1, sequences.observations.shape[-1])
-    q = Dueling(actor, value, unit)(observations)
-    best = jax.lax.stop_gradient(q.argmax(-1))
+    """Squared error of the chosen Q against returns that bootstrap by double Q-learning."""
+    q = Q(*networks, unit)
+    learnt = config.length - config.horizon
+    observations, shape = rows(sequences.observations), sequences.choices.shape
+    best = jax.lax.stop_gradient(q)(observations).argmax(-1)
     bootstrap = pick(target(observations), best).reshape(shape)
-    returns = lambda_returns(
-        sequences.rewards, sequences.gaps_s, bootstrap, config.discount_per_s, config.trace_decay_per_s
-    )
-    chosen = pick(q, sequences.choices.reshape(-1)).reshape(shape)[:, :-1]
-    kept = shape[1] - config.horizon
-    returns = returns[:, :kept]
-    error = chosen[:, :kept] - jax.lax.stop_gradient(returns)
-    if config.copies > 1:
-        error = less_group_mean(error, config.copies)
-        returns = less_group_mean(returns, config.copies)
-    squared = (error**2).mean()
-    return squared, {"q_loss": squared, "explained_variance": 1 - squared / returns.var()}
-
-
-def pick(x, choices):
-    return jnp.take_along_axis(x, choices[:, None], axis=-1)[:, 0]
-
-
-class Training(OffPolicy):
-    name = "d3qn"
-    new_learner, update = staticmethod(new_learner), staticmethod(update)
-
-    def policy(self, config, learner):
-        return learner.q.actor
-
-    def deployed(self, config, learner):
-        return learner.q.actor
+    returns = lambda_returns(config, sequences.rewards, sequences.gaps_s, bootstrap, config.horizon)
+    chosen = pick(q(rows(sequences.observations[:, :learnt])), sequences.choices[:, :learnt].reshape(-1))
+    return squared_error(config, chosen.reshape(returns.shape), returns)

@@ -74,23 +74,29 @@ MAX_LOG_KAPPA = float(np.log(60.0))  # a sharper softmax hardly explores
 
 
 class Critic(eqx.Module):
-    """A value of the global state, in normalised units: ``value = mean + deviation * output``."""
+    """Values of the global state, or of a local observation."""
 
     w: tuple[jax.Array, ...]
     b: tuple[jax.Array, ...]
     scale: jax.Array  # (state_size,)
 
     def __call__(self, states: jax.Array) -> jax.Array:
-        """Outputs ``(B,)`` for states ``(B, state_size)``."""
+        """First outputs ``(B,)`` for states ``(B, state_size)``."""
+        return self.outputs(states)[:, 0]
+
+    def outputs(self, states: jax.Array) -> jax.Array:
+        """All outputs, ``(B, n)``."""
         x = jnp.arcsinh(states / jax.lax.stop_gradient(self.scale))
         for w, b in zip(self.w[:-1], self.b[:-1], strict=True):
             x = jax.nn.relu(x @ w + b)
-        return (x @ self.w[-1] + self.b[-1])[:, 0]
+        return x @ self.w[-1] + self.b[-1]
 
 
-def new_critic(rng: np.random.Generator, state_size: int, hidden: int, gain: float = 1.0) -> Critic:
-    """A critic whose first outputs are of the size of ``gain``."""
-    sizes = (state_size, hidden, hidden, 1)
+def new_critic(
+    rng: np.random.Generator, state_size: int, hidden: int, gain: float = 1.0, outputs: int = 1
+) -> Critic:
+    """A critic that says values of the size of ``gain`` at first."""
+    sizes = (state_size, hidden, hidden, outputs)
     gains = (RELU_GAIN, RELU_GAIN, gain)
     w = tuple(
         jnp.asarray(orthogonal(rng, rows, columns, gain))
@@ -110,12 +116,13 @@ def dueling(logits: jax.Array, values: jax.Array, unit: jax.Array) -> jax.Array:
 
 
 def unit_of(actor: Actor) -> jax.Array:
-    """What one logit of a new actor is worth in cost, ``exp(-log_kappa)``: so that Q starts as minus the social cost."""
+    """What one logit of a new actor is worth in cost: by it Q starts as minus the social cost."""
     return jnp.exp(-actor.weights["log_kappa"])
 
 
-def scaled(network, scale: np.ndarray):
-    """An actor or a critic that divides its inputs by ``scale``, see ``input_scale``."""
+def scaled(network, inputs: np.ndarray):
+    """The network with its input scales set by what it will see, ``inputs (..., n)``."""
+    scale = input_scale(inputs.reshape(-1, inputs.shape[-1]))
     return eqx.tree_at(lambda network: network.scale, network, jnp.asarray(scale))
 
 

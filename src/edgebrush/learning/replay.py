@@ -1,27 +1,18 @@
-"""Replay of the last experience, in whole sequences of groups of copies; and the returns that off-policy learners fit.
-
-A sequence is what one group's copies did in one collection, ``T`` decisions each. Whole sequences allow lambda-returns
-(Peng and Williams 1996; as in Hu et al. 2021's QMIX): over a gap of 0.2 s one reward says nothing of a choice whose
-cost falls due in the next half minute. They are not corrected for the older policy that made them, so the replay is
-kept short. A group's copies share arrivals, tasks and gaps, so what they share, the arrivals' own noise, leaves the
-error that a learner descends (``less_group_mean``).
-"""
+"""Replay of the last experience, in whole sequences of groups of copies."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from .collect import Batch
-from .mappo import gae
 
 Array = Any  # a JAX or a NumPy array
 
 
 class Sequences(NamedTuple):
-    """Experience of ``G`` groups with leading axes before: ``T`` decisions of ``C`` copies each."""
+    """What ``G`` groups of ``C`` copies did in ``T`` decisions each; with more axes before, many such draws."""
 
     observations: Array  # (..., G, T, C, O)
     states: Array  # (..., G, T, C, Z)
@@ -47,17 +38,17 @@ class Replay:
         return min(self.added, len(self.ring.choices))
 
     def add(self, batch: Batch) -> None:
-        """Copy one collection's groups over the oldest."""
-        _, length, copies = self.ring.choices.shape
+        """Copy one collection's groups over the oldest; it must have no more groups than there is room for."""
+        capacity, length, copies = self.ring.choices.shape
         groups = batch.choices.shape[1] // copies
-        at = (self.added + np.arange(groups)) % len(self.ring.choices)
+        at = (self.added + np.arange(groups)) % capacity
         for name, kept in self.ring._asdict().items():
             new = getattr(batch, name)[:length]
             kept[at] = np.moveaxis(new.reshape(length, groups, *kept.shape[2:]), 1, 0)
         self.added += groups
 
     def draw(self, rng: np.random.Generator, *shape: int) -> Sequences:
-        """Sequences drawn uniformly, with leading axes ``shape``."""
+        """Sequences drawn uniformly, as many as ``shape`` says."""
         index = rng.integers(self.filled, size=shape)
         return Sequences(*(kept[index] for kept in self.ring))
 
@@ -71,16 +62,3 @@ class Replay:
         self.added = int(saved["replay_added"])
         for name, kept in self.ring._asdict().items():
             kept[: self.filled] = saved[f"replay_{name}"]
-
-
-def lambda_returns(
-    rewards: jax.Array, gaps_s: jax.Array, values: jax.Array, discount_per_s: float, trace_decay_per_s: float
-) -> jax.Array:
-    """Peng's Q(lambda) ``(G, T - 1, C)`` from rewards, gaps and the targets' values, all ``(G, T, C)``.
-
-    Over each gap lambda is ``exp(-trace_decay_per_s * gap)``: 0.02/s looks ahead as MAPPO's advantages do, and with
-    an infinite decay this is the one-step target.
-    """
-    rewards, gaps_s, values = (x.swapaxes(0, 1) for x in (rewards, gaps_s, values))
-    advantages = gae(rewards[:-1], gaps_s[:-1], values, discount_per_s, trace_decay_per_s)
-    return (values[:-1] + advantages).swapaxes(0, 1)
