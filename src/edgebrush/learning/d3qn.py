@@ -63,8 +63,8 @@ class Training(OffPolicyTraining):
 
     def new_learner(self, look: Look, rng: np.random.Generator) -> Learner:
         q, optimiser = new_q(self.config, look, rng), make_optimiser(self.config)
-        states = (optimiser.init(eqx.filter(network, eqx.is_array)) for network in (q.actor, q.value))
-        return Learner(q, jax.tree.map(jnp.copy, q), *states, jnp.zeros((), jnp.int32))
+        actor_state, value_state = (optimiser.init(eqx.filter(x, eqx.is_array)) for x in (q.actor, q.value))
+        return Learner(q, jax.tree.map(jnp.copy, q), actor_state, value_state, jnp.zeros((), jnp.int32))
 
     def update(self, sequences: Sequences, keys: jax.Array, rate: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
         return update(self.config, self.learner, sequences, rate)
@@ -110,5 +110,5 @@ def loss(networks, unit, target, sequences, config):
     best = jax.lax.stop_gradient(q)(observations).argmax(-1)
     bootstrap = pick(target(observations), best).reshape(shape)
     returns = lambda_returns(config, sequences.rewards, sequences.gaps_s, bootstrap, config.horizon)
-    chosen = pick(q(rows(sequences.observations[:, :learnt])), sequences.choices[:, :learnt].reshape(-1))
+    chosen = pick(q(rows(sequences.observations[:, :learnt])), rows(sequences.choices[:, :learnt], 0))
     return squared_error(config, chosen.reshape(returns.shape), returns)

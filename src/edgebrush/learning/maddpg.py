@@ -110,10 +110,12 @@ class Training(OffPolicyTraining):
         rest = look.new_value(rng, critic_inputs(config, look), config.critic_hidden)
         critic = JointCritic(advantage, rest, unit_of(actor))
         optimiser = make_optimiser(config)
-        states = (optimiser.init(eqx.filter(x, eqx.is_array)) for x in (actor, critic.advantage, critic.rest))
+        actor_state, advantage_state, rest_state = (
+            optimiser.init(eqx.filter(x, eqx.is_array)) for x in (actor, critic.advantage, critic.rest)
+        )
         return Learner(
-            actor, critic, jax.tree.map(jnp.copy, actor), jax.tree.map(jnp.copy, critic), *states,
-            jnp.zeros((), jnp.int32),
+            actor, critic, jax.tree.map(jnp.copy, actor), jax.tree.map(jnp.copy, critic),
+            actor_state, advantage_state, rest_state, jnp.zeros((), jnp.int32),
         )  # fmt: skip
 
     def update(self, sequences: Sequences, keys: jax.Array, rate: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgebrush.decision.observation import ObservationLayout
 from edgebrush.policies import actor as acting
+from edgebrush.policies import diffusion as denoising
 from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
 
 RELU_GAIN = 2.0**0.5
@@ -46,8 +47,15 @@ def new_actor(
     numbers: np.ndarray | None,
 ) -> Actor:  # fmt: skip
     """An actor that starts as the priced greedy rule with its tuned ``numbers``, or, with None, with no prices."""
-    shape = layout.shape
-    inputs, outputs = acting.network_inputs(shape), acting.network_outputs(shape)
+    inputs = acting.network_inputs(layout.shape)
+    weights = first_weights(rng, inputs, acting.network_outputs(layout.shape), hidden, bs_count, numbers)
+    return Actor(weights, jnp.ones(inputs), tuple(int(k) for k in step_grid), layout)
+
+
+def first_weights(
+    rng: np.random.Generator, inputs: int, outputs: int, hidden: int, bs_count: int, numbers: np.ndarray | None
+) -> dict[str, jax.Array]:
+    """Weights of an actor whose network says next to nothing at first, see ``new_actor``."""
     zeros = np.zeros(hidden, np.float32)
     weights = {
         "w_in": orthogonal(rng, inputs, hidden, RELU_GAIN), "b_in": zeros,
@@ -66,11 +74,33 @@ def new_actor(
     weights |= {name: np.array(value, np.float32) for name, value in scalars.items()}
     weights["prices"] = np.array(prices[:bs_count], np.float32)
     weights["growth"] = np.array(prices[bs_count:], np.float32)
-    arrays = {name: jnp.asarray(value) for name, value in weights.items()}
-    return Actor(arrays, jnp.ones(inputs), tuple(int(k) for k in step_grid), layout)
+    return {name: jnp.asarray(value) for name, value in weights.items()}
 
 
 MAX_LOG_KAPPA = float(np.log(60.0))  # a sharper softmax hardly explores
+
+
+class Diffusion(eqx.Module):
+    """The diffusion policy's weights; what they mean is in policies/diffusion.py. ``scale`` is not trained."""
+
+    weights: dict[str, jax.Array]
+    scale: jax.Array  # (denoising.network_inputs,)
+    log_sharpness: jax.Array
+    step_grid: tuple[int, ...] = eqx.field(static=True)
+    layout: ObservationLayout = eqx.field(static=True)
+
+    def __call__(self, observations: jax.Array, draws: jax.Array) -> jax.Array:
+        """Logits ``(B, C)`` of observations ``(B, layout.size)``, denoised from what ``draws (B,)`` say."""
+        return self.denoise(observations, denoising.noise_of(draws, self.layout.shape.count, jnp))
+
+    def denoise(self, observations: jax.Array, noise: jax.Array) -> jax.Array:
+        """Logits ``(B, C)`` denoised from ``noise (B, STEPS, C)``."""
+        grid = jnp.array(self.step_grid, jnp.float32)
+        return denoising.logits(self.all_weights(), self.layout, grid, observations, noise, jnp)
+
+    def all_weights(self) -> dict[str, jax.Array]:
+        fixed = {"scale": self.scale, "log_sharpness": self.log_sharpness}
+        return {**self.weights, **jax.lax.stop_gradient(fixed)}
 
 
 class Critic(eqx.Module):

@@ -160,5 +160,5 @@ def loss(networks, unit, target, sequences, config):
     horizon = config.horizon // config.window
     returns = lambda_returns(config, joined.rewards, joined.gaps_s, bootstrap, horizon)
     learnt = jax.tree.map(lambda x: x[:, : shape[1] - horizon], joined)
-    utilities = pick(joint.q(rows(learnt.observations)), learnt.choices.reshape(-1)).reshape(-1, config.window)
+    utilities = pick(joint.q(rows(learnt.observations)), rows(learnt.choices, 0)).reshape(-1, config.window)
     return squared_error(config, joint(utilities, rows(learnt.states)).reshape(returns.shape), returns)

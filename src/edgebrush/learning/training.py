@@ -24,6 +24,7 @@ class SeedTraining:
     """See ``algorithms.Training``; an algorithm gives it ``start`` and ``learn``."""
 
     name: str  # of the policies it leaves
+    kind: str = SOFTMAX  # of policy, see policies/folder.py
 
     def __init__(self, scenario: Scenario, config: Any, seed: int, numbers: np.ndarray | None):
         self.scenario, self.config, self.seed = scenario, config, seed
@@ -49,11 +50,6 @@ class SeedTraining:
     def deployed(self) -> Any:
         """What is validated and saved."""
         return self.actor
-
-    @property
-    def kind(self) -> str:
-        """Of policy, see policies/folder.py."""
-        return SOFTMAX
 
     @property
     def seconds(self) -> float:
