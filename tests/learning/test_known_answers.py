@@ -14,11 +14,17 @@ from . import toys
 
 SIZE = {"copies": 4, "groups": 16, "length": 32, "learning_rate": 0.02, "discount_per_s": toys.TwoStates.DISCOUNT_PER_S}
 NETWORKS = {"minibatches": 4, "critic_updates": 2, "actor_hidden": 16, "critic_hidden": 16}
+REPLAYED = {"horizon": 2, "replay": 8192, "minibatch": 8, "actor_hidden": 16, "critic_hidden": 16}
 SETTINGS = {
     "mappo": {**SIZE, **NETWORKS},
     "ippo": {**SIZE, **NETWORKS},
     "maa2c": {**SIZE, **NETWORKS},
     "masl": SIZE,
+    "d3qn": {**SIZE, **REPLAYED},
+    "vdn": {**SIZE, **REPLAYED, "window": 2},
+    "qmix": {**SIZE, **REPLAYED, "window": 2},
+    "maddpg": {**SIZE, **REPLAYED, "window": 2},
+    "d2sac": {**SIZE, **REPLAYED},
 }
 
 

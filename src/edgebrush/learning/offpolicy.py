@@ -47,8 +47,8 @@ class OffPolicyConfig:
     replay: PositiveInt = 131_072  # decisions that are remembered, at least one update's
     gradient_steps: PositiveInt = 32  # per update
     minibatch: PositiveInt = 2  # sequences of a group per gradient step
-    learning_rate: PositiveFloat = 5e-4  # of what chooses; falls linearly to 0 over the training
-    value_speed: PositiveFloat = 5.0  # how many times as fast values and mixers learn
+    learning_rate: PositiveFloat = 1.5e-4  # of what chooses; falls linearly to 0 over the training
+    value_speed: PositiveFloat = 15.0  # how many times as fast values and mixers learn
     value_updates: NonNegativeInt = 5  # at first they learn alone
     target_share: PositiveFloat = 0.02  # of the way to the online network, that its target moves per gradient step
     temperature: PositiveFloat = 1e-3  # in cost, of the policy that training leaves; near 0: greedy
