@@ -14,7 +14,10 @@ from . import toys
 
 SIZE = {"copies": 4, "groups": 16, "length": 32, "learning_rate": 0.02, "discount_per_s": toys.TwoStates.DISCOUNT_PER_S}
 NETWORKS = {"minibatches": 4, "critic_updates": 2, "actor_hidden": 16, "critic_hidden": 16}
-REPLAYED = {"horizon": 2, "replay": 8192, "minibatch": 8, "actor_hidden": 16, "critic_hidden": 16}
+REPLAYED = {
+    "horizon": 2, "replay": 8192, "minibatch": 8, "gradient_steps": 16, "value_speed": 1.0, "value_updates": 2,
+    "actor_hidden": 16, "critic_hidden": 16,
+}  # fmt: skip
 SETTINGS = {
     "mappo": {**SIZE, **NETWORKS},
     "ippo": {**SIZE, **NETWORKS},

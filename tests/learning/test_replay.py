@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from edgebrush.learning.replay import Replay
 
@@ -68,8 +67,3 @@ def test_a_checkpoint_brings_back_the_same_draws():
     other.add(batch(2))
     for a, b in zip(*(r.draw(np.random.default_rng(1), 30) for r in (replay, other)), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def test_more_groups_than_room_are_refused():
-    with pytest.raises(ValueError):
-        Replay(1, LENGTH, COPIES, 1, 2).add(batch(0))
