@@ -143,16 +143,16 @@ def test_d3qn_learns_the_values_that_value_iteration_finds():
         value = expected.max(1)
         expected = world.REWARD + gamma * (world.TO_RICH * value[1] + (1 - world.TO_RICH) * value[0])
     rng = np.random.default_rng(0)
-    state = np.zeros((4, 257, 16), int)
+    state = np.zeros((2, 65, 16), int)
     choices = rng.integers(2, size=state.shape)
-    for t in range(256):
+    for t in range(64):
         state[:, t + 1] = rng.random(state[:, t].shape) < world.TO_RICH[state[:, t], choices[:, t]]
     sequences = Sequences(
         jnp.asarray(world.tell(state.reshape(-1)).reshape(*state.shape, -1)), jnp.zeros((*state.shape, 2)),
         jnp.asarray(choices), jnp.asarray(world.REWARD[state, choices], jnp.float32), jnp.full(state.shape, 4.0),
     )  # fmt: skip
     config = d3qn.D3qnConfig(
-        copies=1, length=257, horizon=1, trace_decay_per_s=1e9, discount_per_s=TwoStates.DISCOUNT_PER_S,
+        copies=1, length=65, horizon=1, trace_decay_per_s=1e9, discount_per_s=TwoStates.DISCOUNT_PER_S,
         actor_hidden=16, critic_hidden=16, value_updates=0, value_speed=1.0, max_grad_norm=100.0, target_share=0.1,
     )  # fmt: skip
     world.observations = world.tell(np.array([0, 1]))
