@@ -45,7 +45,7 @@ def trained(name, toy, monkeypatch):
 def test_the_optimum_is_found(name, toy, monkeypatch):
     training = trained(name, toy, monkeypatch)
     world = training.collector.simulator
-    best = world.strategies(training.learner.actor)[np.arange(world.situations), world.optimum()]
+    best = world.strategies(training.actor)[np.arange(world.situations), world.optimum()]
     assert (best > 0.9).all(), best
     assert training.rows[-1]["cost"] < training.rows[0]["cost"]
 
