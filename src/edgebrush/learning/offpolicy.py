@@ -128,7 +128,8 @@ def windows(config: Any, sequences: Sequences) -> Windows:
     """Joint decisions of ``config.window`` successive deciders.
 
     They fall within one broadcast interval or so, so hardly one of them can see what the others chose, as in a slot of
-    the slotted literature; and nobody waits for the slot's end, in training no more than where the policy is used.
+    the slotted literature; and nobody waits for the slot's end, in training no more than where the policy is used. It
+    is an approximation: what a later observation of the window does show of an earlier choice takes its credit.
     """
     def cut(x):
         groups, length = x.shape[:2]
