@@ -9,11 +9,19 @@ from edgebrush.scenario.load import load_scenario
 
 SIZE = {"copies": 2, "groups": 4, "length": 16}
 NETWORKS = {"minibatches": 2, "critic_updates": 1, "actor_hidden": 8, "critic_hidden": 8}
+REPLAYED = {
+    "horizon": 8, "replay": 256, "gradient_steps": 4, "value_updates": 1, "actor_hidden": 8, "critic_hidden": 8
+}  # fmt: skip
 TINY = {
     "mappo": {**SIZE, **NETWORKS},
     "ippo": {**SIZE, **NETWORKS},
     "maa2c": {**SIZE, **NETWORKS},
     "masl": SIZE,
+    "d3qn": {**SIZE, **REPLAYED},
+    "vdn": {**SIZE, **REPLAYED},
+    "qmix": {**SIZE, **REPLAYED},
+    "maddpg": {**SIZE, **REPLAYED},
+    "d2sac": {**SIZE, **REPLAYED},
 }
 
 

@@ -63,10 +63,11 @@ class Toy:
         return observations
 
     def strategies(self, actor):
-        """What an actor does: probabilities ``(situations, actions)``."""
-        logits = np.asarray(actor(self.tell(np.arange(self.situations))), float)
+        """What an actor does: probabilities ``(situations, actions)``, the mean over what it may draw."""
+        draws = np.tile((np.arange(64, dtype=np.float32) + 0.5) / 64, self.situations)
+        logits = np.asarray(actor(self.tell(np.repeat(np.arange(self.situations), 64)), draws), float)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+        return (weights / weights.sum(axis=1, keepdims=True)).reshape(self.situations, 64, -1).mean(1)
 
 
 class MatrixGame(Toy):

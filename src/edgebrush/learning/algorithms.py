@@ -103,6 +103,12 @@ MASL_TUNED = {
     "width": (1.0, 2.0, 3.0, 4.0),
     "bins": (1, 2, 3, 4),
 }
+REPLAYED_TUNED = {
+    "learning_rate": (7e-5, 1.5e-4, 3e-4, 6e-4),
+    "trace_decay_per_s": (0.005, 0.02, 0.05, 0.1),
+    "gradient_steps": (16, 32, 64, 128),
+}
+Q_TUNED = {**REPLAYED_TUNED, "target_share": (0.005, 0.02, 0.1, 0.5)}
 ALL = (COST_TABLE, PRICES, COPIES)
 ALGORITHMS = {
     "mappo": Algorithm("MAPPO", "mappo", "MappoConfig", ALL, PPO_TUNED),
@@ -111,6 +117,13 @@ ALGORITHMS = {
     ),
     "ippo": Algorithm("IPPO", "ippo", "IppoConfig", ALL, PPO_TUNED),
     "maa2c": Algorithm("MAA2C", "maa2c", "Maa2cConfig", ALL, A2C_TUNED),
+    "d3qn": Algorithm("D3QN", "d3qn", "D3qnConfig", ALL, Q_TUNED),
+    "vdn": Algorithm("VDN", "qmix", "QmixConfig", ALL, Q_TUNED, {"mixing": False}),
+    "qmix": Algorithm("QMIX", "qmix", "QmixConfig", ALL, Q_TUNED),
+    "maddpg": Algorithm(
+        "MADDPG", "maddpg", "MaddpgConfig", ALL, {**REPLAYED_TUNED, "entropy": (0.3, 1.0, 3.0, 10.0)}
+    ),
+    "d2sac": Algorithm("D2SAC", "d2sac", "D2sacConfig", ALL, {**REPLAYED_TUNED, "alpha": (0.3, 1.0, 3.0, 10.0)}),
     "masl": Algorithm("MASL", "masl", "MaslConfig", (PRICES, COPIES), MASL_TUNED),
 }
 

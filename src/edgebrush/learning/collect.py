@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,8 +15,6 @@ from edgebrush.policies.actor import draw_choice
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.seeds import TRAINING_SEEDS, VALIDATION_SEEDS
 from edgebrush.sim.simulator import Simulator
-
-from .networks import Actor
 
 VALIDATION_EPISODES = 64
 Array = Any  # a JAX or a NumPy array
@@ -33,9 +32,9 @@ class Batch(NamedTuple):
 
 
 @eqx.filter_jit
-def act(actor: Actor, observations: Array, draws: Array) -> tuple[jax.Array, jax.Array]:
-    """Choices ``(E,)`` and their log-probabilities ``(E,)``."""
-    scores = actor(observations)
+def act(actor: Callable, observations: Array, draws: Array) -> tuple[jax.Array, jax.Array]:
+    """Choices ``(E,)`` and their log-probabilities ``(E,)``; ``actor``: observations and draws to logits ``(E, C)``."""
+    scores = actor(observations, draws)
     choices = draw_choice(scores, draws, jnp)
     return choices, log_prob_of(scores, choices)
 
@@ -71,7 +70,7 @@ class Collector:
         if groups.any():
             self.restart(groups)
 
-    def collect(self, actor: Actor) -> Batch:
+    def collect(self, actor: Callable) -> Batch:
         """``length`` decisions of every episode."""
         simulator = self.simulator
         for t in range(self.length):
@@ -100,7 +99,7 @@ class Collector:
         self.rng.bit_generator.state = json.loads(str(saved["rng"]))
 
 
-def validate(scenario: Scenario, actor: Actor) -> float:
+def validate(scenario: Scenario, actor: Callable) -> float:
     """Mean cost per task on validation episodes, the same ones each time."""
     simulator = Simulator(scenario, VALIDATION_EPISODES, threads=1)
     simulator.reset(VALIDATION_SEEDS + np.arange(VALIDATION_EPISODES))

@@ -62,7 +62,7 @@ class Strategies(eqx.Module):
     strides: jax.Array  # (F,)
     layout: ObservationLayout = eqx.field(static=True)
 
-    def __call__(self, observations: jax.Array) -> jax.Array:
+    def __call__(self, observations: jax.Array, draws: jax.Array | None = None) -> jax.Array:
         """Logits ``(B, C)`` of observations ``(B, layout.size)``."""
         return automata.log_strategy(self.all_weights(), self.layout, observations, jnp)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgebrush.decision.observation import ObservationLayout
 from edgebrush.policies import actor as acting
+from edgebrush.policies import diffusion as denoising
 from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
 
 RELU_GAIN = 2.0**0.5
@@ -32,8 +33,8 @@ class Actor(eqx.Module):
     step_grid: tuple[int, ...] = eqx.field(static=True)
     layout: ObservationLayout = eqx.field(static=True)
 
-    def __call__(self, observations: jax.Array) -> jax.Array:
-        """Logits ``(B, C)`` of observations ``(B, layout.size)``."""
+    def __call__(self, observations: jax.Array, draws: jax.Array | None = None) -> jax.Array:
+        """Logits ``(B, C)`` of observations ``(B, layout.size)``; it needs no ``draws`` (a diffusion does)."""
         grid = jnp.array(self.step_grid, jnp.float32)
         return acting.logits(self.all_weights(), self.layout, grid, observations, jnp)
 
@@ -46,8 +47,15 @@ def new_actor(
     numbers: np.ndarray | None,
 ) -> Actor:  # fmt: skip
     """An actor that starts as the priced greedy rule with its tuned ``numbers``, or, with None, with no prices."""
-    shape = layout.shape
-    inputs, outputs = acting.network_inputs(shape), acting.network_outputs(shape)
+    inputs = acting.network_inputs(layout.shape)
+    weights = first_weights(rng, inputs, acting.network_outputs(layout.shape), hidden, bs_count, numbers)
+    return Actor(weights, jnp.ones(inputs), tuple(int(k) for k in step_grid), layout)
+
+
+def first_weights(
+    rng: np.random.Generator, inputs: int, outputs: int, hidden: int, bs_count: int, numbers: np.ndarray | None
+) -> dict[str, jax.Array]:
+    """Weights of an actor whose network says next to nothing at first, see ``new_actor``."""
     zeros = np.zeros(hidden, np.float32)
     weights = {
         "w_in": orthogonal(rng, inputs, hidden, RELU_GAIN), "b_in": zeros,
@@ -66,36 +74,91 @@ def new_actor(
     weights |= {name: np.array(value, np.float32) for name, value in scalars.items()}
     weights["prices"] = np.array(prices[:bs_count], np.float32)
     weights["growth"] = np.array(prices[bs_count:], np.float32)
-    arrays = {name: jnp.asarray(value) for name, value in weights.items()}
-    return Actor(arrays, jnp.ones(inputs), tuple(int(k) for k in step_grid), layout)
+    return {name: jnp.asarray(value) for name, value in weights.items()}
 
 
 MAX_LOG_KAPPA = float(np.log(60.0))  # a sharper softmax hardly explores
 
 
+class Diffusion(eqx.Module):
+    """The diffusion policy's weights; what they mean is in policies/diffusion.py. ``scale`` is not trained."""
+
+    weights: dict[str, jax.Array]
+    scale: jax.Array  # (denoising.network_inputs,)
+    log_sharpness: jax.Array
+    step_grid: tuple[int, ...] = eqx.field(static=True)
+    layout: ObservationLayout = eqx.field(static=True)
+
+    def __call__(self, observations: jax.Array, draws: jax.Array) -> jax.Array:
+        """Logits ``(B, C)`` of observations ``(B, layout.size)``, denoised from what ``draws (B,)`` say."""
+        return self.denoise(observations, denoising.noise_of(draws, self.layout.shape.count, jnp))
+
+    def denoise(self, observations: jax.Array, noise: jax.Array) -> jax.Array:
+        """Logits ``(B, C)`` denoised from ``noise (B, STEPS, C)``."""
+        grid = jnp.array(self.step_grid, jnp.float32)
+        return denoising.logits(self.all_weights(), self.layout, grid, observations, noise, jnp)
+
+    def all_weights(self) -> dict[str, jax.Array]:
+        fixed = {"scale": self.scale, "log_sharpness": self.log_sharpness}
+        return {**self.weights, **jax.lax.stop_gradient(fixed)}
+
+
 class Critic(eqx.Module):
-    """A value of the global state, in normalised units: ``value = mean + deviation * output``."""
+    """Values of the global state, or of a local observation."""
 
     w: tuple[jax.Array, ...]
     b: tuple[jax.Array, ...]
     scale: jax.Array  # (state_size,)
 
     def __call__(self, states: jax.Array) -> jax.Array:
-        """Outputs ``(B,)`` for states ``(B, state_size)``."""
+        """First outputs ``(B,)`` for states ``(B, state_size)``."""
+        return self.outputs(states)[:, 0]
+
+    def outputs(self, states: jax.Array) -> jax.Array:
+        """All outputs, ``(B, n)``."""
         x = jnp.arcsinh(states / jax.lax.stop_gradient(self.scale))
         for w, b in zip(self.w[:-1], self.b[:-1], strict=True):
             x = jax.nn.relu(x @ w + b)
-        return (x @ self.w[-1] + self.b[-1])[:, 0]
+        return x @ self.w[-1] + self.b[-1]
 
 
-def new_critic(rng: np.random.Generator, state_size: int, hidden: int) -> Critic:
-    sizes = (state_size, hidden, hidden, 1)
-    gains = (RELU_GAIN, RELU_GAIN, 1.0)
+def new_critic(
+    rng: np.random.Generator, state_size: int, hidden: int, gain: float = 1.0, outputs: int = 1
+) -> Critic:
+    """A critic that says values of the size of ``gain`` at first."""
+    sizes = (state_size, hidden, hidden, outputs)
+    gains = (RELU_GAIN, RELU_GAIN, gain)
     w = tuple(
         jnp.asarray(orthogonal(rng, rows, columns, gain))
         for rows, columns, gain in zip(sizes[:-1], sizes[1:], gains, strict=True)
     )
     return Critic(w, tuple(jnp.zeros(columns) for columns in sizes[1:]), jnp.ones(state_size))
+
+
+def dueling(logits: jax.Array, values: jax.Array, unit: jax.Array) -> jax.Array:
+    """Q ``(B, C)`` from an actor's logits ``(B, C)``, each worth ``unit`` of cost, and values ``(B,)``.
+
+    Wang et al. 2016's decomposition with the softmax of the logits instead of the uniform mean, which would weigh
+    absurd choices as much as sensible ones: the values are those of the policy that acts.
+    """
+    mean = (jax.nn.softmax(logits) * logits).sum(-1)
+    return values[:, None] + unit * (logits - mean[:, None])
+
+
+def unit_of(actor: Actor) -> jax.Array:
+    """What one logit of a new actor is worth in cost: by it Q starts as minus the social cost."""
+    return jnp.exp(-actor.weights["log_kappa"])
+
+
+def scaled(network, inputs: np.ndarray):
+    """The network with its input scales set by what it will see, ``inputs (..., n)``."""
+    scale = input_scale(inputs.reshape(-1, inputs.shape[-1]))
+    return eqx.tree_at(lambda network: network.scale, network, jnp.asarray(scale))
+
+
+def towards(target, online, share: float):
+    """The target network moved by this share of the way (Polyak averaging)."""
+    return jax.tree.map(lambda old, new: old + share * (new - old), target, online)
 
 
 def input_scale(inputs: np.ndarray) -> np.ndarray:

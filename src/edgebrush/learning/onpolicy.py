@@ -1,4 +1,4 @@
-"""What the on-policy learners share: advantages and targets of a batch, a critic's normalisation, the bookkeeping.
+"""What the on-policy learners share: advantages and targets of a batch, a critic's normalisation.
 
 The merged sequence of all UEs' decisions is one semi-Markov process: each gap has its own discount. With ``copies``
 above 1, episodes come in groups that share arrivals, tasks and channels while their decisions are drawn apart; so
@@ -9,10 +9,6 @@ the copies: the baseline takes the rest.
 
 from __future__ import annotations
 
-import json
-import time
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -21,15 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from edgebrush.files import whole
 from edgebrush.policies.actor import raw_inputs
-from edgebrush.policies.folder import SOFTMAX, save_policy
-from edgebrush.scenario.schema import Scenario
 
-from .collect import Batch, Collector, validate
-from .networks import Actor, Critic, input_scale, new_actor, new_critic
-
-VALIDATED_EVERY = 15  # updates
+from .collect import Batch
+from .networks import Actor, Critic, new_actor, new_critic, scaled
+from .training import SeedTraining
 
 
 class Learner(NamedTuple):
@@ -164,18 +156,8 @@ def check_minibatches(config: Any) -> None:
         raise ValueError(f"minibatches = {config.minibatches}: must divide groups × length = {rows}")
 
 
-class OnPolicyTraining:
-    """The bookkeeping of one seed's training, see ``algorithms.Training``; an algorithm gives it ``update``."""
-
-    name: str  # of the policies it leaves
-    kind = SOFTMAX  # of policy, see policies/folder.py
-
-    def __init__(self, scenario: Scenario, config: Any, seed: int, numbers: np.ndarray | None):
-        self.scenario, self.config, self.seed = scenario, config, seed
-        self.begun, self.seconds_before = time.perf_counter(), 0.0
-        self.collector = Collector(scenario, config.groups, config.copies, config.length, seed)
-        self.learner = self.start(None if config.own_prices else numbers)
-        self.rows: list[dict[str, float]] = []  # the learning curve
+class OnPolicyTraining(SeedTraining):
+    """One seed's training of an on-policy learner; an algorithm gives it ``update``."""
 
     def start(self, numbers: np.ndarray | None) -> Any:
         """A new learner, its networks' input scales set by a first look at the world."""
@@ -187,8 +169,11 @@ class OnPolicyTraining:
         states = self.critic_inputs(batch)
         critic = new_critic(rng, states.shape[-1], config.critic_hidden)
         return new_learner(
-            config, _scaled(actor, raw_inputs(simulator.layout, observations, np)), _scaled(critic, states)
+            config, scaled(actor, raw_inputs(simulator.layout, observations, np)), scaled(critic, states)
         )
+
+    def learn(self, batch: Batch, key: jax.Array, rate: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+        return self.update(batch._replace(states=self.critic_inputs(batch)), key, rate)
 
     def critic_inputs(self, batch: Batch) -> np.ndarray:
         """What the critic sees of the batch's decisions and of those after them, ``(T + 1, E, n)``."""
@@ -197,67 +182,3 @@ class OnPolicyTraining:
     def update(self, batch: Batch, key: jax.Array, rate: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
         """The learner after one update at learning rate ``rate``, and figures for the curve."""
         raise NotImplementedError
-
-    @property
-    def seconds(self) -> float:
-        return self.seconds_before + time.perf_counter() - self.begun
-
-    @property
-    def decisions(self) -> int:
-        return len(self.rows) * self.collector.choices.size
-
-    @property
-    def share(self) -> float:
-        if self.config.seconds is not None:
-            return self.seconds / self.config.seconds
-        return self.decisions / self.config.decisions
-
-    def step(self) -> dict[str, float]:
-        config, number = self.config, len(self.rows)
-        rate = config.learning_rate * max(0.0, 1.0 - self.share)
-        batch = self.collector.collect(self.learner.actor)
-        batch = batch._replace(states=self.critic_inputs(batch))
-        key = jax.random.fold_in(jax.random.key(self.seed), number)
-        self.learner, stats = self.update(batch, key, jnp.float32(rate))
-        row = {
-            "update": number + 1, "seconds": round(self.seconds, 2), "decisions": (number + 1) * batch.choices.size,
-            "seed": self.seed, "cost": float(-batch.rewards.sum() / batch.rewards.size),
-            "learning_rate": rate, **{name: float(value) for name, value in stats.items()},
-        }  # fmt: skip
-        if number % VALIDATED_EVERY == 0:
-            row["validation_cost"] = validate(self.scenario, self.learner.actor)
-        self.collector.restart_some(config.episode_s)
-        self.rows.append(row)
-        return row
-
-    def save_policy(self, folder: Path) -> None:
-        about = {
-            "algorithm": self.name, "scenario": self.scenario.name, "seed": self.seed,
-            "step_grid": list(self.scenario.decision.step_grid), "classes": self.scenario.decision.classes,
-            "decisions": self.rows[-1]["decisions"], "seconds": round(self.seconds, 1), "config": asdict(self.config),
-        }  # fmt: skip
-        weights = {name: np.asarray(value) for name, value in self.learner.actor.all_weights().items()}
-        save_policy(folder, self.name, weights, about, self.kind)
-
-    def save(self, path: Path) -> None:
-        arrays = {f"learner_{n}": np.asarray(leaf) for n, leaf in enumerate(jax.tree.leaves(self.learner))}
-        meta = {"config": asdict(self.config), "seed": self.seed, "seconds": self.seconds, "rows": self.rows}
-        with whole(path) as unfinished:
-            np.savez(unfinished, **{"meta": np.array(json.dumps(meta)), **arrays, **self.collector.state()})  # type: ignore[arg-type]
-
-    def load(self, path: Path) -> None:
-        with np.load(path) as saved:
-            meta = json.loads(str(saved["meta"]))
-            if meta["config"] != asdict(self.config) or meta["seed"] != self.seed:
-                raise ValueError("the checkpoint is of a training with other settings")
-            leaves, structure = jax.tree.flatten(self.learner)
-            loaded = [jnp.asarray(saved[f"learner_{n}"]) for n in range(len(leaves))]
-            self.learner = jax.tree.unflatten(structure, loaded)
-            self.collector.take_up(saved)
-        self.rows, self.seconds_before, self.begun = meta["rows"], meta["seconds"], time.perf_counter()
-
-
-def _scaled(network, inputs: np.ndarray):
-    """The network with its input scales set by what it will see, ``inputs (..., n)``."""
-    scale = input_scale(inputs.reshape(-1, inputs.shape[-1]))
-    return eqx.tree_at(lambda network: network.scale, network, jnp.asarray(scale))

@@ -58,9 +58,14 @@ def logits(weights, layout: ObservationLayout, step_grid, observations, xp):
 
     ``weights`` maps names to arrays; ``xp`` is numpy or jax.numpy.
     """
+    said = network(weights, raw_inputs(layout, observations, xp), xp)
+    return weigh(weights, layout, step_grid, observations, said, xp)
+
+
+def weigh(weights, layout: ObservationLayout, step_grid, observations, said, xp):
+    """The logits, from what a network ``said`` of every candidate, ``(B, S, network_outputs)``."""
     shape = layout.shape
     task, candidates, cost = layout.split(observations)
-    said = _network(weights, raw_inputs(layout, observations, xp), xp)
     scores = said[..., shape.classes :].reshape(*said.shape[:-1], shape.steps, shape.classes)
     price = _price(weights, candidates, xp)[..., None] + said[..., : shape.classes]  # (B, S, P)
     server_s = candidates[..., FIXED_S, None] + step_grid * candidates[..., SERVER_STEP_S, None]  # (B, S, K)
@@ -85,7 +90,8 @@ def _price(weights, candidates, xp):
     return xp.where(number < 0, weights["price_own"] + weights["growth_own"] * load, bs)
 
 
-def _network(weights, inputs, xp):
+def network(weights, inputs, xp):
+    """What the network says of candidates of which it reads ``inputs (B, S, n)``."""
     batch, slots, _ = inputs.shape
     x = xp.arcsinh(inputs / weights["scale"]).reshape(batch * slots, -1)
     x = xp.maximum(x @ weights["w_in"] + weights["b_in"], 0.0)
@@ -119,8 +125,14 @@ class Actor:
 def read(
     name: str, weights: dict[str, np.ndarray], shape: ChoiceShape, step_grid: np.ndarray, bs_count: int
 ) -> Actor:
-    """An actor of a policy folder; for another number of BSs every BS gets the mean of the learnt prices."""
-    if len(weights["prices"]) != bs_count:
-        for table in ("prices", "growth"):
-            weights[table] = np.full(max(bs_count, 1), weights[table].mean(), np.float32)
-    return Actor(name, weights, shape, step_grid)
+    """An actor of a policy folder."""
+    return Actor(name, prices_for(weights, bs_count), shape, step_grid)
+
+
+def prices_for(weights: dict[str, np.ndarray], bs_count: int) -> dict[str, np.ndarray]:
+    """The weights for so many BSs: as they are, or, for another number, with the learnt prices' mean for every BS."""
+    if len(weights["prices"]) == bs_count:
+        return weights
+    return weights | {
+        table: np.full(max(bs_count, 1), weights[table].mean(), np.float32) for table in ("prices", "growth")
+    }

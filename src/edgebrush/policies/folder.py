@@ -18,15 +18,16 @@ from edgebrush.decision.choices import ChoiceShape
 from edgebrush.errors import UserError
 from edgebrush.files import write_bytes, write_text
 
-from . import actor, automata
+from . import actor, automata, diffusion
 from .protocol import Policy
 
 FORMAT = 1
 ABOUT, WEIGHTS = "policy.json", "actor.safetensors"
-SOFTMAX, AUTOMATA = "softmax", "automata"  # softmax also where policy.json names no kind
+SOFTMAX, AUTOMATA, DIFFUSION = "softmax", "automata", "diffusion"  # softmax also where policy.json names no kind
 KINDS: dict[str, Callable[..., Policy]] = {  # (name, weights, shape, step_grid, bs_count) -> Policy
     SOFTMAX: actor.read,
     AUTOMATA: automata.read,
+    DIFFUSION: diffusion.read,
 }
 
 

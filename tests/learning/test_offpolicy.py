@@ -1,0 +1,205 @@
+"""The off-policy learners' parts against plain loops, on games whose values are known, and as NumPy deploys them."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from edgebrush.learning import d3qn, qmix
+from edgebrush.learning.algorithms import ALGORITHMS, configure
+from edgebrush.learning.collect import act
+from edgebrush.learning.maddpg import one_hot_draw
+from edgebrush.learning.networks import dueling
+from edgebrush.learning.offpolicy import Look, lambda_returns, sharpened, windows
+from edgebrush.learning.replay import Sequences
+from edgebrush.policies.diffusion import STEPS, noise_of
+from edgebrush.policies.folder import load_policy
+from edgebrush.scenario.load import load_scenario
+from edgebrush.sim.simulator import Simulator
+
+from .toys import FAR_S, MatrixGame, TwoStates
+
+TINY = {
+    "copies": 2, "groups": 4, "length": 16, "horizon": 8, "gradient_steps": 2, "actor_hidden": 8, "critic_hidden": 8
+}  # fmt: skip
+
+
+def test_lambda_returns_are_the_plain_recursion():
+    config = d3qn.D3qnConfig(discount_per_s=0.1, trace_decay_per_s=0.3)
+    rng = np.random.default_rng(1)
+    rewards, values, gaps = rng.normal(size=(2, 7, 3)), rng.normal(size=(2, 7, 3)), rng.exponential(size=(2, 7, 3))
+    expected = np.zeros((2, 7, 3))
+    expected[:, 6] = values[:, 6]
+    for t in reversed(range(6)):
+        gamma, trace = np.exp(-0.1 * gaps[:, t]), np.exp(-0.3 * gaps[:, t])
+        expected[:, t] = rewards[:, t] + gamma * ((1 - trace) * values[:, t + 1] + trace * expected[:, t + 1])
+    found = lambda_returns(config, *(jnp.asarray(x, jnp.float32) for x in (rewards, gaps, values)), horizon=3)
+    np.testing.assert_allclose(found, expected[:, :4], rtol=2e-5, atol=1e-5)
+
+
+def test_a_window_is_the_deciders_in_turn_with_its_reward_discounted_to_the_first():
+    config = qmix.QmixConfig(length=4, horizon=2, window=2, discount_per_s=0.5)
+    number = np.arange(4.0)[None, :, None] + 10.0 * np.arange(3)  # decision and copy
+    joined = windows(config, Sequences(*(jnp.asarray(x) for x in (
+        number[..., None], number[..., None], number.astype(int), number, np.full((1, 4, 3), 2.0)
+    ))))  # fmt: skip
+    np.testing.assert_array_equal(joined.choices[0, 1], [[2, 3], [12, 13], [22, 23]])
+    np.testing.assert_array_equal(joined.observations[..., 0], joined.choices)
+    np.testing.assert_array_equal(joined.states[..., 0], joined.choices[..., 0])
+    np.testing.assert_allclose(joined.rewards[0, 1], [2 + 3 / np.e, 12 + 13 / np.e, 22 + 23 / np.e], rtol=1e-6)
+    np.testing.assert_array_equal(joined.gaps_s, 4.0)
+
+
+def test_dueling_values_are_those_of_the_softmax():
+    logits, values = jnp.array([[1.0, 3.0, -1e9]]), jnp.array([0.7])
+    q = dueling(logits, values, jnp.float32(0.1))
+    assert float((jax.nn.softmax(logits) * q).sum()) == pytest.approx(0.7, abs=1e-5)
+    assert float(q[0, 1] - q[0, 0]) == pytest.approx(0.2, abs=1e-5)
+
+
+def test_the_gumbel_softmax_draws_from_the_softmax_and_has_a_gradient():
+    @jax.jit
+    def mean(logits):
+        drawn = one_hot_draw(jax.random.key(0), jnp.tile(logits, (20_000, 1)), 1.0)
+        return drawn.mean(0), jnp.abs(drawn.sum(-1) - 1.0).max()
+
+    logits = jnp.log(jnp.array([0.5, 0.3, 0.2]))
+    shares, off = mean(logits)
+    np.testing.assert_allclose(shares, [0.5, 0.3, 0.2], atol=0.015)
+    assert off < 1e-5
+    gradient = jax.jit(jax.grad(lambda logits: mean(logits)[0][0]))(logits)
+    assert gradient[0] > 0.05 and gradient[1] < 0.0
+
+
+def look_at(toy, length=1):
+    """A first look at a toy, as a new learner needs it."""
+    states = np.zeros((length, toy.episodes, toy.state_size), np.float32)
+    observations = np.tile(toy.observations, (length, 1, 1))
+    batch = Sequences(observations, states, np.zeros(states.shape[:2], int), None, None)
+    return Look(batch, toy.layout, toy.params.step_grid, 2, None)
+
+
+def fitted(training, sequences, updates, rate=0.02):
+    for n in range(updates):
+        keys = jax.random.split(jax.random.key(n), 32)
+        many = Sequences(*(jnp.tile(x, (32, *[1] * x.ndim)) for x in sequences))
+        training.learner, stats = training.update(many, keys, jnp.float32(rate * (1.0 - n / updates)))
+    return stats
+
+
+class Fitting:
+    """As much of a training as an update needs."""
+
+    def __init__(self, module, config, look):
+        self.config, self.learner = config, None
+        self.update = lambda sequences, keys, rate: module.update(config, self.learner, sequences, rate)
+        self.learner = module.Training.new_learner(self, look, np.random.default_rng(0))
+
+
+def both_and(mixing):
+    """QMIX or VDN fitted to all four joint choices of the game that pays where both players choose 1; its values."""
+    toy = MatrixGame(None, 2)
+    toy.shape = toy.shape._replace(steps=2)
+    toy.layout = type(toy.layout)(toy.shape)
+    toy.params.step_grid = np.arange(1, 3)
+    told = toy.tell(np.array([0, 1]))
+    choices = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    # one group of 4 copies; 2 windows of 2 deciders: the second is there to bootstrap, but counts for nothing
+    rewards = np.zeros((1, 4, 4), np.float32)
+    rewards[0, 1] = choices.prod(1)
+    gaps = np.zeros((1, 4, 4), np.float32)
+    gaps[0, [1, 3]] = FAR_S
+    sequences = Sequences(
+        jnp.asarray(np.tile(np.tile(told, (2, 1))[None, :, None], (1, 1, 4, 1))), jnp.ones((1, 4, 4, 4)),
+        jnp.asarray(np.tile(choices.T, (2, 1))[None]), jnp.asarray(rewards), jnp.asarray(gaps),
+    )  # fmt: skip
+    config = qmix.QmixConfig(
+        copies=1, length=4, horizon=2, window=2, mixing=mixing, actor_hidden=16, critic_hidden=16, value_updates=0,
+        value_speed=1.0, max_grad_norm=10.0,
+    )  # fmt: skip
+    toy.observations = told
+    training = Fitting(qmix, config, look_at(toy))
+    fitted(training, sequences, 25)
+    joint = training.learner.joint
+    q = joint.q(jnp.asarray(told))
+    utilities = jnp.stack([q[0, choices[:, 0]], q[1, choices[:, 1]]], -1)
+    return np.asarray(joint(utilities, jnp.ones((4, 4)))), np.asarray(q.argmax(-1))
+
+
+def test_qmix_represents_the_monotone_game_that_vdn_cannot():
+    exact, best = both_and(mixing=True)
+    np.testing.assert_allclose(exact, [0, 0, 0, 1], atol=0.08)
+    assert best.tolist() == [1, 1]
+    sums, best = both_and(mixing=False)
+    np.testing.assert_allclose(sums, [-0.25, 0.25, 0.25, 0.75], atol=0.08)  # the best of all sums, by least squares
+    assert best.tolist() == [1, 1]
+
+
+def test_d3qn_learns_the_values_that_value_iteration_finds():
+    world, gamma = TwoStates(None, 2), np.exp(-TwoStates.DISCOUNT_PER_S * 4.0)
+    expected = np.zeros((2, 2))
+    for _ in range(500):
+        value = expected.max(1)
+        expected = world.REWARD + gamma * (world.TO_RICH * value[1] + (1 - world.TO_RICH) * value[0])
+    rng = np.random.default_rng(0)
+    state = np.zeros((2, 65, 16), int)
+    choices = rng.integers(2, size=state.shape)
+    for t in range(64):
+        state[:, t + 1] = rng.random(state[:, t].shape) < world.TO_RICH[state[:, t], choices[:, t]]
+    sequences = Sequences(
+        jnp.asarray(world.tell(state.reshape(-1)).reshape(*state.shape, -1)), jnp.zeros((*state.shape, 2)),
+        jnp.asarray(choices), jnp.asarray(world.REWARD[state, choices], jnp.float32), jnp.full(state.shape, 4.0),
+    )  # fmt: skip
+    config = d3qn.D3qnConfig(
+        copies=1, length=65, horizon=1, trace_decay_per_s=1e9, discount_per_s=TwoStates.DISCOUNT_PER_S,
+        actor_hidden=16, critic_hidden=16, value_updates=0, value_speed=1.0, max_grad_norm=100.0, target_share=0.1,
+    )  # fmt: skip
+    world.observations = world.tell(np.array([0, 1]))
+    training = Fitting(d3qn, config, look_at(world))
+    fitted(training, sequences, 30)
+    np.testing.assert_allclose(training.learner.q(jnp.asarray(world.observations)), expected, rtol=0.06)
+
+
+def test_sharpening_multiplies_the_logits():
+    pair = load_scenario("pair")
+    simulator = Simulator(pair, 8)
+    simulator.reset(np.arange(8))
+    training = ALGORITHMS["d3qn"].training(pair, configure("d3qn", TINY, seconds=None, decisions=1), 1, None)
+    actor = eqx.tree_at(lambda actor: actor.weights["w_out"], training.actor, replace_fn=lambda w: w + 0.1)
+    sharp = sharpened(actor, jnp.float32(3.0))(simulator.observations)
+    np.testing.assert_allclose(sharp, np.maximum(3.0 * actor(simulator.observations), -1e9), rtol=1e-3, atol=1e-3)
+
+
+def test_the_noise_of_a_decision_is_standard_normal_and_its_own():
+    draws = np.random.default_rng(0).random(2000)
+    noise = noise_of(draws, 8, np)
+    assert noise.shape == (2000, STEPS, 8)
+    assert abs(noise.mean()) < 0.02 and noise.std() == pytest.approx(1.0, abs=0.02)
+    apart = np.corrcoef(noise.reshape(2000, -1).T) - np.eye(STEPS * 8)
+    assert np.abs(apart).max() < 0.12
+    np.testing.assert_array_equal(noise_of(draws[5:6], 8, np)[0], noise[5])
+    np.testing.assert_allclose(noise_of(jnp.asarray(draws, jnp.float32), 8, jnp), noise, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["qmix", "d2sac"])  # a softmax and a diffusion; the others leave a softmax too
+def test_a_policy_decides_with_numpy_as_it_did_with_jax(name, tmp_path):
+    pair = load_scenario("pair")
+    config = configure(name, {**TINY, "temperature": 0.02}, seconds=None, decisions=128)
+    training = ALGORITHMS[name].training(pair, config, 1, None)
+    rng = np.random.default_rng(0)
+    training.learner = jax.tree.map(  # as if it had learnt something
+        lambda x: x + 0.1 * rng.standard_normal(x.shape).astype(np.float32) if x.ndim == 2 else x, training.learner
+    )
+    training.rows.append({"decisions": 128})
+    training.save_policy(tmp_path)
+    simulator = Simulator(pair, 64)
+    simulator.reset(np.arange(64))
+    policy = load_policy(tmp_path, simulator.shape, simulator.params.step_grid, pair.bs_count)
+    deployed, same = training.deployed, 0
+    for _ in range(10):
+        draws = rng.random(64).astype(np.float32)
+        choices = np.asarray(act(deployed, simulator.observations, draws)[0])
+        same += (policy.choose(simulator.observations, draws) == choices).sum()
+        simulator.step(choices)
+    assert same >= 0.99 * 10 * 64  # a draw may fall on a border in float32
