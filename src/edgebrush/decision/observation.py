@@ -13,6 +13,7 @@ the last broadcasts, nothing of another UE.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from .choices import ChoiceShape
 
@@ -62,16 +63,31 @@ LOAD, QUEUED, IN_FLIGHT, AGE_S, WAIT_S = range(12, 17)
 CANDIDATE_FEATURES = WAIT_S  # plus P columns from WAIT_S: expected seconds of waiting by class
 
 
+@dataclass(frozen=True)
 class ObservationLayout:
     """Where things lie in the observation vector of a given choice shape."""
 
-    def __init__(self, shape: ChoiceShape):
-        self.shape = shape
-        self.candidate_features = CANDIDATE_FEATURES + shape.classes
-        self.task = slice(0, TASK_FEATURES)
-        self.candidates = slice(TASK_FEATURES, TASK_FEATURES + shape.slots * self.candidate_features)
-        self.cost = slice(self.candidates.stop, self.candidates.stop + shape.count)
-        self.size = self.cost.stop
+    shape: ChoiceShape
+
+    @property
+    def candidate_features(self) -> int:
+        return CANDIDATE_FEATURES + self.shape.classes
+
+    @property
+    def task(self) -> slice:
+        return slice(0, TASK_FEATURES)
+
+    @property
+    def candidates(self) -> slice:
+        return slice(TASK_FEATURES, TASK_FEATURES + self.shape.slots * self.candidate_features)
+
+    @property
+    def cost(self) -> slice:
+        return slice(self.candidates.stop, self.candidates.stop + self.shape.count)
+
+    @property
+    def size(self) -> int:
+        return self.cost.stop
 
     def split(self, observation):
         """Task ``(..., T)``, candidates ``(..., S, F)``, expected cost ``(..., S, K, P)`` of observations."""
