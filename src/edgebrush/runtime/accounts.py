@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgebrush.errors import UserError
 from edgebrush.sim.cost import quality_at
 from edgebrush.sim.tables import OUTCOME
 
@@ -134,3 +135,18 @@ def _charge(row: np.void, episode: Episode, story: Story) -> None:
     row["quality_cost"] = kind["quality_weight"] * (1.0 - row["quality"])
     row["penalty_cost"] = head["missed"] * row["missed"] + head["lost"] * row["lost"]
     row["cost"] = row["delay_cost"] + row["energy_cost"] + row["quality_cost"] + row["penalty_cost"]
+
+
+def decisions(episode: Episode, told: dict[str, Story]) -> list[tuple[int, int, int]]:
+    """(place, steps, class) of each task as it was last decided, in the arrivals' order.
+
+    Raises ``UserError`` where one was never decided, of which the simulator knows none.
+    """
+    places = [OWN, *bs_names(episode.scenario)]
+    found = []
+    for arrival in episode.arrivals:
+        line = told[task_of(arrival)].decided
+        if line is None:
+            raise UserError(f"against-sim: {arrival.key} ended before it was decided; leave --against-sim out")
+        found.append((places.index(line["place"]), line["steps"], line["service_class"]))
+    return found
