@@ -323,7 +323,7 @@ def world(scenario: Scenario, load: float) -> list[str]:
 def measured(run: Run) -> str:
     """How the numbers came about."""
     results = run.results
-    text = (
+    text = _lived_through(results) if "testbed" in results else (
         f"All policies decided on the same {results['tasks_per_policy']:,} tasks in {results['episodes']:,} "
         f"episodes of {results['horizon_s']:g} s with the same arrivals, tasks and channels, on seeds that "
         "neither training nor tuning has seen. Intervals are 95% bootstraps over episodes, paired where "
@@ -340,6 +340,27 @@ def measured(run: Run) -> str:
     if seconds:
         machine = results["machine"]
         text += f"It took {listed(seconds)} on {machine['cores']} cores ({machine['processor']})."
+    return text
+
+
+def _lived_through(results: dict) -> str:
+    """How the testbed's numbers came about."""
+    testbed, rounds = results["testbed"], results["testbed"]["rounds"].values()
+    text = (
+        "These are measurements, not simulations: servers and phones ran as processes on one machine, as slow as the "
+        "scenario's hardware, and sent real images over links shaped to the scenario's rates. One policy after the other "
+        f"met the same {results['tasks_per_policy']:,} tasks, {testbed['seconds']:g} s of arrivals on a seed that neither "
+        "training nor tuning has seen. Delay is measured; energy and quality are the models' profiles' for what was "
+        f"really computed and sent. Of {sum(each['asked'] for each in rounds):,} tasks "
+        f"{sum(each['images'] for each in rounds):,} ended in an image, {sum(each['errors'] for each in rounds):,} in an "
+        f"error; {sum(each['lost'] for each in rounds):,} were lost. Intervals are 95% bootstraps over blocks of "
+        f"{results['horizon_s']:g} s of arrivals, paired where policies are compared. "
+    )
+    if "against_sim" in testbed:
+        apart = [
+            f"{name} {percent(errors['delay_s']['mean']['relative'])}" for name, errors in testbed["against_sim"].items()
+        ]
+        text += f"Mean delay, measured against simulated with the same arrivals and decisions: {listed(apart)}. "
     return text
 
 

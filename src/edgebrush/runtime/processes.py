@@ -20,6 +20,7 @@ class Process:
 
     def __init__(self, name: str, arguments: list[str], log: Path):
         self.name, self.arguments, self.log = name, arguments, log
+        self.environment = {**os.environ, **ENVIRONMENT}
         self.url = ""
         self.process: asyncio.subprocess.Process | None = None
 
@@ -29,7 +30,7 @@ class Process:
         with open(self.log, "ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "edgebrush.cli.main", *self.arguments, stdin=asyncio.subprocess.DEVNULL,
-                stdout=log, stderr=log, env={**os.environ, **ENVIRONMENT}, start_new_session=True,
+                stdout=log, stderr=log, env=self.environment, start_new_session=True,
             )  # fmt: skip
         try:
             async with asyncio.timeout(READY_S):

@@ -35,7 +35,7 @@ MOST_CONNECTIONS = 400  # that `edgebrush serve` allows
 class Testbed:
     """BSs, UEs and links of an episode, its UEs deciding by ``policy``; logs and journals go to ``folder``.
 
-    ``source`` is the scenario as `edgebrush ue` takes it. ``on_end`` hears of each answer.
+    ``source`` is the scenario as `edgebrush ue` takes it.
     """
 
     __test__ = False  # no test class, whatever its name
