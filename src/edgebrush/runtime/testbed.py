@@ -85,9 +85,8 @@ class Testbed:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(ue.stop() for ue in self.ues))
+        await asyncio.gather(*(process.stop() for process in (*self.ues, *self.bss)))
         await asyncio.gather(*(link.close() for link in self.links.values()))
-        await asyncio.gather(*(bs.stop() for bs in self.bss))
 
     async def _open_links(self) -> None:
         episode = self.episode
