@@ -345,21 +345,22 @@ def measured(run: Run) -> str:
 
 def _lived_through(results: dict) -> str:
     """How the testbed's numbers came about."""
-    testbed, rounds = results["testbed"], results["testbed"]["rounds"].values()
+    testbed = results["testbed"]
+    asked, images, errors, lost = (
+        sum(each[name] for each in testbed["rounds"].values()) for name in ("asked", "images", "errors", "lost")
+    )
     text = (
         "These are measurements, not simulations: servers and phones ran as processes on one machine, as slow as the "
-        "scenario's hardware, and sent real images over links shaped to the scenario's rates. One policy after the other "
-        f"met the same {results['tasks_per_policy']:,} tasks, {testbed['seconds']:g} s of arrivals on a seed that neither "
-        "training nor tuning has seen. Delay is measured; energy and quality are the models' profiles' for what was "
-        f"really computed and sent. Of {sum(each['asked'] for each in rounds):,} tasks "
-        f"{sum(each['images'] for each in rounds):,} ended in an image, {sum(each['errors'] for each in rounds):,} in an "
-        f"error; {sum(each['lost'] for each in rounds):,} were lost. Intervals are 95% bootstraps over blocks of "
-        f"{results['horizon_s']:g} s of arrivals, paired where policies are compared. "
+        "scenario's hardware, and sent real images over links shaped to the scenario's rates. One policy after the "
+        f"other met the same {results['tasks_per_policy']:,} tasks, {testbed['seconds']:g} s of arrivals on a seed "
+        "that neither training nor tuning has seen. Delay is measured; energy and quality are what the models' "
+        f"profiles say of what was really computed. Of {asked:,} tasks {images:,} ended in an image, {errors:,} in an "
+        f"error; {lost:,} were lost. Intervals are 95% bootstraps over blocks of {results['horizon_s']:g} s of "
+        "arrivals, paired where policies are compared. "
     )
-    if "against_sim" in testbed:
-        apart = [
-            f"{name} {percent(errors['delay_s']['mean']['relative'])}" for name, errors in testbed["against_sim"].items()
-        ]
+    against = testbed.get("against_sim", {})
+    if against:
+        apart = [f"{name} {percent(each['delay_s']['mean']['relative'])}" for name, each in against.items()]
         text += f"Mean delay, measured against simulated with the same arrivals and decisions: {listed(apart)}. "
     return text
 

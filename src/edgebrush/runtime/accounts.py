@@ -92,10 +92,10 @@ def audit(asked: int, journals: Sequence[Path]) -> Audit:
 
 
 def outcomes(episode: Episode, told: dict[str, Story], start_s: float) -> np.ndarray:
-    """``tables.OUTCOME`` rows, one an arrival, in their order; ``start_s`` is the episode's start, on the monotonic clock.
+    """``tables.OUTCOME`` rows, one an arrival, in their order; ``start_s`` on the monotonic clock is the episode's 0.
 
-    Time, energy and place are measured; a picture's quality is its model's curve at these steps, and the cost is made
-    of them as in sim/cost.py.
+    Delay is from the moment at which the task should have come until its image is in the journal; energies are the
+    agent's and the BS's accounts, a picture's quality its model's curve at these steps. Cost as in sim/cost.py.
     """
     rows = np.zeros(len(episode.arrivals), OUTCOME)
     places = [OWN, *bs_names(episode.scenario)]

@@ -32,7 +32,7 @@ def pair(measured: np.ndarray, simulated: np.ndarray) -> tuple[np.ndarray, np.nd
 def errors_of(measured: np.ndarray, simulated: np.ndarray) -> dict[str, Any]:
     """How far off the simulator is, for each measure: means, 95th percentiles, and the error of single tasks.
 
-    Both are ``tables.OUTCOME`` rows of the same tasks. Errors are the measured less the simulated; ``relative`` over it.
+    Both are ``tables.OUTCOME`` rows of the same tasks. Errors are the measured less the simulated, or ``relative`` to it.
     """
     found: dict[str, Any] = {"tasks": len(measured)}
     for name in MEASURES:

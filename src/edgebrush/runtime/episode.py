@@ -81,7 +81,8 @@ def draw_episode(scenario: Scenario, seed: int, seconds: float) -> Episode:
     clock, tasks = simulator.worlds.clock[0], simulator.worlds.task[0]
     simulator.reset(np.array([seed]), horizon_s=np.inf)
     batteries = simulator.worlds.ue[0]["battery_j"] / simulator.params.ue["battery_j"]
-    arrivals, asked = [], set()
+    arrivals: list[Arrival] = []
+    asked: set[int] = set()
     while clock["time"][0] < seconds or (len(asked) < scenario.ue_count and clock["decisions"][0] < PATIENCE):
         task = tasks[clock["deciding"][0]]
         if task["arrival"] < seconds:
@@ -102,13 +103,13 @@ def arrival_of(scenario: Scenario, seed: int, task: np.void, classes: Sequence[s
     ue, number, content = int(task["ue"]), int(task["number"]), int(task["content"])
     random = np.random.default_rng([seed, ue, number])
     several = len(scenario.contents) > 1
-    prompt = scenario.contents[content].name if several else classes[random.integers(len(classes))]
+    prompt = scenario.contents[content].name if several else classes[int(random.integers(len(classes)))]
     picture = int(random.integers(2**31))
     return Arrival(ue, number, float(task["arrival"]), int(task["request"]), content, prompt, picture)
 
 
 def simulate(episode: Episode, decisions: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """The simulator's ``tables.OUTCOME`` rows for decisions (place, steps, class), one an arrival, in arrivals' order."""
+    """The simulator's ``tables.OUTCOME`` rows for decisions (place, steps, class); both one an arrival, in their order."""
     scenario = episode.scenario.model_copy(update={"horizon_s": episode.seconds})
     simulator = Simulator(scenario, 1, records=records_needed(scenario))
     grid = scenario.decision.step_grid

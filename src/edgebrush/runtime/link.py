@@ -1,4 +1,4 @@
-"""The air between UEs and BSs, in user space: bytes pass a port on loopback as slowly as the simulator's radio lets them.
+"""The air between UEs and BSs, in user space: bytes pass a port on loopback as slowly as the scenario's radio has it.
 
 A BS's band is shared each way as in sim/radio.py: whoever sends at a moment has an equal part of the bandwidth, and the
 rates change when another one starts or ends. What is shared are the bytes that really pass, of image requests and their

@@ -1,8 +1,7 @@
-"""The whole system on one machine: BS servers, UE agents and the links between them, living through a simulator's episode.
+"""The whole system on one machine, living through an episode of the simulator: BS servers, UE agents, and links.
 
-Every BS is an `edgebrush serve`, every UE an `edgebrush ue`, each a process as slow as the scenario's hardware; links
-are shaped in user space between them (link.py). One policy after the other meets the same arrivals, and what the agents'
-journals say of them becomes the same report as a comparison in the simulator.
+Every BS is an `edgebrush serve`, every UE an `edgebrush ue`, each a process as slow as the scenario's hardware, with
+links between them that are shaped in user space (link.py).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from edgebrush.errors import UserError
 from edgebrush.scenario.schema import Bs
 from edgebrush.sim.tables import expand_bss
 

@@ -22,7 +22,6 @@ from edgebrush.sim.tables import choice_shape
 
 from . import against, gallery
 from .accounts import Audit, Story, audit, decisions, outcomes, read_lines, stories
-from .agent import OWN
 from .episode import Episode, draw_episode, simulate
 from .live import Live
 from .testbed import Testbed
@@ -125,12 +124,16 @@ async def _play(
         progress(f"playing {name}", ended / count, f"{ended} of {count} tasks")
 
     progress(f"playing {name}", 0.0, "starting the processes")
-    async with Testbed(source, episode, policy, folder) as testbed:
-        async with live.round(testbed, name) if live else contextlib.nullcontext():
-            await testbed.play(count_one)
+    async with Testbed(source, episode, policy, folder) as testbed, watched(testbed, name, live):
+        await testbed.play(count_one)
     told = stories(line for journal in testbed.journals for line in read_lines(journal))
     rows = outcomes(episode, told, testbed.start_s)
     return Round(name, folder, rows, told, audit(count, testbed.journals), testbed.latest_s, load_average)
+
+
+def watched(testbed: Testbed, name: str, live: Live | None) -> contextlib.AbstractAsyncContextManager[None]:
+    """The live page's watch, where there is one."""
+    return live.round(testbed, name) if live else contextlib.nullcontext()
 
 
 def _facts(episode: Episode, rounds: list[Round]) -> dict[str, Any]:
