@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,8 @@ edgebrush testbed testbed --policies runs/mine/policies/mappo/seed-1,priced-gree
 edgebrush testbed testbed --live-port 8200                     watch it at http://127.0.0.1:8200
 
 edgebrush testbed testbed --against-sim                        how far off is the simulator?
+
+edgebrush testbed testbed --fault kill-bs                      does every task end, once?
 
 docs/testbed.md says what runs, how links are shaped and what the run folder holds.
 """
@@ -34,6 +37,10 @@ def testbed(
     live_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Show the work as it goes on at this port; 0 finds a free one.")
     ] = None,
+    fault: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Let something fail, under the first policy; docs/testbed.md says what."),
+    ] = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -41,6 +48,7 @@ def testbed(
     from rich.console import Console
 
     from edgebrush.cli.progress import bars, command_line, default_folder, show
+    from edgebrush.errors import UserError
     from edgebrush.runtime.against import PICTURE
     from edgebrush.runtime.gallery import GALLERY
     from edgebrush.runtime.live import Live
@@ -48,7 +56,13 @@ def testbed(
     from edgebrush.scenario.load import load_scenario
     from edgebrush.sim.seeds import HELD_OUT_SEEDS
 
-    folder = out or default_folder(load_scenario(scenario))
+    loaded = load_scenario(scenario)
+    folder, names = out or default_folder(loaded), [name.strip() for name in policies.split(",") if name.strip()]
+    if not names:
+        raise UserError(f"policies = {policies!r}: names none; give rules or folders of policies")
+    if fault:
+        fail(fault, scenario, names[0], seconds, HELD_OUT_SEEDS + seed, folder, overwrite)
+        return
     live = None if live_port is None else Live(live_port)
     console = Console(highlight=False, soft_wrap=True)
     if live:
@@ -56,7 +70,7 @@ def testbed(
     with bars() as progress:
         run = run_trial(
             scenario,
-            [name.strip() for name in policies.split(",") if name.strip()],
+            names,
             folder,
             seconds=seconds,
             seed=HELD_OUT_SEEDS + seed,
@@ -82,3 +96,17 @@ def testbed(
         )
     if against_sim:
         console.print(f"picture: {folder / PICTURE}")
+
+
+def fail(name: str, scenario: str, policy: str, seconds: float, seed: int, out: Path, overwrite: bool) -> None:
+    """Live through a fault, and end with 1 where a task was lost or ended twice."""
+    from edgebrush.evaluation.runs import new_folder
+    from edgebrush.runtime.episode import draw_episode
+    from edgebrush.runtime.faults import run_fault
+    from edgebrush.scenario.load import load_scenario
+
+    episode = draw_episode(load_scenario(scenario), seed, seconds)
+    with new_folder(out, overwrite=overwrite) as folder:
+        found = run_fault(name, scenario, episode, policy, folder)
+    typer.echo(f"{name}: {found}; journals and logs: {out}")
+    raise typer.Exit(int(found.lost > 0 or found.twice > 0))

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from edgebrush.evaluation.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, style
+from edgebrush.evaluation.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, percent, style
 from edgebrush.evaluation.runs import write_whole
 from edgebrush.scenario.schema import Scenario
 
@@ -32,7 +34,7 @@ def pair(measured: np.ndarray, simulated: np.ndarray) -> tuple[np.ndarray, np.nd
 def errors_of(measured: np.ndarray, simulated: np.ndarray) -> dict[str, Any]:
     """How far off the simulator is, for each measure: means, 95th percentiles, and the error of single tasks.
 
-    Both are ``tables.OUTCOME`` rows of the same tasks. Errors are the measured less the simulated, or ``relative`` to it.
+    Both are ``tables.OUTCOME`` rows of the same tasks. Errors are measured less simulated, or ``relative`` to that.
     """
     found: dict[str, Any] = {"tasks": len(measured)}
     for name in MEASURES:
@@ -89,7 +91,7 @@ def picture(scenario: Scenario, pairs: dict[str, tuple[np.ndarray, np.ndarray]])
         _distributions(right, measured["delay_s"], simulated["delay_s"])
         error = errors_of(measured, simulated)["delay_s"]["mean"]["relative"]
         left.set_title(f"{policy}: each task's delay")
-        right.set_title(f"mean delay {100 * error:+.1f}% measured against simulated".replace("-", "−"))
+        right.set_title(f"all delays: the mean is {percent(error)} off")
     return figure
 
 
@@ -101,11 +103,15 @@ def _scatter(axes: Axes, scenario: Scenario, measured: np.ndarray, simulated: np
     for place, name in enumerate(["own device", *bs_names(scenario)]):
         there = measured["place"] == place
         colour = PALETTE[min(place, len(PALETTE) - 1)]
+        if not there.any():
+            continue
         axes.scatter(
             simulated["delay_s"][there], measured["delay_s"][there], s=18, color=colour, alpha=0.75, linewidth=0,
             label=f"{name} ({there.sum()})", zorder=2,
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    for axis in (axes.xaxis, axes.yaxis):
+        _tick(axis)
     axes.set(xlabel="simulated, s (grey: within 10%)", ylabel="measured, s")
     axes.legend(loc="upper left")
 
@@ -115,4 +121,12 @@ def _distributions(axes: Axes, measured: np.ndarray, simulated: np.ndarray) -> N
     for delays, name, colour in ((simulated, "simulated", ORANGE), (measured, "measured", BLUE)):
         axes.step(np.sort(delays), share, where="post", color=colour, label=name, linewidth=1.6)
     axes.set(xscale="log", xlabel="delay, s", ylabel="share of the tasks done", ylim=(0, 1))
+    _tick(axes.xaxis)
     axes.legend(loc="lower right")
+
+
+def _tick(axis: Axis) -> None:
+    """Plain numbers at 1, 2, 5 and their multiples of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())

@@ -109,7 +109,7 @@ def arrival_of(scenario: Scenario, seed: int, task: np.void, classes: Sequence[s
 
 
 def simulate(episode: Episode, decisions: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """The simulator's ``tables.OUTCOME`` rows for decisions (place, steps, class); both one an arrival, in their order."""
+    """The simulator's ``tables.OUTCOME`` rows for (place, steps, class) of each arrival, in their order."""
     scenario = episode.scenario.model_copy(update={"horizon_s": episode.seconds})
     simulator = Simulator(scenario, 1, records=records_needed(scenario))
     grid = scenario.decision.step_grid

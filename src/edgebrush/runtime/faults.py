@@ -19,7 +19,7 @@ from edgebrush.errors import UserError
 from .accounts import Audit, audit, read_lines
 from .episode import Episode
 from .messages import IMAGES_PATH, LOAD_PATH
-from .processes import Process
+from .processes import Process, interruptible
 from .testbed import Testbed
 
 STRIKE_SHARE = 0.3  # of the arrivals' time, after which the fault strikes
@@ -57,7 +57,7 @@ def run_fault(name: str, source: str, episode: Episode, policy: str, folder: Pat
     """Live an episode through while a fault strikes; ``folder`` gets the journals and logs. Raises ``UserError``."""
     if name not in FAULTS:
         raise UserError(f"fault = {name!r}: there are {', '.join(FAULTS)}")
-    return asyncio.run(_run(FAULTS[name], source, episode, policy, folder))
+    return interruptible(_run(FAULTS[name], source, episode, policy, folder))
 
 
 async def _run(fault: Fault, source: str, episode: Episode, policy: str, folder: Path) -> Audit:

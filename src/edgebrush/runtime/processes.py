@@ -1,4 +1,4 @@
-"""Processes that the testbed starts, each in a group of its own, so that none outlives it."""
+"""Processes that the testbed starts, each in a group of its own, and what it takes that none outlives it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,41 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from edgebrush.errors import UserError
 
+T = TypeVar("T")
 READY_S = 60.0  # until a process says where it listens
 STOP_S = 10.0  # from SIGTERM to SIGKILL
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+async def together(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """Do all at once; where one fails, stop the others and raise what went wrong with it."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in work:
+                group.create_task(each)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+def interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Run it; SIGTERM ends it as SIGINT does: in a ``KeyboardInterrupt``, once it has cleaned up."""
+
+    async def main() -> T:
+        task = asyncio.current_task()
+        assert task
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 class Process:
@@ -62,6 +90,8 @@ class Process:
                 async with asyncio.timeout(STOP_S):
                     await self.process.wait()
         except TimeoutError:
+            pass
+        finally:
             await self.kill()
 
     async def restart(self) -> None:

@@ -15,18 +15,20 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from edgebrush.errors import UserError
 from edgebrush.scenario.schema import Bs
 from edgebrush.sim.tables import expand_bss
 
 from .episode import Arrival, Episode
 from .link import Band, Link
 from .messages import IMAGES_PATH
-from .processes import Process
+from .processes import Process, together
 from .remote import bs_names
 
 SETTLE_S = 0.5  # between the last process being ready and the episode's start
 DRAIN_S = 300.0  # for the tasks that are open when the last one has come
 AGAIN_S = 0.1  # until an agent that is away is asked again
+ENDS = (200, 502, 504)  # of an agent's task: an image, no place could make it, its deadline had passed
 MOST_CONNECTIONS = 400  # that `edgebrush serve` allows
 
 
@@ -73,9 +75,9 @@ class Testbed:
     async def __aenter__(self) -> Testbed:
         """Bring all up, ready. Raises ``UserError`` where a process does not start."""
         try:
-            await asyncio.gather(*(bs.start() for bs in self.bss))
+            await together(bs.start() for bs in self.bss)
             await self._open_links()
-            await asyncio.gather(*(ue.start() for ue in self.ues))
+            await together(ue.start() for ue in self.ues)
             await self._until_ready()
         except BaseException:
             await self.__aexit__()
@@ -106,24 +108,24 @@ class Testbed:
     async def play(self, on_end: Callable[[Arrival], None] = lambda arrival: None) -> None:
         """Ask for every task at its time, and wait until the last one has ended.
 
-        Raises ``TimeoutError`` where that takes longer than it can.
+        Raises ``TimeoutError`` where that takes longer than it can, ``UserError`` where an agent takes no tasks.
         """
         self.start_s = time.monotonic() + SETTLE_S
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         async with (
             httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as client,
             asyncio.timeout(self.episode.seconds + DRAIN_S),
-            asyncio.TaskGroup() as group,
         ):
-            for arrival in self.episode.arrivals:
-                group.create_task(self._live_through(arrival, client, on_end))
+            await together(self._live_through(arrival, client, on_end) for arrival in self.episode.arrivals)
 
     async def _live_through(
         self, arrival: Arrival, client: httpx.AsyncClient, on_end: Callable[[Arrival], None]
     ) -> None:
         await asyncio.sleep(self.start_s + arrival.at_s - time.monotonic())
         self.latest_s = max(self.latest_s, time.monotonic() - self.start_s - arrival.at_s)
-        await self.ask(arrival, client)
+        reply = await self.ask(arrival, client)
+        if reply.status_code not in ENDS:
+            raise UserError(f"{self.ues[arrival.ue].name} refused {arrival.key}: {reply.text[:300]}")
         on_end(arrival)
 
     async def ask(self, arrival: Arrival, client: httpx.AsyncClient) -> httpx.Response:

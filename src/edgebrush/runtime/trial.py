@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from . import against, gallery
 from .accounts import Audit, Story, audit, decisions, outcomes, read_lines, stories
 from .episode import Episode, draw_episode, simulate
 from .live import Live
+from .processes import interruptible
 from .testbed import Testbed
 
 BLOCK_S = 10.0  # of arrivals: what intervals resample, as a comparison does episodes (Künsch 1989)
@@ -82,21 +81,6 @@ def run_trial(
 def simulated(episode: Episode, played: Round) -> np.ndarray:
     """What the simulator makes of a round's arrivals and decisions."""
     return simulate(episode, decisions(episode, played.told))
-
-
-def interruptible(work: Any) -> Any:
-    """Run a coroutine; SIGTERM ends it as SIGINT does, in a ``KeyboardInterrupt`` after it has cleaned up."""
-
-    async def main() -> Any:
-        task = asyncio.current_task()
-        assert task
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await work
-
-    try:
-        return asyncio.run(main())
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
 
 
 async def _play_all(
