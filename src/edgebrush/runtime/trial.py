@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from edgebrush.evaluation.compare import Progress, Stopwatch, silent, write_run
-from edgebrush.evaluation.runs import Run, new_folder, store_scenario
+from edgebrush.evaluation.compare import Progress, Stopwatch, pool, results_of, silent
+from edgebrush.evaluation.report import render
+from edgebrush.evaluation.runs import Run, new_folder, store_run, store_scenario
 from edgebrush.evaluation.statistics import Digest, digest, load_edges
 from edgebrush.policies.shipped import named_policy
 from edgebrush.scenario.load import load_scenario
@@ -75,7 +76,13 @@ def run_trial(
                 facts["testbed"]["against_sim"] = against.write(scenario, pairs, folder)
         walls = [gallery.wall(each.folder.name, episode, each.rows, each.folder) for each in rounds]
         gallery.write_gallery(episode, walls, folder)
-        return write_run(scenario, folder, _digests(episode, rounds), BLOCK_S, facts, command, stopwatch, progress)
+        digests = _digests(episode, rounds)
+        results = results_of(scenario, digests, _blocks(seconds), command, stopwatch.seconds)
+        results |= {"horizon_s": BLOCK_S, "first_held_out_seed": seed, **facts}
+        run = Run(scenario, results, {name: pool(parts) for name, parts in digests.items()}, [])
+        render(run, folder)
+        store_run(run, folder)
+        return run
 
 
 def simulated(episode: Episode, played: Round) -> np.ndarray:
@@ -136,10 +143,13 @@ def _facts(episode: Episode, rounds: list[Round]) -> dict[str, Any]:
 
 def _digests(episode: Episode, rounds: list[Round]) -> dict[str, list[Digest]]:
     """By policy; several folders of one name are training seeds of one learner."""
-    blocks = int(np.ceil(episode.seconds / BLOCK_S))
     digests: dict[str, list[Digest]] = {}
     for each in rounds:
         each.rows["episode"] = each.rows["arrival_s"] // BLOCK_S
-        part = digest(episode.scenario, each.rows, blocks, load_edges(each.rows))
+        part = digest(episode.scenario, each.rows, _blocks(episode.seconds), load_edges(each.rows))
         digests.setdefault(each.policy, []).append(part)
     return digests
+
+
+def _blocks(seconds: float) -> int:
+    return int(np.ceil(seconds / BLOCK_S))
