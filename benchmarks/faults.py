@@ -4,7 +4,8 @@
     python benchmarks/faults.py --seconds 10 --faults kill-bs,freeze-bs --out /tmp/faults
 
 The world is the preset testbed with half the phones, each asking three times as often on a device a quarter as fast, so
-that nearly all goes to the BSs. Writes faults.csv and the same as a table, README.md; ends with 1 where a task was lost or ended twice.
+that nearly all goes to the BSs. Writes faults.csv and the same as a table, README.md; ends with 1 where a task was lost
+or ended twice.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ POLICY = "selfish-greedy"  # has no numbers that would have to be tuned for this
 
 INTRODUCTION = """\
 # Faults
-`python benchmarks/faults.py`: {seconds:g} s of arrivals at two base stations and three phones under `selfish-greedy`, and one
-fault each, which strikes after 30% of that time. Asked = images + errors; lost never ended; twice ended more than once.
-Failed over are tries at a place that came to nothing, after which the task went elsewhere.
+`python benchmarks/faults.py`: {seconds:g} s of arrivals at two base stations and three phones under `selfish-greedy`,
+and one fault each, which strikes after 30% of that time. Asked = images + errors; lost never ended; twice ended more than
+once. Failed over are tries at a place that came to nothing, after which the task went elsewhere.
 """
 
 

@@ -37,6 +37,7 @@ def errors_of(measured: np.ndarray, simulated: np.ndarray) -> dict[str, Any]:
     Both are ``tables.OUTCOME`` rows of the same tasks. Errors are measured less simulated, or ``relative`` to that.
     """
     found: dict[str, Any] = {"tasks": len(measured)}
+    own = measured["place"] == 0
     for name in MEASURES:
         ours, theirs = measured[name], simulated[name]
         apart = ours - theirs
@@ -44,7 +45,9 @@ def errors_of(measured: np.ndarray, simulated: np.ndarray) -> dict[str, Any]:
             "mean": both(ours.mean(), theirs.mean()),
             "p95": both(np.quantile(ours, 0.95), np.quantile(theirs, 0.95)),
             "task": {
-                "median": float(np.median(apart)),
+                "median": median(apart),
+                "median_own_device": median(apart[own]),
+                "median_at_a_bs": median(apart[~own]),
                 "mean_absolute": float(np.abs(apart).mean()),
                 "p95_absolute": float(np.quantile(np.abs(apart), 0.95)),
                 "correlation": correlation(ours, theirs),
@@ -56,6 +59,10 @@ def errors_of(measured: np.ndarray, simulated: np.ndarray) -> dict[str, Any]:
 def both(measured: float, simulated: float) -> dict[str, float]:
     relative = float(measured / simulated - 1.0) if simulated else 0.0
     return {"measured": float(measured), "simulated": float(simulated), "relative": relative}
+
+
+def median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else 0.0
 
 
 def correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
