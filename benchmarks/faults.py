@@ -33,9 +33,9 @@ POLICY = "selfish-greedy"  # has no numbers that would have to be tuned for this
 
 INTRODUCTION = """\
 # Faults
-`python benchmarks/faults.py`: {seconds:g} s of arrivals at two base stations and three phones under `selfish-greedy`,
-and one fault each, which strikes after 30% of that time. Asked = images + errors; lost never ended; twice ended more than
-once. Failed over are tries at a place that came to nothing, after which the task went elsewhere.
+`python benchmarks/faults.py`: {seconds:g} s of arrivals at two base stations and three phones under the rule
+`selfish-greedy`, and one fault each, which strikes after 30% of that time. Asked = images + errors; lost never ended;
+twice ended more than once. Failed over are tries at a place that came to nothing: the task then went elsewhere.
 """
 
 
