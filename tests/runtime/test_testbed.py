@@ -102,7 +102,7 @@ class Children:
         return len(self.seen) >= 5 and not psutil.wait_procs(self.seen, timeout=5)[1]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
 def test_an_interrupted_trial_leaves_no_process_and_no_folder(signum, world, tmp_path):
     out = tmp_path / "run"
     process = subprocess.Popen(

@@ -29,12 +29,13 @@ async def together(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
 
 
 def interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Run it; SIGTERM ends it as SIGINT does: in a ``KeyboardInterrupt``, once it has cleaned up."""
+    """Run it; SIGTERM and SIGHUP end it as SIGINT does: in a ``KeyboardInterrupt``, once it has cleaned up."""
 
     async def main() -> T:
         task = asyncio.current_task()
         assert task
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
         return await work
 
     try:
