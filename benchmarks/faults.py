@@ -11,7 +11,6 @@ or ended twice.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
 import tempfile
@@ -22,7 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import yaml
 
-from edgebrush.evaluation.runs import write_whole
+from edgebrush.files import write_csv, write_text
 from edgebrush.runtime.accounts import Audit
 from edgebrush.runtime.episode import draw_episode
 from edgebrush.runtime.faults import FAULTS, run_fault
@@ -70,16 +69,13 @@ def main() -> int:
 
 def write(found: dict[str, Audit], seconds: float, folder: Path) -> None:
     columns = list(asdict(next(iter(found.values()))))
-    with open(folder / "faults.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["fault", *columns])
-        writer.writerows([name, *asdict(each).values()] for name, each in found.items())
+    write_csv(folder / "faults.csv", [{"fault": name, **asdict(each)} for name, each in found.items()])
     lines = [INTRODUCTION.format(seconds=seconds)]
     lines.append("| fault | what happens | " + " | ".join(name.replace("_", " ") for name in columns) + " |")
     lines.append("|---|---|" + "---|" * len(columns))
     for name, each in found.items():
         lines.append(f"| `{name}` | {FAULTS[name].what} | " + " | ".join(map(str, asdict(each).values())) + " |")
-    write_whole(folder / "README.md", "\n".join(lines) + "\n")
+    write_text(folder / "README.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

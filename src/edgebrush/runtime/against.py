@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from edgebrush.evaluation.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, percent, style
-from edgebrush.evaluation.runs import write_whole
+from edgebrush.files import whole, write_csv, write_text
 from edgebrush.scenario.schema import Scenario
 
 from .remote import bs_names
@@ -75,18 +74,22 @@ def correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
 def write(scenario: Scenario, pairs: dict[str, tuple[np.ndarray, np.ndarray]], folder: Path) -> dict[str, Any]:
     """Write errors, table and picture of each policy's (measured, simulated) outcomes; the errors by policy."""
     found = {policy: errors_of(*pair) for policy, pair in pairs.items()}
-    write_whole(folder / FILE, json.dumps(found, indent=2))
-    with open(folder / TABLE, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        kinds = [f"{name}_{kind}" for name in MEASURES for kind in ("measured", "simulated")]
-        writer.writerow(["policy", *COLUMNS, *kinds])
-        for policy, (measured, simulated) in pairs.items():
-            for ours, theirs in zip(measured, simulated, strict=True):
-                values = [f"{row[name]:.6g}" for name in MEASURES for row in (ours, theirs)]
-                writer.writerow([policy, *(f"{ours[name]:.6g}" for name in COLUMNS), *values])
-    with style():
-        picture(scenario, pairs).savefig(folder / PICTURE, format="png")
+    write_text(folder / FILE, json.dumps(found, indent=2))
+    write_csv(folder / TABLE, [row for policy, both in pairs.items() for row in table_rows(policy, *both)])
+    with whole(folder / PICTURE) as unfinished, style():
+        picture(scenario, pairs).savefig(unfinished, format="png")
     return found
+
+
+def table_rows(policy: str, measured: np.ndarray, simulated: np.ndarray) -> list[dict[str, Any]]:
+    """A row for each task."""
+    rows = []
+    for ours, theirs in zip(measured, simulated, strict=True):
+        row: dict[str, Any] = {"policy": policy} | {name: f"{ours[name]:.6g}" for name in COLUMNS}
+        for name in MEASURES:
+            row |= {f"{name}_measured": f"{ours[name]:.6g}", f"{name}_simulated": f"{theirs[name]:.6g}"}
+        rows.append(row)
+    return rows
 
 
 def picture(scenario: Scenario, pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:

@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from edgebrush.evaluation.runs import write_whole
+from edgebrush.files import write_text
 
 from .accounts import task_of
 from .episode import Episode
@@ -67,4 +67,4 @@ def write_gallery(episode: Episode, walls: list[Wall], folder: Path) -> None:
     )  # fmt: skip
     places = ["own device", *bs_names(episode.scenario)]
     page = environment.get_template(GALLERY).render(scenario=episode.scenario, walls=walls, places=places)
-    write_whole(folder / GALLERY, page)
+    write_text(folder / GALLERY, page)
