@@ -21,6 +21,7 @@ from edgebrush.cli import (
     reproduce,
     scenarios,
     serve,
+    testbed,
     train,
     tune,
     tune_learners,
@@ -72,6 +73,7 @@ app.command(epilog=profile.EPILOG)(profile.profile)
 app.command(epilog=generate.EPILOG)(generate.generate)
 app.command(epilog=serve.EPILOG)(serve.serve)
 app.command(epilog=ue.EPILOG)(ue.ue)
+app.command(epilog=testbed.EPILOG)(testbed.testbed)
 app.add_typer(gdm.app, name="gdm")
 
 

@@ -1,0 +1,70 @@
+"""The gallery: every image of a testbed run on one page, each with its place, steps, delay and energy."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from edgebrush.files import write_text
+
+from .accounts import task_of
+from .episode import Episode
+from .journal import IMAGES
+from .remote import bs_names
+
+GALLERY = "gallery.html"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image and what it cost; ``data`` is its file in base64, empty where there is none."""
+
+    data: str
+    prompt: str
+    place: str
+    place_number: int
+    steps: int
+    delay_s: float
+    energy_j: float
+    ue: int
+    request: str
+
+
+@dataclass(frozen=True)
+class Wall:
+    """The pictures that one policy had made."""
+
+    policy: str
+    pictures: list[Picture]
+
+
+def wall(policy: str, episode: Episode, rows: np.ndarray, folder: Path) -> Wall:
+    """The wall of a round whose journals are in ``folder``; ``rows`` are its outcomes, one an arrival."""
+    places = ["own device", *bs_names(episode.scenario)]
+    pictures = []
+    for arrival, row in zip(episode.arrivals, rows, strict=True):
+        path = folder / f"ue-{arrival.ue + 1}" / IMAGES / f"{task_of(arrival)}.png"
+        data = base64.b64encode(path.read_bytes()).decode() if row["steps"] > 0 else ""
+        pictures.append(
+            Picture(
+                data, arrival.prompt, places[row["place"]], int(row["place"]), int(row["steps"]),
+                float(row["delay_s"]), float(row["energy_ue_j"] + row["energy_bs_j"]), arrival.ue + 1,
+                episode.scenario.requests[arrival.request].name,
+            )
+        )  # fmt: skip
+    return Wall(policy, pictures)
+
+
+def write_gallery(episode: Episode, walls: list[Wall], folder: Path) -> None:
+    """Write ``gallery.html``, which asks nothing of the network."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    places = ["own device", *bs_names(episode.scenario)]
+    page = environment.get_template(GALLERY).render(scenario=episode.scenario, walls=walls, places=places)
+    write_text(folder / GALLERY, page)
