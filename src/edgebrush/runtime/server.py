@@ -84,6 +84,7 @@ class Server(uvicorn.Server):
             http=BoundedProtocol,
             ws="none",
             lifespan="on",
+            log_config=None,  # uvicorn's would close every other handler of this process
             log_level="error",
             access_log=False,
             server_header=False,
