@@ -13,8 +13,8 @@ import subprocess
 import sys
 import time
 
+from edgebrush.evaluation.findings import QUICK, Plan
 from edgebrush.evaluation.points import SWEEPS, ablations
-from edgebrush.evaluation.study import QUICK, Plan
 from edgebrush.learning.algorithms import ALGORITHMS, configure
 from edgebrush.learning.seeds import ONE_THREAD
 from edgebrush.scenario.load import load_scenario

@@ -15,8 +15,9 @@ from edgebrush.cli.main import run as command
 from edgebrush.errors import UserError
 from edgebrush.evaluation import study, units
 from edgebrush.evaluation.figures import style
+from edgebrush.evaluation.findings import Plan
 from edgebrush.evaluation.points import SWEEPS, ablations
-from edgebrush.evaluation.study import Plan, reproduce
+from edgebrush.evaluation.study import reproduce
 from edgebrush.evaluation.study_figures import FIGURES
 from edgebrush.evaluation.tuning import Budget
 from edgebrush.learning import seeds

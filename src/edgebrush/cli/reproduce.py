@@ -44,7 +44,7 @@ def reproduce(
 ) -> None:
     """Train every learner, tune every rule, on a scenario and around it; draw the study's figures and tables."""
     from edgebrush.cli.progress import bars, command_line
-    from edgebrush.evaluation.study import QUICK, Plan
+    from edgebrush.evaluation.findings import QUICK, Plan
     from edgebrush.evaluation.study import reproduce as run_study
     from edgebrush.evaluation.units import default_jobs
     from edgebrush.scenario.load import load_scenario

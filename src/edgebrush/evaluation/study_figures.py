@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,14 +18,11 @@ from edgebrush.policies.rules import KINDS
 
 from .aggregates import aggregate, interquartile_mean, profile_bands
 from .figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, percent, style
+from .findings import BEST_RULE, SUBJECT, Findings
 from .points import SWEEPS, Sweep
 from .statistics import Interval, mean_of
 
-if TYPE_CHECKING:
-    from .study import Findings
-
 Rows = list[dict[str, Any]]
-SUBJECT, BEST_RULE = "mappo", "priced-greedy"
 SWEPT = {
     "cost": "mean cost per task",
     "delay_s": "mean delay (s)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 import numpy as np
@@ -16,10 +16,8 @@ from edgebrush.policies.rules import KINDS
 
 from .aggregates import aggregate, interquartile_mean, mean
 from .figures import percent
-from .study_figures import BEST_RULE, FIGURES, SUBJECT
-
-if TYPE_CHECKING:
-    from .study import Findings
+from .findings import BEST_RULE, SUBJECT, Findings
+from .study_figures import FIGURES
 
 
 class Table(NamedTuple):
