@@ -63,12 +63,12 @@ def test_freeze_a_bs_and_thaw_it(tmp_path, monkeypatch):
 def test_a_ue_restarts_mid_work_and_serves_real_images(tmp_path):
     """Kill -9 an agent with tasks at a real BS; the next one on the journal ends them, and goes on with new ones."""
     journal = tmp_path / "journal"
-    with edgebrush_process("serve", "--name", "large", "--port", "0", "--speed", "0.005") as (_, bs):
+    with edgebrush_process("serve", "--name", "large", "--port", "0", "--speed", "0.01") as (_, bs):
         arguments = ("ue", "testbed", "--policy", "nearest-bs", "--port", "0", "--journal", str(journal), "--station")
         with edgebrush_process(*arguments, f"large={bs}") as (process, url), httpx.Client(timeout=0.5) as client:
             for n in range(3):
                 with pytest.raises(httpx.ReadTimeout):
-                    client.post(url + IMAGES, json={"prompt": "bag"}, headers={"idempotency-key": f"k{n}"}, timeout=0.2)
+                    client.post(url + IMAGES, json={"prompt": "bag"}, headers={"idempotency-key": f"k{n}"}, timeout=0.1)
             process.kill()
         open_before = {line["task"] for line in lines(journal)} - ended_in(journal)
         assert len(open_before) == 3
