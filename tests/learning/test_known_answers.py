@@ -47,7 +47,8 @@ JOINT = ("vdn", "qmix", "maddpg")  # for deciders who do not see each other's ch
     ("toy", "name"),
     [
         *((toys.MatrixGame, name) for name in SETTINGS),
-        *((toys.TwoStates, name) for name in SETTINGS if name not in JOINT),
+        *((toys.TwoStates, name) for name in SETTINGS if name not in (*JOINT, "d2sac")),
+        pytest.param(toys.TwoStates, "d2sac", marks=pytest.mark.slow),  # half a minute
     ],
 )
 def test_the_optimum_is_found(name, toy, monkeypatch):
