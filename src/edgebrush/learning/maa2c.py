@@ -15,18 +15,7 @@ import jax.numpy as jnp
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from .collect import Batch, log_prob_of
-from .onpolicy import (
-    Learner,
-    OnPolicyTraining,
-    check_minibatches,
-    critic_loss,
-    descend,
-    judge,
-    make_optimiser,
-    rows_of,
-    select,
-    take,
-)
+from .onpolicy import Learner, OnPolicyTraining, actor_critic_update, check_minibatches
 
 
 @dataclass(frozen=True)
@@ -69,37 +58,14 @@ class Training(OnPolicyTraining):
 def update(
     config: Maa2cConfig, learner: Learner, batch: Batch, key: jax.Array, rate: jax.Array
 ) -> tuple[Learner, dict[str, jax.Array]]:
-    """One whole update at learning rate ``rate``: advantages, then one pass through the minibatches."""
-    learner, advantages, targets, judged = judge(config, learner, batch)
-    data = rows_of(batch, advantages, targets, config.copies)
-    optimiser = make_optimiser(config)
-    teach_actor = learner.updates >= config.critic_updates
-
-    def minibatch(carry, index):
-        actor, critic, actor_state, critic_state = carry
-        observations, states, choices, _, advantage, target = take(data, index)
-        (_, entropy), gradient = eqx.filter_value_and_grad(actor_loss, has_aux=True)(
-            actor, observations, choices, advantage, config.entropy
-        )
-        step, new_state = optimiser.update(gradient, actor_state)
-        taught = descend(actor, step, rate)
-        actor, actor_state = select(teach_actor, (taught, new_state), (actor, actor_state))
-        loss, gradient = eqx.filter_value_and_grad(critic_loss)(critic, states, target, config.copies)
-        step, critic_state = optimiser.update(gradient, critic_state)
-        critic = descend(critic, step, rate)
-        return (actor, critic, actor_state, critic_state), {"entropy": entropy, "value_loss": loss}
-
-    order = jax.random.permutation(key, len(data[0])).reshape(config.minibatches, -1)
-    carry = (learner.actor, learner.critic, learner.actor_state, learner.critic_state)
-    carry, stats = jax.lax.scan(minibatch, carry, order)
-    stats = {**jax.tree.map(jnp.mean, stats), **judged}
-    return Learner(*carry, learner.mean, learner.deviation, learner.updates + 1), stats
+    """One whole update at learning rate ``rate``: one pass through the minibatches."""
+    return actor_critic_update(config, learner, batch, key[None], rate, actor_loss)
 
 
-def actor_loss(actor, observations, choices, advantages, entropy_bonus):
+def actor_loss(actor, observations, choices, _, advantages, config):
     """The policy gradient's surrogate, less the entropy bonus; and the entropy."""
     scores = actor(observations)
     log_probs = jax.nn.log_softmax(scores)
     entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
     gain = (log_prob_of(scores, choices) * advantages).mean()
-    return -gain - entropy_bonus * entropy, entropy
+    return -gain - config.entropy * entropy, {"entropy": entropy}

@@ -15,18 +15,7 @@ import jax.numpy as jnp
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from .collect import Batch
-from .onpolicy import (
-    Learner,
-    OnPolicyTraining,
-    check_minibatches,
-    critic_loss,
-    descend,
-    judge,
-    make_optimiser,
-    rows_of,
-    select,
-    take,
-)
+from .onpolicy import Learner, OnPolicyTraining, actor_critic_update, check_minibatches
 
 
 @dataclass(frozen=True)
@@ -73,34 +62,8 @@ class Training(OnPolicyTraining):
 def update(
     config: MappoConfig, learner: Learner, batch: Batch, key: jax.Array, rate: jax.Array
 ) -> tuple[Learner, dict[str, jax.Array]]:
-    """One whole update at learning rate ``rate``: advantages, then all epochs and minibatches."""
-    learner, advantages, targets, judged = judge(config, learner, batch)
-    data = rows_of(batch, advantages, targets, config.copies)
-    optimiser = make_optimiser(config)
-    teach_actor = learner.updates >= config.critic_updates
-
-    def minibatch(carry, index):
-        actor, critic, actor_state, critic_state = carry
-        observations, states, choices, log_probs, advantage, target = take(data, index)
-        (_, stats), gradient = eqx.filter_value_and_grad(actor_loss, has_aux=True)(
-            actor, observations, choices, log_probs, advantage, config
-        )
-        step, new_state = optimiser.update(gradient, actor_state)
-        taught = descend(actor, step, rate)
-        actor, actor_state = select(teach_actor, (taught, new_state), (actor, actor_state))
-        loss, gradient = eqx.filter_value_and_grad(critic_loss)(critic, states, target, config.copies)
-        step, critic_state = optimiser.update(gradient, critic_state)
-        critic = descend(critic, step, rate)
-        return (actor, critic, actor_state, critic_state), {**stats, "value_loss": loss}
-
-    def epoch(carry, key):
-        order = jax.random.permutation(key, len(data[0])).reshape(config.minibatches, -1)
-        return jax.lax.scan(minibatch, carry, order)
-
-    carry = (learner.actor, learner.critic, learner.actor_state, learner.critic_state)
-    carry, stats = jax.lax.scan(epoch, carry, jax.random.split(key, config.epochs))
-    stats = {**jax.tree.map(jnp.mean, stats), **judged}
-    return Learner(*carry, learner.mean, learner.deviation, learner.updates + 1), stats
+    """One whole update at learning rate ``rate``: all epochs and minibatches."""
+    return actor_critic_update(config, learner, batch, jax.random.split(key, config.epochs), rate, actor_loss)
 
 
 def actor_loss(actor, observations, choices, old_log_probs, advantages, config):

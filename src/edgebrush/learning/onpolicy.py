@@ -9,6 +9,7 @@ the copies: the baseline takes the rest.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -22,6 +23,9 @@ from edgebrush.policies.actor import raw_inputs
 from .collect import Batch
 from .networks import Actor, Critic, new_actor, new_critic, scaled
 from .training import SeedTraining
+
+# (actor, observations, choices, old log-probabilities, advantages, config) -> the loss, and figures for the curve
+ActorLoss = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 
 class Learner(NamedTuple):
@@ -147,6 +151,42 @@ def _normalise_values(learner: Learner, targets: jax.Array, decay: float) -> Lea
         (w[-1] * ratio, (b[-1] * learner.deviation + learner.mean - mean) / deviation),
     )  # fmt: skip
     return learner._replace(critic=critic, mean=mean, deviation=deviation)
+
+
+def actor_critic_update(
+    config: Any, learner: Learner, batch: Batch, keys: jax.Array, rate: jax.Array, actor_loss: ActorLoss
+) -> tuple[Learner, dict[str, jax.Array]]:
+    """One whole update at learning rate ``rate``: advantages, then a pass through the minibatches for each of ``keys``.
+
+    Actor and critic descend apart; the actor begins after ``config.critic_updates``.
+    """
+    learner, advantages, targets, judged = judge(config, learner, batch)
+    data = rows_of(batch, advantages, targets, config.copies)
+    optimiser = make_optimiser(config)
+    teach_actor = learner.updates >= config.critic_updates
+
+    def minibatch(carry, index):
+        actor, critic, actor_state, critic_state = carry
+        observations, states, choices, log_probs, advantage, target = take(data, index)
+        (_, stats), gradient = eqx.filter_value_and_grad(actor_loss, has_aux=True)(
+            actor, observations, choices, log_probs, advantage, config
+        )
+        step, new_state = optimiser.update(gradient, actor_state)
+        taught = descend(actor, step, rate)
+        actor, actor_state = select(teach_actor, (taught, new_state), (actor, actor_state))
+        loss, gradient = eqx.filter_value_and_grad(critic_loss)(critic, states, target, config.copies)
+        step, critic_state = optimiser.update(gradient, critic_state)
+        critic = descend(critic, step, rate)
+        return (actor, critic, actor_state, critic_state), {**stats, "value_loss": loss}
+
+    def epoch(carry, key):
+        order = jax.random.permutation(key, len(data[0])).reshape(config.minibatches, -1)
+        return jax.lax.scan(minibatch, carry, order)
+
+    carry = (learner.actor, learner.critic, learner.actor_state, learner.critic_state)
+    carry, stats = jax.lax.scan(epoch, carry, keys)
+    stats = {**jax.tree.map(jnp.mean, stats), **judged}
+    return Learner(*carry, learner.mean, learner.deviation, learner.updates + 1), stats
 
 
 def check_minibatches(config: Any) -> None:
