@@ -21,7 +21,7 @@ from edgebrush.files import write_bytes
 from .networks import Velocity
 from .onnx import CARD, read_card
 from .samplers import Multistep
-from .train import CHECKPOINT, SHIFT, Progress, Settings, descend, export, new_network, velocity_error
+from .train import CHECKPOINT, SHIFT, Progress, Settings, descend, export, new_network, part_of, velocity_error
 
 STEPS = 16  # of the second-order sampler that makes the pairs: as good as 30 of Euler's (docs/gdm.md)
 CHUNK = 500  # pairs made, and kept, together
@@ -61,8 +61,7 @@ def averaged(folder: Path, model: str, classes: int) -> nn.Module:
     if not isinstance(network, Velocity):
         raise UserError(f"{folder}: holds a {model}; only a flow (light, heavy) can be straightened")
     try:
-        values = load_file(path)
-        network.load_state_dict({n.removeprefix("average."): v for n, v in values.items() if n.startswith("average.")})
+        network.load_state_dict(part_of(load_file(path), "average."))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{path}: not a checkpoint that can be read ({error}); train the model first") from None
     return network

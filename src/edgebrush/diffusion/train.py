@@ -186,7 +186,7 @@ def restore(folder: Path, settings: Settings, network: nn.Module, average: nn.Mo
     if replace(held, images=settings.images) != settings:
         raise UserError(f"{path}: was trained with {held}; give the same settings, or delete it to start anew")
     for prefix, part in (("network.", network), ("average.", average)):
-        part.load_state_dict({n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)})
+        part.load_state_dict(part_of(values, prefix))
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in values.items():
         if name.startswith("optimiser."):
@@ -194,6 +194,11 @@ def restore(folder: Path, settings: Settings, network: nn.Module, average: nn.Mo
             moments.setdefault(int(number), {})[moment] = value
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     return int(metadata["update"])
+
+
+def part_of(values: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The state of one part of a checkpoint, see ``tensors``."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
 def checkpoint_metadata(path: Path) -> dict[str, str]:

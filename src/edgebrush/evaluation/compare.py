@@ -19,10 +19,9 @@ from edgebrush.errors import UserError
 from edgebrush.files import check_writable
 from edgebrush.learning import CHECKPOINT, CURVE
 from edgebrush.learning.algorithms import ALGORITHMS, configure, tuned_settings
-from edgebrush.policies import folder as policy_folder
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS, Rule
-from edgebrush.policies.shipped import shipped_rules
+from edgebrush.policies.shipped import shipped_rules, trained_policy
 from edgebrush.scenario.capacity import offered_load
 from edgebrush.scenario.schema import Scenario, TraceArrivals
 from edgebrush.sim.seeds import HELD_OUT_SEEDS
@@ -169,7 +168,7 @@ def train_policies(
     build_params(scenario)
     check_writable(out)
     if prices is None:
-        prices = next(rule.numbers for rule in rules_of(scenario, progress) if rule.name == "priced-greedy")
+        prices = prices_of(scenario, progress)
     phase = f"training {ALGORITHMS[algorithm].title}"
     shares: dict[int, float] = {}
 
@@ -182,13 +181,7 @@ def train_policies(
 
 def load_policy(folder: Path | str, scenario: Scenario) -> Policy:
     """The policy in a folder, for this scenario's choices. Raises ``UserError`` where it cannot be used."""
-    if not Path(folder).is_dir():
-        known = ", ".join(KINDS)
-        raise UserError(
-            f"policy {str(folder)!r}: neither a folder of a trained policy nor a rule; rules are {known}"
-        )
-    grid = np.array(scenario.decision.step_grid)
-    return policy_folder.load_policy(Path(folder), choice_shape(scenario), grid, scenario.bs_count)
+    return trained_policy(folder, scenario, choice_shape(scenario))
 
 
 def asked_for(scenario: Scenario, trace: Path | None = None, load: float | None = None) -> Scenario:
@@ -219,6 +212,11 @@ def rules_of(scenario: Scenario, progress: Progress = silent) -> list[Rule]:
         return shipped
     tuned = tune_all(scenario, QUICK, lambda rule, share: progress("tuning the rules", share, rule))
     return [rule_of(scenario, each.rule, each.numbers) for each in tuned]
+
+
+def prices_of(scenario: Scenario, progress: Progress = silent) -> np.ndarray:
+    """The numbers of the tuned priced greedy rule, from which learners start."""
+    return next(rule.numbers for rule in rules_of(scenario, progress) if rule.name == "priced-greedy")
 
 
 def default_episodes(scenario: Scenario) -> int:

@@ -30,7 +30,7 @@ from edgebrush.scenario.load import fingerprint
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.seeds import VALIDATION_SEEDS
 
-from .compare import Progress, load_policy, rules_of, silent
+from .compare import Progress, load_policy, prices_of, silent
 from .episodes import play
 from .runs import load_curve
 from .units import Hear, TrainingUnit, Workers, work_off
@@ -142,7 +142,7 @@ def search(
     tried = {name: settings_of(name, trials) for name in algorithms or ALGORITHMS}
     check_writable(out.parent)
     log = Log(out.with_suffix(".csv"), scenario, decisions)
-    prices = next(rule.numbers for rule in rules_of(scenario, progress) if rule.name == "priced-greedy")
+    prices = prices_of(scenario, progress)
     with tempfile.TemporaryDirectory(prefix="edgebrush-") as home:
         units = []
         for name, each in tried.items():

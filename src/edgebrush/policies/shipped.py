@@ -51,7 +51,12 @@ def named_policy(name: str, scenario: Scenario, shape: ChoiceShape) -> Policy:
                 f"{scenario.directory / scenario.name}.rules.json"
             )
         return rules[name]
-    if not Path(name).is_dir():
+    return trained_policy(name, scenario, shape)
+
+
+def trained_policy(folder: Path | str, scenario: Scenario, shape: ChoiceShape) -> Policy:
+    """The policy in a folder, for this scenario's choices. Raises ``UserError`` where it cannot be used."""
+    if not Path(folder).is_dir():
         known = ", ".join(KINDS)
-        raise UserError(f"policy {name!r}: neither a folder of a trained policy nor a rule; rules are {known}")
-    return load_policy(Path(name), shape, grid, scenario.bs_count)
+        raise UserError(f"policy {str(folder)!r}: neither a folder of a trained policy nor a rule; rules are {known}")
+    return load_policy(Path(folder), shape, np.array(scenario.decision.step_grid), scenario.bs_count)
