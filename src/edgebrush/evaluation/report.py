@@ -8,12 +8,11 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import jinja2
-
 from edgebrush.files import check_writable, whole, write_text
 
 from . import words
 from .figures import figures, percent, style
+from .pages import HERE, fill
 from .runs import Run, load_run
 
 if TYPE_CHECKING:
@@ -121,13 +120,10 @@ def _draw(run: Run, name: str, path: Path) -> bytes:
 
 def page(run: Run, images: dict[str, bytes]) -> str:
     """The report as one HTML page that asks nothing of the network."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     parts = words.groups(run)
     encoded = {name: base64.b64encode(image).decode("ascii") for name, image in images.items()}
-    return environment.get_template(REPORT).render(
+    return fill(
+        HERE / REPORT,
         run=run,
         words=words,
         subject=words.title_of(run.subject),

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 import numpy as np
 
 from edgebrush.files import write_text
@@ -17,6 +16,7 @@ from edgebrush.policies.rules import KINDS
 from .aggregates import aggregate, interquartile_mean, mean
 from .figures import percent
 from .findings import BEST_RULE, SUBJECT, Findings
+from .pages import HERE, fill
 from .study_figures import FIGURES
 
 
@@ -45,13 +45,7 @@ def write_tables(made: list[Table], found: Findings, figures: Sequence[str], fol
     }
     title = f"The study on {found.scenario.name}"
     write_text(folder / "study.md", f"# {title}\n\n" + "\n".join(_markdown(table) for table in made))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    page = environment.get_template("study.html").render(
-        title=title, command=found.results["command"], tables=made, figures=shown
-    )
+    page = fill(HERE / "study.html", title=title, command=found.results["command"], tables=made, figures=shown)
     write_text(folder / "study.html", page)
 
 

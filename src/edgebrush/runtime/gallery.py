@@ -6,9 +6,9 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
+from edgebrush.evaluation.pages import fill
 from edgebrush.files import write_text
 
 from .accounts import task_of
@@ -61,10 +61,6 @@ def wall(policy: str, episode: Episode, rows: np.ndarray, folder: Path) -> Wall:
 
 def write_gallery(episode: Episode, walls: list[Wall], folder: Path) -> None:
     """Write ``gallery.html``, which asks nothing of the network."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     places = ["own device", *bs_names(episode.scenario)]
-    page = environment.get_template(GALLERY).render(scenario=episode.scenario, walls=walls, places=places)
+    page = fill(Path(__file__).with_name(GALLERY), scenario=episode.scenario, walls=walls, places=places)
     write_text(folder / GALLERY, page)

@@ -1,0 +1,19 @@
+"""HTML pages from templates that share ``page.html``; they ask nothing of the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+HERE = Path(__file__).parent
+
+
+def fill(template: Path, **values: Any) -> str:
+    """The page that a template (a file that may extend ``page.html``) makes of these values."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([template.parent, HERE]), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template(template.name).render(**values)
