@@ -34,7 +34,7 @@ from .runs import load_digests, store_digests
 from .statistics import Digest
 from .tuning import Budget, rule_of, tune
 
-FORMAT = 1  # to be raised when the same settings come to mean another training or evaluation
+FORMAT = 2  # to be raised when the same settings come to mean another training or evaluation
 
 
 def hash_of(*parts: Any) -> str:

@@ -29,13 +29,12 @@ class Maa2cConfig:
     length: PositiveInt = 128
     minibatches: PositiveInt = 16
     learning_rate: PositiveFloat = 2e-3  # falls linearly to 0 over the training
-    entropy: NonNegativeFloat = 0.0
+    entropy: NonNegativeFloat = 0.002
     max_grad_norm: PositiveFloat = 0.5
     adam_eps: PositiveFloat = 1e-8
-    discount_per_s: NonNegativeFloat = 0.01
-    trace_decay_per_s: NonNegativeFloat = 0.02
+    discount_per_s: NonNegativeFloat = 0.002
+    trace_decay_per_s: NonNegativeFloat = 0.1
     critic_updates: NonNegativeInt = 5  # at first the critic learns alone
-    episode_s: PositiveFloat = 600.0
     actor_hidden: PositiveInt = 32
     critic_hidden: PositiveInt = 64
     normaliser_decay: NonNegativeFloat = 0.9

@@ -31,13 +31,12 @@ class MappoConfig:
     minibatches: PositiveInt = 16
     learning_rate: PositiveFloat = 2e-3  # falls linearly to 0 over the training
     clip: PositiveFloat = 0.2
-    entropy: NonNegativeFloat = 0.0
+    entropy: NonNegativeFloat = 0.002
     max_grad_norm: PositiveFloat = 0.5  # of actor and critic each: under one norm the actor starves the critic
     adam_eps: PositiveFloat = 1e-8
-    discount_per_s: NonNegativeFloat = 0.01  # rho: gamma over a gap dt is exp(-rho dt)
-    trace_decay_per_s: NonNegativeFloat = 0.02  # GAE's lambda over a gap dt is exp(-decay dt)
+    discount_per_s: NonNegativeFloat = 0.002  # rho: gamma over a gap dt is exp(-rho dt)
+    trace_decay_per_s: NonNegativeFloat = 0.1  # GAE's lambda over a gap dt is exp(-decay dt)
     critic_updates: NonNegativeInt = 5  # at first the critic learns alone
-    episode_s: PositiveFloat = 600.0  # mean life of a training episode before it starts anew
     actor_hidden: PositiveInt = 32
     critic_hidden: PositiveInt = 64
     normaliser_decay: NonNegativeFloat = 0.9

@@ -50,7 +50,6 @@ class MaslConfig:
     discount_per_s: NonNegativeFloat = 0.01
     trace_decay_per_s: NonNegativeFloat = 0.05  # a return forgets the team's later costs at this rate, too
     normaliser_decay: NonNegativeFloat = 0.9
-    episode_s: PositiveFloat = 600.0
     own_prices: bool = False  # True: start as the rule without prices
 
 

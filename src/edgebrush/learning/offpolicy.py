@@ -56,7 +56,6 @@ class OffPolicyConfig:
     trace_decay_per_s: NonNegativeFloat = 0.02  # lambda over a gap dt is exp(-decay dt)
     max_grad_norm: PositiveFloat = 0.5
     adam_eps: PositiveFloat = 1e-8
-    episode_s: PositiveFloat = 600.0  # mean life of a training episode before it starts anew
     actor_hidden: PositiveInt = 32
     critic_hidden: PositiveInt = 64
     own_prices: bool = False  # True: start from no prices instead of the tuned rule's

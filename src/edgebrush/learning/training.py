@@ -79,7 +79,7 @@ class SeedTraining:
         }  # fmt: skip
         if number % VALIDATED_EVERY == 0:
             row["validation_cost"] = validate(self.scenario, self.deployed)
-        self.collector.restart_some(config.episode_s)
+        self.collector.restart_some()
         self.rows.append(row)
         return row
 
