@@ -83,7 +83,7 @@ def test_the_policy_folder_decides_as_the_learner_on_numpy_alone(pair, training,
     for _ in range(20):
         draws = rng.random(32).astype(np.float32)
         choices = policy.choose(simulator.observations, draws)
-        same += (choices == np.asarray(act(training.learner.actor, simulator.observations, draws)[0])).sum()
+        same += (choices == np.asarray(act(training.deployed, simulator.observations, draws)[0])).sum()
         slots = choices // (simulator.shape.steps * simulator.shape.classes)
         _, candidates, _ = simulator.layout.split(simulator.observations)
         assert (candidates[np.arange(32), slots, 0] == 1.0)[simulator.alive].all()

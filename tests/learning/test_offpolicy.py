@@ -10,8 +10,8 @@ from edgebrush.learning import d3qn, qmix
 from edgebrush.learning.algorithms import ALGORITHMS, configure
 from edgebrush.learning.collect import act
 from edgebrush.learning.maddpg import one_hot_draw
-from edgebrush.learning.networks import dueling
-from edgebrush.learning.offpolicy import Look, lambda_returns, sharpened, windows
+from edgebrush.learning.networks import dueling, sharpened
+from edgebrush.learning.offpolicy import Look, lambda_returns, windows
 from edgebrush.learning.replay import Sequences
 from edgebrush.policies.diffusion import STEPS, noise_of
 from edgebrush.policies.folder import load_policy

@@ -63,10 +63,10 @@ class Collector:
         which = np.repeat(groups, self.copies)
         self.simulator.reset(np.repeat(seeds, self.copies), horizon_s=np.inf, which=which)
 
-    def restart_some(self) -> None:
-        """End a few groups by chance, so that each lives as long, on average, as arrivals last in an episode."""
+    def restart_some(self, life_s: float) -> None:
+        """End a few groups by chance, so that each lives ``life_s`` on average."""
         lived_s = self.gaps_s.sum(0).mean()
-        groups = self.rng.random(self.groups) < lived_s / self.simulator.scenario.horizon_s
+        groups = self.rng.random(self.groups) < lived_s / life_s
         if groups.any():
             self.restart(groups)
 

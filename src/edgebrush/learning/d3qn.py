@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from .networks import Actor, Critic, dueling, towards, unit_of
-from .offpolicy import Look, OffPolicyConfig, OffPolicyTraining, lambda_returns, pick, rows, sharpened, squared_error
+from .networks import Actor, Critic, dueling, sharpened, towards, unit_of
+from .offpolicy import Look, OffPolicyConfig, OffPolicyTraining, lambda_returns, pick, rows, squared_error
 from .onpolicy import descend, make_optimiser
 from .replay import Sequences
 

@@ -29,7 +29,7 @@ class Maa2cConfig:
     length: PositiveInt = 128
     minibatches: PositiveInt = 16
     learning_rate: PositiveFloat = 2e-3  # falls linearly to 0 over the training
-    entropy: NonNegativeFloat = 0.002
+    entropy: NonNegativeFloat = 0.003
     max_grad_norm: PositiveFloat = 0.5
     adam_eps: PositiveFloat = 1e-8
     discount_per_s: NonNegativeFloat = 0.002
@@ -38,6 +38,7 @@ class Maa2cConfig:
     actor_hidden: PositiveInt = 32
     critic_hidden: PositiveInt = 64
     normaliser_decay: NonNegativeFloat = 0.9
+    sharpness: PositiveFloat = 4.0
     own_prices: bool = False
 
     def __post_init__(self) -> None:

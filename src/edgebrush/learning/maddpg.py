@@ -22,7 +22,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from edgebrush.policies.actor import FORBIDDEN
 
-from .networks import Actor, Critic, towards, unit_of
+from .networks import Actor, Critic, sharpened, towards, unit_of
 from .offpolicy import (
     Look,
     OffPolicyConfig,
@@ -30,7 +30,6 @@ from .offpolicy import (
     check_window,
     lambda_returns,
     rows,
-    sharpened,
     squared_error,
     windows,
 )

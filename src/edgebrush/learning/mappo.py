@@ -31,7 +31,7 @@ class MappoConfig:
     minibatches: PositiveInt = 16
     learning_rate: PositiveFloat = 2e-3  # falls linearly to 0 over the training
     clip: PositiveFloat = 0.2
-    entropy: NonNegativeFloat = 0.002
+    entropy: NonNegativeFloat = 0.003
     max_grad_norm: PositiveFloat = 0.5  # of actor and critic each: under one norm the actor starves the critic
     adam_eps: PositiveFloat = 1e-8
     discount_per_s: NonNegativeFloat = 0.002  # rho: gamma over a gap dt is exp(-rho dt)
@@ -40,6 +40,7 @@ class MappoConfig:
     actor_hidden: PositiveInt = 32
     critic_hidden: PositiveInt = 64
     normaliser_decay: NonNegativeFloat = 0.9
+    sharpness: PositiveFloat = 4.0  # training explores; the policy that it leaves has so many times the logits
     own_prices: bool = False  # True: start from no prices instead of the tuned rule's
 
     def __post_init__(self) -> None:

@@ -50,6 +50,7 @@ class MaslConfig:
     discount_per_s: NonNegativeFloat = 0.01
     trace_decay_per_s: NonNegativeFloat = 0.05  # a return forgets the team's later costs at this rate, too
     normaliser_decay: NonNegativeFloat = 0.9
+    sharpness: PositiveFloat = 4.0  # training explores; the policy that it leaves has so high a power of the strategies
     own_prices: bool = False  # True: start as the rule without prices
 
 
@@ -96,6 +97,12 @@ class Training(OnPolicyTraining):
 
     def update(self, batch: Batch, key: jax.Array, rate: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
         return update(self.config, self.learner, batch, rate)
+
+    @property
+    def deployed(self) -> Strategies:
+        power = self.actor.strategies**self.config.sharpness
+        strategies = power / power.sum((1, 2, 3), keepdims=True)
+        return eqx.tree_at(lambda actor: actor.strategies, self.actor, strategies)
 
 
 def cut(found: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, int]:

@@ -80,6 +80,16 @@ def first_weights(
 MAX_LOG_KAPPA = float(np.log(60.0))  # a sharper softmax hardly explores
 
 
+def sharpened(actor: Actor, factor: jax.Array) -> Actor:
+    """The actor with ``factor`` times the logits."""
+    weights, said = dict(actor.weights), actor.layout.shape.classes  # the network's first outputs are prices
+    weights["log_kappa"] = weights["log_kappa"] + jnp.log(factor)
+    weights["class_slope"] = weights["class_slope"] * factor
+    for name in ("w_out", "b_out"):
+        weights[name] = weights[name].at[..., said:].multiply(factor)
+    return eqx.tree_at(lambda actor: actor.weights, actor, weights)
+
+
 class Diffusion(eqx.Module):
     """The diffusion policy's weights; what they mean is in policies/diffusion.py. ``scale`` is not trained."""
 

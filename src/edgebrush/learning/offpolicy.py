@@ -19,7 +19,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,16 +147,6 @@ def check_window(config: Any) -> None:
     for name in ("length", "horizon"):
         if getattr(config, name) % config.window:
             raise ValueError(f"{name} = {getattr(config, name)}: must be a multiple of window = {config.window}")
-
-
-def sharpened(actor: Actor, factor: jax.Array) -> Actor:
-    """The actor with ``factor`` times the logits."""
-    weights, said = dict(actor.weights), actor.layout.shape.classes  # the network's first outputs are prices
-    weights["log_kappa"] = weights["log_kappa"] + jnp.log(factor)
-    weights["class_slope"] = weights["class_slope"] * factor
-    for name in ("w_out", "b_out"):
-        weights[name] = weights[name].at[..., said:].multiply(factor)
-    return eqx.tree_at(lambda actor: actor.weights, actor, weights)
 
 
 class OffPolicyTraining(SeedTraining):

@@ -21,7 +21,7 @@ import optax
 from edgebrush.policies.actor import raw_inputs
 
 from .collect import Batch
-from .networks import Actor, Critic, new_actor, new_critic, scaled
+from .networks import Actor, Critic, new_actor, new_critic, scaled, sharpened
 from .training import SeedTraining
 
 # (actor, observations, choices, old log-probabilities, advantages, config) -> the loss, and figures for the curve
@@ -214,6 +214,10 @@ class OnPolicyTraining(SeedTraining):
 
     def learn(self, batch: Batch, key: jax.Array, rate: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
         return self.update(batch._replace(states=self.critic_inputs(batch)), key, rate)
+
+    @property
+    def deployed(self) -> Any:
+        return sharpened(self.actor, jnp.float32(self.config.sharpness))
 
     def critic_inputs(self, batch: Batch) -> np.ndarray:
         """What the critic sees of the batch's decisions and of those after them, ``(T + 1, E, n)``."""

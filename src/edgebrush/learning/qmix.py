@@ -19,7 +19,7 @@ import optax
 from pydantic import PositiveInt
 
 from .d3qn import Q, new_q
-from .networks import Actor, Critic, towards
+from .networks import Actor, Critic, sharpened, towards
 from .offpolicy import (
     Look,
     OffPolicyConfig,
@@ -28,7 +28,6 @@ from .offpolicy import (
     lambda_returns,
     pick,
     rows,
-    sharpened,
     squared_error,
     windows,
 )

@@ -79,7 +79,7 @@ class SeedTraining:
         }  # fmt: skip
         if number % VALIDATED_EVERY == 0:
             row["validation_cost"] = validate(self.scenario, self.deployed)
-        self.collector.restart_some()
+        self.collector.restart_some(self.scenario.horizon_s)  # as long as the episodes that judge it
         self.rows.append(row)
         return row
 
