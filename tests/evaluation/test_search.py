@@ -65,6 +65,16 @@ def test_every_learner_gets_the_same_and_the_cheapest_trial_is_chosen(tiny, quic
         assert best["settings"] == json.loads(mine[int(np.argmin(costs))]["settings"])
 
 
+@pytest.mark.parametrize(("best", "chosen"), [(0.3995, 1e-3), (0.398, 2e-3)])
+def test_what_two_seeds_could_differ_by_replaces_nothing(best, chosen, tiny, tmp_path):
+    log = searching.Log(tmp_path / "log.csv", tiny, 64)
+    for trial, (rate, cost) in enumerate([(1e-3, 0.4), (2e-3, best), (3e-3, 0.5)]):
+        settings = json.dumps({"learning_rate": rate})
+        log.add({"algorithm": "mappo", "trial": trial, "settings": settings, "cost": cost})
+    found = searching._best(log, "mappo")
+    assert found["settings"] == {"learning_rate": chosen} and found["cost_as_it_comes"] == 0.4
+
+
 def test_a_trial_is_judged_on_validation_episodes(tiny, quick, drawn_by_settings, tmp_path, monkeypatch):
     seen = []
 
