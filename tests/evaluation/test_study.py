@@ -153,16 +153,16 @@ def test_points_differ_in_one_thing_alone(tiny):
     assert worlds["mappo-one-class"].decision.classes == 1
     assert worlds["mappo-nearest-bs"].decision.neighbours == 1 and worlds["mappo-nearest-bs"].decision.local
     assert worlds["mappo-no-broadcast"].broadcast_interval_s == math.inf
-    assert all(worlds[name] is tiny for name in ("ippo", "mappo-plain", "mappo-no-prices"))
+    assert all(worlds[name] is tiny for name in ("ippo", "mappo-plain", "mappo-no-prices", "mappo-as-explored"))
 
 
 def test_ablations_train_what_they_say(tiny, drawn, tmp_path):
     found = tiny_study(tiny, tmp_path, figures=["ablations"], algorithms=["mappo"])
     asked = {}
     for scenario, algorithm, config, _ in drawn:
-        asked.setdefault((scenario.name, algorithm, getattr(config, "own_prices", False)), []).append(config)
+        asked.setdefault((scenario.name, algorithm, config.own_prices, config.sharpness), []).append(config)
     assert all(len(group) == 3 for group in asked.values())
-    assert ("tiny", "ippo", False) in asked and ("tiny", "mappo", True) in asked
+    assert {("tiny", "ippo", False, 4.0), ("tiny", "mappo", True, 4.0), ("tiny", "mappo", False, 1.0)} < set(asked)
     assert {name for name, *_ in asked} == {
         "tiny", "tiny-one-step-count", "tiny-one-class", "tiny-nearest-bs", "tiny-no-broadcast",
     }  # fmt: skip

@@ -116,4 +116,5 @@ def ablations(steps: int) -> tuple[Ablation, ...]:
         Ablation("ippo", "local critic instead of the central one", algorithm="ippo"),
         Ablation("mappo-plain", "no copies with common arrivals", algorithm="mappo-plain"),
         Ablation("mappo-no-prices", "no price initialisation", settings={"own_prices": True}),
+        Ablation("mappo-as-explored", "deployed no sharper than it explored", settings={"sharpness": 1.0}),
     )
