@@ -38,7 +38,7 @@ def reproduce(
         int | None, typer.Option(min=2, help="Trainings of each learner.", show_default="10, quick 2")
     ] = None,
     decisions: Annotated[
-        int | None, typer.Option(min=1, help="Of each training.", show_default="2,000,000, quick 200,000")
+        int | None, typer.Option(min=1, help="Of each training.", show_default="1,000,000, quick 200,000")
     ] = None,
     jobs: JobsOption = None,
 ) -> None:
@@ -54,7 +54,7 @@ def reproduce(
     if seeds is not None:
         plan = replace(plan, seeds=seeds, point_seeds=min(seeds, plan.point_seeds))
     if decisions is not None:
-        plan = replace(plan, decisions=decisions)
+        plan = replace(plan, decisions=decisions, point_decisions=min(decisions, plan.point_decisions))
     folder = out or Path("runs") / f"study-{loaded.name}{'-quick' * quick}"
     with bars() as progress:
         found = run_study(

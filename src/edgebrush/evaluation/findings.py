@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgebrush.errors import UserError
 from edgebrush.policies.rules import KINDS
 from edgebrush.scenario.schema import Scenario
 
@@ -24,19 +23,15 @@ class Plan:
     """How much work a study is."""
 
     seeds: int = 10  # trainings of each learner on the scenario itself, and of each ablation
-    point_seeds: int = 2  # and at each other point
-    decisions: int = 2_000_000  # of each training
-    factors: int = 3  # points of each sweep, besides the scenario itself
+    point_seeds: int = 2  # and at each point of a sweep
+    decisions: int = 1_000_000  # of each training
+    point_decisions: int = 400_000  # and at each point of a sweep
+    factors: int = 3  # points of each sweep, besides the scenario as it is
     episodes: int | None = None  # held out, on the scenario itself; None: as many as ``compare`` plays
     point_episodes: int = 128
     budget: Budget = BUDGET  # of the rules' search at each point
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.point_seeds <= self.seeds:
-            raise UserError(f"point_seeds = {self.point_seeds}: must be 1 to seeds = {self.seeds}")
-
-
-QUICK = Plan(2, 1, 200_000, 1, 64, 32, Budget(64, 8))
+QUICK = Plan(2, 1, 200_000, 80_000, 1, 64, 32, Budget(64, 8))
 
 
 @dataclass
@@ -48,7 +43,7 @@ class Findings:
     learners: list[str]
     results: dict  # results.json
     played: dict[str, dict[str, list[Digest]]]  # by point's name and policy: a digest for each training seed
-    points: dict[str, list[Scenario]]  # by sweep, the scenario itself among them
+    points: dict[str, list[Scenario]]  # by sweep, the scenario as it is among them
     curves: dict[str, list[list[dict[str, float]]]]  # by learner and training seed
     validated: float  # the best rule's cost on the episodes of the curves
     removed: list[Ablation]
@@ -58,16 +53,10 @@ class Findings:
         return np.array([mean_of(digest, "cost") for digest in self.played[point][policy]])
 
     def relative_runs(self) -> dict[str, np.ndarray]:
-        """For each learner and rule ``(S, P)``: its cost as a multiple of the best rule's at the same point.
-
-        At each point as many training seeds as the plan has for a point, on the scenario itself too, so that all
-        points count alike.
-        """
+        """For each learner and rule ``(S, P)``: its cost as a multiple of the best rule's at the same point."""
         names = list(dict.fromkeys(point.name for group in self.points.values() for point in group))
         return {
-            policy: np.stack(
-                [self.costs(name, policy)[: self.plan.point_seeds] / self.costs(name, BEST_RULE) for name in names], 1
-            )
+            policy: np.stack([self.costs(name, policy) / self.costs(name, BEST_RULE) for name in names], 1)
             for policy in (*self.learners, *KINDS)
         }
 

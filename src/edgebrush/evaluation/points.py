@@ -54,6 +54,11 @@ def changed(scenario: Scenario, suffix: str, fields: dict) -> Scenario:
         raise UserError(explain(error, f"{scenario.name} with {suffix}")) from None
 
 
+def as_it_is(scenario: Scenario) -> Scenario:
+    """The scenario as a point among a sweep's others, where all is tuned, trained and played as at those."""
+    return changed(scenario, "as-it-is", {})
+
+
 def _each(entries: tuple, name: str, factor: float) -> list[dict]:
     return [entry.model_dump() | {name: getattr(entry, name) * factor} for entry in entries]
 

@@ -29,7 +29,7 @@ from edgebrush.sim.tables import build_params, choice_shape
 from .compare import Progress, Stopwatch, default_episodes, results_of, silent
 from .episodes import RuleTable
 from .findings import BEST_RULE, SUBJECT, Findings, Plan
-from .points import SWEEPS, Ablation, ablations
+from .points import SWEEPS, Ablation, ablations, as_it_is
 from .runs import RESULTS, load_curve, store_scenario
 from .statistics import Digest
 from .study_figures import FIGURES, draw
@@ -74,7 +74,7 @@ def reproduce(
         write_tables(tables(found), found, figures, folder)
     found.results["timings_s"] = stopwatch.seconds
     write_text(folder / RESULTS, json.dumps(found.results, indent=2))
-    about |= {"finished": _now(), "training_seeds": list(range(1, plan.seeds + 1)), "done_anew": work.done_anew}
+    about |= {"finished": _now(), "training_seeds": list(_seeds(plan.seeds)), "done_anew": work.done_anew}
     about |= {key: found.results[key] for key in ("versions", "machine", "timings_s")}
     about["training_s"] = work.training_s()
     write_text(folder / STUDY, json.dumps(about, indent=2))
@@ -110,6 +110,10 @@ def _opened(out: Path) -> Path:
     return out
 
 
+def _seeds(count: int) -> range:
+    return range(1, 1 + count)
+
+
 def _shipped(point: Scenario) -> dict[str, Rule]:
     return {rule.name: rule for rule in shipped_rules(point, choice_shape(point)) or ()}
 
@@ -128,22 +132,24 @@ class _Work:
     def findings(self, learners: Sequence[str], sweeps: Sequence[str], ablate: bool) -> Findings:
         base, plan = self.scenario, self.plan
         points = {
-            name: [base, *(SWEEPS[name].at(base, factor) for factor in SWEEPS[name].factors[: plan.factors])]
+            name: [as_it_is(base), *(SWEEPS[name].at(base, factor) for factor in SWEEPS[name].factors[: plan.factors])]
             for name in sweeps
         }
-        everywhere = {point.name: point for group in ([base], *points.values()) for point in group}
+        swept = {point.name: point for group in points.values() for point in group}
+        everywhere = {base.name: base, **swept}
         removed = self._tune(list(everywhere.values()), ablate)
-        self.trainings = [
-            self._training(point, name, name, {}, seed)
-            for point in everywhere.values()
-            for name in learners
-            for seed in range(1, 1 + (plan.seeds if point is base else plan.point_seeds))
-        ]
-        self.trainings += [
-            self._training(each.world(base), each.name, each.algorithm, each.settings, seed)
+        asked: list[tuple[Scenario, str, str, dict[str, Any]]] = [(base, name, name, {}) for name in learners]
+        asked += [
+            (each.world(base), each.name, each.algorithm, each.settings)
             for each in removed
             if each.name not in learners  # an algorithm that is a rival, too
-            for seed in range(1, 1 + plan.seeds)
+        ]
+        self.trainings = [self._training(*each, seed, plan.decisions) for each in asked for seed in _seeds(plan.seeds)]
+        self.trainings += [
+            self._training(point, name, name, {}, seed, plan.point_decisions)
+            for point in swept.values()
+            for name in learners
+            for seed in _seeds(plan.point_seeds)
         ]
         self._do(self.trainings, "training the learners")
         played = self._played(everywhere)
@@ -182,10 +188,10 @@ class _Work:
         return shipped[name] if shipped else self._search(point, name).read()[0]
 
     def _training(
-        self, world: Scenario, name: str, algorithm: str, settings: dict[str, Any], seed: int
+        self, world: Scenario, name: str, algorithm: str, settings: dict[str, Any], seed: int, decisions: int
     ) -> TrainingUnit:
         chosen = tuned_settings(self.scenario.name, algorithm) | settings
-        config = configure(algorithm, chosen, seconds=None, decisions=self.plan.decisions)
+        config = configure(algorithm, chosen, seconds=None, decisions=decisions)
         prices = self._rule(world, BEST_RULE).numbers
         return TrainingUnit(world, name, algorithm, config, seed, prices, self.home)
 
