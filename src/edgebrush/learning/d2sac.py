@@ -157,4 +157,6 @@ def actor_loss(actor, twins, sequences, key, config):
 
 
 def noise(key: jax.Array, actor: Diffusion, rows: int) -> jax.Array:
-    return jax.random.normal(key, (rows, STEPS, actor.layout.shape.count))
+    """Standard normal numbers ``(rows, STEPS, C)``, by a loop: else XLA draws them anew wherever they are read."""
+    shape = (rows, actor.layout.shape.count)
+    return jax.lax.map(lambda key: jax.random.normal(key, shape), jax.random.split(key, STEPS)).swapaxes(0, 1)
