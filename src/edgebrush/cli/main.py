@@ -15,6 +15,7 @@ from edgebrush.cli import (
     evaluate,
     gdm,
     generate,
+    polish,
     profile,
     profiles,
     report,
@@ -67,6 +68,7 @@ app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=tune.EPILOG)(tune.tune)
 app.command(epilog=tune_learners.EPILOG)(tune_learners.tune_learners)
+app.command(epilog=polish.EPILOG)(polish.polish)
 app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 app.command(epilog=profile.EPILOG)(profile.profile)

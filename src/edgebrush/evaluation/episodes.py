@@ -48,7 +48,7 @@ def _play_rule(first, last, params, worlds, seeds, horizon_s, kind, numbers, sha
 
 
 @compiled(entry=True)
-def _draw_all(worlds, out):
+def draw_all(worlds, out):
     for e in range(out.shape[0]):
         out[e] = _draw(episode(worlds, e))
 
@@ -100,7 +100,7 @@ def _play_chunk(simulator: Simulator, policy: Policy, seeds: np.ndarray) -> np.n
     draw, choices = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
     simulator.reset(seeds)
     while (alive := simulator.alive).any():  # episodes of many tasks go on when others have drained
-        _draw_all(simulator.worlds, draw)
+        draw_all(simulator.worlds, draw)
         choices[alive] = policy.choose(simulator.observations[alive], draw[alive])
         simulator.step(choices)
     return simulator.outcomes()

@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from functools import partial
+from typing import Protocol
 
 import cma
 import numpy as np
@@ -68,31 +70,46 @@ def tune(
     """Search a rule's numbers; ``progress`` hears what share of the budget is spent."""
     numbers = numbers_of(KINDS[rule], scenario.bs_count)
     start = np.array([number.start for number in numbers])
-    if budget.evaluations == 0:
-        return Tuned(rule, start, float(_validate(scenario, rule, [start])[0]), budget)
     spread = np.array([number.spread for number in numbers])
-    options = {"popsize": POPULATION, "seed": 1, "CMA_stds": spread, "verbose": -9}
-    strategy = cma.CMAEvolutionStrategy(start, 1.0, options)
-    table = RuleTable(scenario, rule, np.arange(budget.episodes), POPULATION)
-    log = []
-    for generation in range(budget.evaluations // POPULATION):
-        table.seeds = TUNING_SEEDS + np.arange(budget.episodes) + generation * budget.episodes
-        candidates = strategy.ask()
-        costs = table.costs(candidates)
-        strategy.tell(candidates, costs)
-        done = (generation + 1) * POPULATION
-        log.append(
-            {"rule": rule, "evaluations": done, "best": costs.min(), "mean": costs.mean(), "sigma": strategy.sigma}
-        )
-        progress(done / budget.evaluations)
-    favourite = strategy.result.xfavorite
-    costs = _validate(scenario, rule, [start, favourite])
-    best = int(np.argmin(costs))
-    return Tuned(rule, (start, favourite)[best], float(costs[best]), budget, log)
+    best, costs, log = search(start, spread, partial(RuleTable, scenario, rule), budget, progress)
+    return Tuned(rule, best, min(costs), budget, log)
 
 
-def _validate(scenario: Scenario, rule: str, settings: list[np.ndarray]) -> np.ndarray:
-    return RuleTable(scenario, rule, VALIDATION_SEEDS + np.arange(256), len(settings)).costs(settings)
+class Table(Protocol):
+    """Plays many settings of a policy's numbers on the same episodes."""
+
+    seeds: np.ndarray
+
+    def costs(self, numbers: Sequence[np.ndarray]) -> np.ndarray:
+        """Mean cost per task ``(settings,)`` of each row of ``numbers``."""
+        ...
+
+
+def search(
+    start: np.ndarray, spread: np.ndarray, table_of: Callable[[np.ndarray, int], Table], budget: Budget,
+    progress: Callable[[float], None],
+) -> tuple[np.ndarray, list[float], list[dict]]:  # fmt: skip
+    """The best numbers found from ``start``, each tried about ``spread`` away from it at first.
+
+    ``table_of(seeds, settings)`` makes the table. Also returns the costs on validation seeds, of the start and, where
+    anything may be spent, of the search's favourite, and one row of the log per generation.
+    """
+    tried, log = [start], []
+    if budget.evaluations:
+        options = {"popsize": POPULATION, "seed": 1, "CMA_stds": spread, "verbose": -9}
+        strategy = cma.CMAEvolutionStrategy(start, 1.0, options)
+        table = table_of(np.arange(budget.episodes), POPULATION)
+        for generation in range(budget.evaluations // POPULATION):
+            table.seeds = TUNING_SEEDS + np.arange(budget.episodes) + generation * budget.episodes
+            candidates = strategy.ask()
+            costs = table.costs(candidates)
+            strategy.tell(candidates, costs)
+            done = (generation + 1) * POPULATION
+            log.append({"evaluations": done, "best": costs.min(), "mean": costs.mean(), "sigma": strategy.sigma})
+            progress(done / budget.evaluations)
+        tried.append(strategy.result.xfavorite)
+    validated = table_of(VALIDATION_SEEDS + np.arange(256), len(tried)).costs(tried)
+    return tried[int(np.argmin(validated))], validated.tolist(), log
 
 
 def tune_all(
@@ -133,7 +150,7 @@ def log_csv(tuned: Sequence[Tuned]) -> str:
     """The searches' logs, one row per generation."""
     lines = ["rule,evaluations,best,mean,sigma"]
     lines += [
-        f"{row['rule']},{row['evaluations']},{row['best']:.6f},{row['mean']:.6f},{row['sigma']:.4g}"
+        f"{each.rule},{row['evaluations']},{row['best']:.6f},{row['mean']:.6f},{row['sigma']:.4g}"
         for each in tuned
         for row in each.log
     ]

@@ -1,0 +1,47 @@
+"""`edgebrush polish`: tune a trained actor's prices as a rule's are tuned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgebrush.cli.options import LoadOption, ScenarioOption, TraceOption
+
+EPILOG = """\
+edgebrush polish trained/seed-1 --scenario mine.yaml --out polished
+
+edgebrush evaluate polished trained/seed-1 priced-greedy --scenario mine.yaml    was it worth it?
+"""
+
+
+def polish(
+    policy: Annotated[Path, typer.Argument(metavar="POLICY", help="The folder of a trained policy.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The polished policy's folder, not there yet.")],
+    scenario: ScenarioOption = "campus",
+    evaluations: Annotated[int, typer.Option(min=16, help="As for `tune`.")] = 640,
+    episodes: Annotated[int, typer.Option(min=2, help="Of each evaluation.")] = 64,
+    trace: TraceOption = None,
+    load: LoadOption = None,
+) -> None:
+    """Tune a trained actor's prices and biases by CMA-ES on tuning seeds, deployed as it will be used."""
+    from edgebrush.cli.progress import bars, command_line
+    from edgebrush.errors import UserError
+    from edgebrush.evaluation.compare import asked_for
+    from edgebrush.evaluation.polish import polish as run
+    from edgebrush.evaluation.tuning import Budget
+    from edgebrush.files import check_writable
+    from edgebrush.scenario.load import load_scenario
+
+    loaded = asked_for(load_scenario(scenario), trace, load)
+    if out.exists():
+        raise UserError(f"out = {str(out)!r}: is there already; give a new folder")
+    check_writable(out.parent)
+    with bars() as progress:
+        costs = run(
+            loaded, policy, out, Budget(evaluations, episodes), command_line(),
+            lambda share: progress("polishing", share, policy.name),
+        )  # fmt: skip
+    typer.echo(f"cost per task on validation episodes: {costs[0]:.4f} before, {costs[1]:.4f} after")
+    typer.echo(f"policy, with the search's log: {out}")
