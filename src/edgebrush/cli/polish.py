@@ -20,7 +20,7 @@ def polish(
     policy: Annotated[Path, typer.Argument(metavar="POLICY", help="The folder of a trained policy.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The polished policy's folder, not there yet.")],
     scenario: ScenarioOption = "campus",
-    evaluations: Annotated[int, typer.Option(min=16, help="As for `tune`.")] = 640,
+    evaluations: Annotated[int, typer.Option(min=16, help="Of other prices, 16 a generation.")] = 640,
     episodes: Annotated[int, typer.Option(min=2, help="Of each evaluation.")] = 64,
     trace: TraceOption = None,
     load: LoadOption = None,
