@@ -92,9 +92,19 @@ def _price(weights, candidates, xp):
 
 def network(weights, inputs, xp):
     """What the network says of candidates of which it reads ``inputs (B, S, n)``."""
-    batch, slots, _ = inputs.shape
-    x = xp.arcsinh(inputs / weights["scale"]).reshape(batch * slots, -1)
-    x = xp.maximum(x @ weights["w_in"] + weights["b_in"], 0.0)
+    return say(weights, read_inputs(weights, inputs, slice(None), xp), xp)
+
+
+def read_inputs(weights, inputs, which: slice, xp):
+    """What those of the network's ``inputs (B, S, n)`` add to its first layer, ``(B, S, hidden)``."""
+    x = xp.arcsinh(inputs / weights["scale"][which])
+    return (x.reshape(-1, x.shape[-1]) @ weights["w_in"][which]).reshape(*x.shape[:-1], -1)
+
+
+def say(weights, x, xp):
+    """What the network says, from its first layer's sums ``(B, S, hidden)``."""
+    batch, slots, _ = x.shape
+    x = xp.maximum(x.reshape(batch * slots, -1) + weights["b_in"], 0.0)
     x = xp.maximum(x @ weights["w_embed"] + weights["b_embed"], 0.0)
     mean = x.reshape(batch, slots, -1).mean(axis=1)
     mixed = x @ weights["w_self"] + xp.repeat(mean @ weights["w_mean"], slots, axis=0)

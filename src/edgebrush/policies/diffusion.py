@@ -37,10 +37,11 @@ def logits(weights, layout: ObservationLayout, step_grid, observations, noise, x
     shape, batch = layout.shape, len(observations)
     raw = actor.raw_inputs(layout, observations, xp)
     noise = noise.reshape(batch, STEPS, shape.slots, shape.steps * shape.classes)
+    known = actor.read_inputs(weights, raw, slice(raw.shape[-1]), xp)  # the same in all steps
+    noisy, at = slice(raw.shape[-1], -STEPS), weights["w_in"][-STEPS:]
     x = noise[:, STEPS - 1]
     for t in reversed(range(STEPS)):
-        step = xp.broadcast_to((xp.arange(STEPS) == t).astype(raw.dtype), (batch, shape.slots, STEPS))
-        said = actor.network(weights, xp.concatenate([raw, x, step], axis=-1), xp)
+        said = actor.say(weights, known + actor.read_inputs(weights, x, noisy, xp) + at[t], xp)
         if t:
             x = _denoised(x, said[..., shape.classes :], t) + _deviation(t) * noise[:, t - 1]
     return xp.exp(weights["log_sharpness"]) * actor.weigh(weights, layout, step_grid, observations, said, xp)
