@@ -31,6 +31,7 @@ class Plan:
     point_episodes: int = 128
     budget: Budget = BUDGET  # of the rules' search at each point
 
+
 QUICK = Plan(2, 1, 200_000, 80_000, 1, 64, 32, Budget(64, 8))
 
 
@@ -42,21 +43,21 @@ class Findings:
     plan: Plan
     learners: list[str]
     results: dict  # results.json
-    played: dict[str, dict[str, list[Digest]]]  # by point's name and policy: a digest for each training seed
+    played: dict[str, list[Digest]]  # on the scenario itself, by policy: a digest for each training seed
+    means: dict[str, dict[str, list[dict[str, float]]]]  # by point of a sweep and policy: of each training seed
     points: dict[str, list[Scenario]]  # by sweep, the scenario as it is among them
     curves: dict[str, list[list[dict[str, float]]]]  # by learner and training seed
     validated: float  # the best rule's cost on the episodes of the curves
     removed: list[Ablation]
 
-    def costs(self, point: str, policy: str) -> np.ndarray:
-        """Mean cost per task of each training seed ``(S,)``."""
-        return np.array([mean_of(digest, "cost") for digest in self.played[point][policy]])
+    def costs(self, policy: str) -> np.ndarray:
+        """Mean cost per task of each training seed ``(S,)`` on the scenario itself."""
+        return np.array([mean_of(digest, "cost") for digest in self.played[policy]])
 
     def relative_runs(self) -> dict[str, np.ndarray]:
         """For each learner and rule ``(S, P)``: its cost as a multiple of the best rule's at the same point."""
-        names = list(dict.fromkeys(point.name for group in self.points.values() for point in group))
         return {
-            policy: np.stack([self.costs(name, policy) / self.costs(name, BEST_RULE) for name in names], 1)
+            policy: np.stack([_relative(played[policy], played[BEST_RULE]) for played in self.means.values()], 1)
             for policy in (*self.learners, *KINDS)
         }
 
@@ -65,9 +66,9 @@ class Findings:
 
         A rule has no training seeds: its interval is that of its mean, over episodes.
         """
-        ours, summed = self.costs(self.scenario.name, SUBJECT)[:, None], {}
+        ours, summed = self.costs(SUBJECT)[:, None], {}
         for policy, figures in self.results["policies"].items():
-            runs = self.costs(self.scenario.name, policy)[:, None]
+            runs = self.costs(policy)[:, None]
             rule = policy in KINDS
             summed[policy] = {
                 "seeds": 0 if rule else len(runs),
@@ -76,3 +77,7 @@ class Findings:
                 "mappo_is_cheaper": aggregate(probability_of_improvement, ours, runs)._asdict(),
             }
         return summed
+
+
+def _relative(runs: list[dict[str, float]], to: list[dict[str, float]]) -> np.ndarray:
+    return np.array([run["cost"] for run in runs]) / to[0]["cost"]

@@ -31,10 +31,9 @@ from .episodes import RuleTable
 from .findings import BEST_RULE, SUBJECT, Findings, Plan
 from .points import SWEEPS, Ablation, ablations, as_it_is
 from .runs import RESULTS, load_curve, store_scenario
-from .statistics import Digest
 from .study_figures import FIGURES, draw
 from .study_tables import tables, write_tables
-from .units import PlayUnit, RuleUnit, TrainingUnit, Unit, work_off
+from .units import PlayUnit, PointUnit, RuleUnit, TrainingUnit, Unit, work_off
 
 STUDY, CACHE = "study.json", "cache"
 
@@ -114,6 +113,14 @@ def _seeds(count: int) -> range:
     return range(1, 1 + count)
 
 
+def _by_policy(units: Sequence[PlayUnit]) -> dict[str, list]:
+    """What was played, by the policy's name."""
+    read: dict[str, list] = {}
+    for unit in units:
+        read.setdefault(unit.name, []).append(unit.read())
+    return read
+
+
 def _shipped(point: Scenario) -> dict[str, Rule]:
     return {rule.name: rule for rule in shipped_rules(point, choice_shape(point)) or ()}
 
@@ -136,8 +143,7 @@ class _Work:
             for name in sweeps
         }
         swept = {point.name: point for group in points.values() for point in group}
-        everywhere = {base.name: base, **swept}
-        removed = self._tune(list(everywhere.values()), ablate)
+        removed = self._tune([base, *swept.values()], ablate)
         asked: list[tuple[Scenario, str, str, dict[str, Any]]] = [(base, name, name, {}) for name in learners]
         asked += [
             (each.world(base), each.name, each.algorithm, each.settings)
@@ -145,16 +151,27 @@ class _Work:
             if each.name not in learners  # an algorithm that is a rival, too
         ]
         self.trainings = [self._training(*each, seed, plan.decisions) for each in asked for seed in _seeds(plan.seeds)]
-        self.trainings += [
+        at_points = [
             self._training(point, name, name, {}, seed, plan.point_decisions)
             for point in swept.values()
             for name in learners
             for seed in _seeds(plan.point_seeds)
         ]
-        self._do(self.trainings, "training the learners")
-        played = self._played(everywhere)
+        plays = [self._play(PlayUnit, base, made) for made in self.trainings]
+        point_plays = [self._play(PointUnit, made.scenario, made) for made in at_points]
+        wanted = [made for made, play in zip(at_points, point_plays, strict=True) if not play.done]
+        self._do([*self.trainings, *wanted], "training the learners")
+        plays += [self._play(PlayUnit, base, self._rule(base, name)) for name in KINDS]
+        for point in swept.values():
+            point_plays += [self._play(PointUnit, point, self._rule(point, name)) for name in KINDS]
+        self._do([*plays, *point_plays], "playing held-out episodes")
+        played = _by_policy(plays)
+        means = {
+            name: _by_policy([play for play in point_plays if play.scenario is point])
+            for name, point in swept.items()
+        }
         return Findings(
-            base, plan, list(learners), results_of(base, played[base.name], plan.episodes or 0, "", {}), played, points,
+            base, plan, list(learners), results_of(base, played, plan.episodes or 0, "", {}), played, means, points,
             self._curves(learners), self._validated(self._rule(base, BEST_RULE)), removed,
         )  # fmt: skip
 
@@ -195,26 +212,10 @@ class _Work:
         prices = self._rule(world, BEST_RULE).numbers
         return TrainingUnit(world, name, algorithm, config, seed, prices, self.home)
 
-    def _played(self, everywhere: dict[str, Scenario]) -> dict[str, dict[str, list[Digest]]]:
-        """Every policy's digests, by point; what an ablation left is listed at the scenario that it was taken from."""
-        units: dict[str, dict[str, list[PlayUnit]]] = {name: {} for name in everywhere}
-        for made in self.trainings:
-            point = everywhere.get(made.scenario.name, self.scenario)
-            units[point.name].setdefault(made.name, []).append(self._play(point, made.name, made))
-        for point in everywhere.values():
-            units[point.name] |= {name: [self._play(point, name, self._rule(point, name))] for name in KINDS}
-        every = [unit for policies in units.values() for group in policies.values() for unit in group]
-        self._do(every, "playing held-out episodes")
-        return {
-            point: {name: [unit.read() for unit in group] for name, group in policies.items()}
-            for point, policies in units.items()
-        }
-
-    def _play(self, point: Scenario, name: str, made: Rule | TrainingUnit) -> PlayUnit:
+    def _play(self, kind: type[PlayUnit], point: Scenario, made: Rule | TrainingUnit) -> PlayUnit:
+        episodes = self.plan.point_episodes if kind is PointUnit else self.plan.episodes
         world = made.scenario if isinstance(made, TrainingUnit) else point
-        at_base = point is self.scenario
-        episodes = self.plan.episodes if at_base else self.plan.point_episodes
-        return PlayUnit(world, name, made, episodes or 0, self.home)
+        return kind(world, made.name, made, episodes or 0, self.home)
 
     def _curves(self, learners: Sequence[str]) -> dict[str, list[list[dict[str, float]]]]:
         at_base = [unit for unit in self.trainings if unit.scenario is self.scenario]

@@ -20,7 +20,7 @@ from .aggregates import aggregate, interquartile_mean, profile_bands
 from .figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, percent, style
 from .findings import BEST_RULE, SUBJECT, Findings
 from .points import SWEEPS, Sweep
-from .statistics import Interval, mean_of
+from .statistics import Interval
 
 Rows = list[dict[str, Any]]
 SWEPT = {
@@ -133,11 +133,11 @@ def _sweep_rows(sweep: Sweep, found: Findings) -> Rows:
         {
             "policy": policy, sweep.name: float(f"{sweep.value(point):.6g}"),
             "seed": seed if policy in found.learners else "",
-            **{metric: mean_of(digest, metric) for metric in SWEPT},
+            **{metric: means[metric] for metric in SWEPT},
         }
         for policy in (*found.learners, *KINDS)
         for point in points
-        for seed, digest in enumerate(found.played[point.name][policy], 1)
+        for seed, means in enumerate(found.means[point.name][policy], 1)
     ]  # fmt: skip
 
 

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
-from typing import Any, Protocol
+from threading import Event, Lock
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from edgebrush.scenario.schema import Scenario, TraceArrivals
 
 from .compare import load_policy, play_all
 from .runs import load_digests, store_digests
-from .statistics import Digest
+from .statistics import METRICS, Digest, mean_of
 from .tuning import Budget, rule_of, tune
 
 FORMAT = 2  # to be raised when the same settings come to mean another training or evaluation
@@ -152,6 +152,7 @@ class PlayUnit:
     made: Rule | TrainingUnit
     episodes: int
     home: Path
+    suffix: ClassVar[str] = ".npz"
 
     @property
     def title(self) -> str:
@@ -161,7 +162,7 @@ class PlayUnit:
     def path(self) -> Path:
         made = self.made
         policy = made.path.name if isinstance(made, TrainingUnit) else [made.name, made.numbers.tolist()]
-        return self.home / "plays" / f"{hash_of(world_of(self.scenario), policy, self.episodes)}.npz"
+        return self.home / "plays" / f"{hash_of(world_of(self.scenario), policy, self.episodes)}{self.suffix}"
 
     @property
     def done(self) -> bool:
@@ -174,10 +175,28 @@ class PlayUnit:
             self.scenario, {self.name: [policy]}, self.episodes, progress=lambda phase, share, note: hear(share)
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        store_digests({"policy": played[self.name][0]}, self.path)
+        self.keep(played[self.name][0])
 
-    def read(self) -> Digest:
+    def keep(self, digest: Digest) -> None:
+        store_digests({"policy": digest}, self.path)
+
+    def read(self) -> Any:
+        """The digest of its episodes."""
         return load_digests(self.path, ["policy"])["policy"]
+
+
+@dataclass(frozen=True)
+class PointUnit(PlayUnit):
+    """The same at a point of a sweep, of which there are so many that means alone are kept, as JSON."""
+
+    suffix: ClassVar[str] = ".json"
+
+    def keep(self, digest: Digest) -> None:
+        write_text(self.path, json.dumps({metric: mean_of(digest, metric) for metric in METRICS}))
+
+    def read(self) -> dict[str, float]:
+        """The mean of every metric, per task unless ``statistics.PER`` says otherwise."""
+        return json.loads(self.path.read_text())
 
 
 def work_off(
@@ -190,15 +209,22 @@ def work_off(
     known = {unit.path: unit for unit in units}  # a unit that two tables need is done once
     waiting = [unit for unit in known.values() if not unit.done]
     shares = {path: 1.0 for path, unit in known.items() if unit.done}
-    lock, workers = Lock(), Workers()
+    lock, workers, over = Lock(), Workers(), Event()
 
     def run(unit: Unit) -> None:
+        if over.is_set():
+            return
+
         def hear(share: float) -> None:
             with lock:
                 shares[unit.path] = min(share, 1.0)
                 progress(phase, sum(shares.values()) / len(known), unit.title)
 
-        unit.do(hear, workers)
+        try:
+            unit.do(hear, workers)
+        except BaseException:
+            over.set()  # before the pool takes the next unit
+            raise
         hear(1.0)
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -206,6 +232,7 @@ def work_off(
             for done in as_completed([pool.submit(run, unit) for unit in waiting]):
                 done.result()
         except BaseException:
+            over.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in workers:
                 if worker.poll() is None:
