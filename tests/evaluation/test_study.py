@@ -170,15 +170,16 @@ def test_all_points_of_a_sweep_are_trained_alike(tiny, drawn, tmp_path):
     assert trained == {("tiny", 64): [1, 2, 3], ("tiny-as-it-is", 32): [1, 2], (point, 32): [1, 2]}
 
 
-def test_what_is_played_at_a_point_needs_no_training_any_more(tiny, drawn, tmp_path):
+def test_what_is_played_at_a_point_needs_no_training_elsewhere(tiny, drawn, tmp_path):
     ask = {"figures": ["load"], "algorithms": ["mappo"]}
-    first = tiny_study(tiny, tmp_path, **ask)
-    (tmp_path / "figures" / "load.csv").unlink()
-    shutil.rmtree(tmp_path / "cache" / "trainings")
+    here, there = tmp_path / "here", tmp_path / "there"
+    first = tiny_study(tiny, here, **ask)
+    for part in ("rules", "plays"):
+        shutil.copytree(here / "cache" / part, there / "cache" / part)
     drawn.clear()
-    again = tiny_study(tiny, tmp_path, **ask)
+    again = tiny_study(tiny, there, **ask)
     assert {scenario.name for scenario, *_ in drawn} == {"tiny"}  # whose curves are to be drawn
-    assert again.means == first.means and (tmp_path / "figures" / "load.csv").is_file()
+    assert again.means == first.means and (there / "figures" / "load.csv").is_file()
 
 
 def test_a_point_keeps_the_means_of_what_was_played(tiny, rule, tmp_path):

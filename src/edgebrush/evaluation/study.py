@@ -100,10 +100,10 @@ def _needs(figures: Sequence[str], sweep: str) -> bool:
 
 
 def _opened(out: Path) -> Path:
-    """The study's folder, new or begun. Raises ``UserError`` where it cannot be written or is something else."""
+    """The study's folder: new, begun, or a cache from elsewhere. Raises ``UserError`` for anything else."""
     if out.exists() and not out.is_dir():
         raise UserError(f"out = {str(out)!r}: is a file; give a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / STUDY).is_file():
+    if out.is_dir() and any(path.name != CACHE for path in out.iterdir()) and not (out / STUDY).is_file():
         raise UserError(f"out = {str(out)!r}: holds something else than a study; give another folder")
     check_writable(out)
     return out
