@@ -88,16 +88,18 @@ def test_a_figure_shows_what_its_csv_says(tiny, drawn, tmp_path):
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"load", "convergence"}
     rows = read(tmp_path / "figures" / "load.csv")
     with style():
-        panel = FIGURES["load"].plot(FIGURES["load"].rows(found)).axes[0]
-    lines = {line.get_label(): line for line in panel.get_lines()}
-    for policy in ("mappo", *KINDS):
-        mine = [row for row in rows if row["policy"] == policy]
-        xs, costs = lines[policy].get_data()
-        assert len(xs) == 2
-        for x, cost in zip(xs, costs, strict=True):
-            here = [float(row["cost"]) for row in mine if float(row["load"]) == pytest.approx(x)]
-            assert len(here) == (1 if policy in KINDS else 2)
-            assert cost == pytest.approx(np.mean(here))
+        panels = FIGURES["load"].plot(FIGURES["load"].rows(found)).axes
+    for metric, panel in zip(["relative_cost", "cost", "delay_s"], panels[:3], strict=True):
+        lines = {line.get_label(): line for line in panel.get_lines()}
+        for policy in ("mappo", *KINDS):
+            mine = [row for row in rows if row["policy"] == policy]
+            xs, ys = lines[policy].get_data()
+            assert len(xs) == 2
+            for x, y in zip(xs, ys, strict=True):
+                here = [float(row[metric]) for row in mine if float(row["load"]) == pytest.approx(x)]
+                assert len(here) == (1 if policy in KINDS else 2)
+                assert y == pytest.approx(np.mean(here))
+    assert {float(row["relative_cost"]) for row in rows if row["policy"] == "priced-greedy"} == {1.0}
     curve = [row for row in read(tmp_path / "figures" / "convergence.csv") if row["policy"] == "mappo"]
     assert [int(row["decisions"]) for row in curve] == [32, 64]
     assert [float(row["cost"]) for row in curve] == pytest.approx([1.02, 0.52])  # of three runs none is trimmed

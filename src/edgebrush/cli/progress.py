@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def bars() -> Iterator[Callable[[str, float, str], None]]:
-    """A bar for each phase that reports itself as (phase, share done, note)."""
+    """A bar for each phase that reports itself as (phase, share done, note); in a log, lines."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(console)
+        return
     columns = (
         TextColumn("{task.description:<26}"),
         BarColumn(bar_width=28),
@@ -28,7 +32,7 @@ def bars() -> Iterator[Callable[[str, float, str], None]]:
         TimeElapsedColumn(),
         TextColumn("[dim]{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=console) as progress:
         tasks: dict[str, TaskID] = {}
 
         def hear(phase: str, share: float, note: str) -> None:
@@ -37,6 +41,19 @@ def bars() -> Iterator[Callable[[str, float, str], None]]:
             progress.update(tasks[phase], completed=share, note=note)
 
         yield hear
+
+
+def _lines(console: Console) -> Callable[[str, float, str], None]:
+    """A line with the time when a phase starts, and at every further tenth of it."""
+    told: dict[str, int] = {}
+
+    def hear(phase: str, share: float, note: str) -> None:
+        if (tenths := int(10 * share)) > told.get(phase, -1):
+            told[phase] = tenths
+            line = f"{datetime.now():%H:%M:%S} {phase} {10 * tenths}% {note}"
+            console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    return hear
 
 
 def show(run: Run, folder: Path) -> None:

@@ -30,6 +30,7 @@ SWEPT = {
     "quality": "mean quality",
 }
 HIGHEST = 2.5  # times the median: what lies above leaves the picture, never the CSV
+CLOSE = 0.08  # above the best rule's cost: as far as the panel goes that tells learners apart
 LEVELS = 101  # of a performance profile
 
 
@@ -129,10 +130,11 @@ def _convergence_plot(rows: Rows) -> Figure:
 
 def _sweep_rows(sweep: Sweep, found: Findings) -> Rows:
     points = sorted(found.points[sweep.name], key=sweep.value)
+    rule = {point.name: found.means[point.name][BEST_RULE][0]["cost"] for point in points}
     return [
         {
             "policy": policy, sweep.name: float(f"{sweep.value(point):.6g}"),
-            "seed": seed if policy in found.learners else "",
+            "seed": seed if policy in found.learners else "", "relative_cost": means["cost"] / rule[point.name],
             **{metric: means[metric] for metric in SWEPT},
         }
         for policy in (*found.learners, *KINDS)
@@ -142,11 +144,11 @@ def _sweep_rows(sweep: Sweep, found: Findings) -> Rows:
 
 
 def _sweep_plot(sweep: Sweep, rows: Rows) -> Figure:
-    """Lines through the means over training seeds; a dot is one of them."""
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True).ravel()
+    """Lines through the means over training seeds; a dot is one of them. The upper panel tells learners apart."""
+    figure = Figure(figsize=(11, 9.5), layout="constrained")
+    named = figure.subplot_mosaic([["relative_cost"] * 2, ["cost", "delay_s"], ["energy_ue_j", "quality"]])
     at = sorted({row[sweep.name] for row in rows})
-    for axes, (metric, label) in zip(panels, SWEPT.items(), strict=True):
+    for metric, axes in named.items():
         shown = []
         for policy in _policies(rows):
             mine, look = _of(rows, policy), look_of(policy)
@@ -157,13 +159,15 @@ def _sweep_plot(sweep: Sweep, rows: Rows) -> Figure:
                 markersize=3, alpha=0.5, zorder=look["zorder"],
             )  # fmt: skip
             shown += means
-        if metric != "quality":
+        if metric in ("cost", "delay_s", "energy_ue_j"):
             _limit(axes, shown)
-        axes.set_title(label)
-    for axes in panels[2:]:
+        axes.set_title(SWEPT.get(metric, f"mean cost per task against {BEST_RULE}'s at the same point"))
         axes.set_xlabel(sweep.label)
         axes.set_xticks(at, [f"{x:.3g}" for x in at])
-    _legend(figure, panels[0])
+    above = named["relative_cost"]
+    above.set_ylim(min(row["relative_cost"] for row in rows) - 0.005, 1.0 + CLOSE)
+    above.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value - 1.0, 0)))
+    _legend(figure, above)
     return figure
 
 
