@@ -31,7 +31,7 @@ SWEPT = {
 }
 HIGHEST = 2.5  # times the median: what lies above leaves the picture, never the CSV
 CLOSE = 0.08  # above the best rule's cost: as far as the panel goes that tells learners apart
-LEVELS = 101  # of a performance profile
+LEVELS = 61  # of each half of a performance profile: up to CLOSE, and beyond
 
 
 class Picture(NamedTuple):
@@ -237,7 +237,9 @@ def _improvement_plot(rows: Rows) -> Figure:
 def _profile_rows(found: Findings) -> Rows:
     runs = found.relative_runs()
     every = np.concatenate([each.ravel() for each in runs.values()])
-    levels = np.round(np.linspace(np.floor(100 * every.min()) / 100, min(every.max(), HIGHEST), LEVELS), 4)
+    low, high = np.floor(100 * every.min()) / 100, max(min(every.max(), HIGHEST), 1.0 + CLOSE)
+    halves = np.linspace(low, 1.0 + CLOSE, LEVELS), np.linspace(1.0 + CLOSE, high, LEVELS)
+    levels = np.unique(np.round(np.concatenate(halves), 4))
     return [
         {"policy": policy, "level": level, "share": band.mean, **_bounds(band)}
         for policy, each in runs.items()
@@ -246,20 +248,24 @@ def _profile_rows(found: Findings) -> Rows:
 
 
 def _profile_plot(rows: Rows) -> Figure:
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    axes = figure.subplots()
+    """The same curves twice: close to the best rule's cost, where learners can be told apart, and whole."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    close, far = figure.subplots(1, 2, sharey=True)
     for policy in _policies(rows):
         mine, look = _of(rows, policy), look_of(policy)
         x = [row["level"] for row in mine]
-        axes.plot(x, [row["share"] for row in mine], label=policy, markevery=LEVELS // 10, markersize=4, **look)
-        if policy in ALGORITHMS:
-            axes.fill_between(
-                x, [row["ci_low"] for row in mine], [row["ci_high"] for row in mine], color=look["color"], alpha=0.12,
-                linewidth=0,
-            )  # fmt: skip
-    axes.set(xlabel="cost, as a multiple of the best rule's at the same point", ylabel="share of runs within it")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _legend(figure, axes)
+        for axes in (close, far):
+            axes.plot(x, [row["share"] for row in mine], label=policy, markevery=LEVELS // 6, markersize=4, **look)
+            if policy in ALGORITHMS:
+                axes.fill_between(
+                    x, [row["ci_low"] for row in mine], [row["ci_high"] for row in mine], color=look["color"],
+                    alpha=0.12, linewidth=0,
+                )  # fmt: skip
+    close.set_xlim(min(row["level"] for row in rows), 1.0 + CLOSE)
+    close.set_ylabel("share of runs within it")
+    close.yaxis.set_major_formatter(PercentFormatter(1.0))
+    figure.supxlabel("cost, as a multiple of the best rule's at the same point", fontsize=10)
+    _legend(figure, close)
     return figure
 
 
