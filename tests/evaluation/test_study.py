@@ -220,12 +220,15 @@ def test_ablations_train_what_they_say(tiny, drawn, tmp_path):
         (["--out", "/proc/study"], "cannot be written"),
         (["--out", "precious"], "holds something else than a study"),
         (["--out", "precious/thesis.tex"], "is a file"),
+        (["--out", "carried"], "out = 'carried/cache': cannot be written"),
     ],
 )
 def test_what_cannot_be_asked_for(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("precious").mkdir()
     Path("precious/thesis.tex").write_text("42")
+    Path("carried").mkdir()
+    Path("carried/cache").write_text("a file")
     assert command(["reproduce", "pair", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and "\n" not in error.strip()

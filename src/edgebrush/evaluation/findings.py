@@ -57,9 +57,14 @@ class Findings:
     def relative_runs(self) -> dict[str, np.ndarray]:
         """For each learner and rule ``(S, P)``: its cost as a multiple of the best rule's at the same point."""
         return {
-            policy: np.stack([_relative(played[policy], played[BEST_RULE]) for played in self.means.values()], 1)
+            policy: np.stack([self.relative(point, policy) for point in self.means], 1)
             for policy in (*self.learners, *KINDS)
         }
+
+    def relative(self, point: str, policy: str) -> np.ndarray:
+        """At a point of a sweep, for each training seed ``(S,)``: its cost as a multiple of the best rule's there."""
+        runs, rule = (self.means[point][name] for name in (policy, BEST_RULE))
+        return np.array([run["cost"] for run in runs]) / rule[0]["cost"]
 
     def aggregates(self) -> dict[str, dict]:
         """What each policy's trainings on the scenario itself come to, see ``aggregates``.
@@ -77,7 +82,3 @@ class Findings:
                 "mappo_is_cheaper": aggregate(probability_of_improvement, ours, runs)._asdict(),
             }
         return summed
-
-
-def _relative(runs: list[dict[str, float]], to: list[dict[str, float]]) -> np.ndarray:
-    return np.array([run["cost"] for run in runs]) / to[0]["cost"]

@@ -105,7 +105,8 @@ def _opened(out: Path) -> Path:
         raise UserError(f"out = {str(out)!r}: is a file; give a folder")
     if out.is_dir() and any(path.name != CACHE for path in out.iterdir()) and not (out / STUDY).is_file():
         raise UserError(f"out = {str(out)!r}: holds something else than a study; give another folder")
-    check_writable(out)
+    for folder in (out, out / CACHE):
+        check_writable(folder)
     return out
 
 

@@ -29,6 +29,7 @@ SWEPT = {
     "energy_ue_j": "phone energy per task (J)",
     "quality": "mean quality",
 }
+PANELS = {"relative_cost": f"mean cost per task against {BEST_RULE}'s at the same point", **SWEPT}
 HIGHEST = 2.5  # times the median: what lies above leaves the picture, never the CSV
 CLOSE = 0.08  # above the best rule's cost: as far as the panel goes that tells learners apart
 LEVELS = 61  # of each half of a performance profile: up to CLOSE, and beyond
@@ -130,16 +131,17 @@ def _convergence_plot(rows: Rows) -> Figure:
 
 def _sweep_rows(sweep: Sweep, found: Findings) -> Rows:
     points = sorted(found.points[sweep.name], key=sweep.value)
-    rule = {point.name: found.means[point.name][BEST_RULE][0]["cost"] for point in points}
     return [
         {
             "policy": policy, sweep.name: float(f"{sweep.value(point):.6g}"),
-            "seed": seed if policy in found.learners else "", "relative_cost": means["cost"] / rule[point.name],
+            "seed": seed if policy in found.learners else "", "relative_cost": relative,
             **{metric: means[metric] for metric in SWEPT},
         }
         for policy in (*found.learners, *KINDS)
         for point in points
-        for seed, means in enumerate(found.means[point.name][policy], 1)
+        for seed, (means, relative) in enumerate(
+            zip(found.means[point.name][policy], found.relative(point.name, policy).tolist(), strict=True), 1
+        )
     ]  # fmt: skip
 
 
@@ -159,15 +161,15 @@ def _sweep_plot(sweep: Sweep, rows: Rows) -> Figure:
                 markersize=3, alpha=0.5, zorder=look["zorder"],
             )  # fmt: skip
             shown += means
-        if metric in ("cost", "delay_s", "energy_ue_j"):
+        if metric == "relative_cost":
+            axes.set_ylim(min(row[metric] for row in rows) - 0.005, 1.0 + CLOSE)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value - 1.0, 0)))
+        elif metric != "quality":
             _limit(axes, shown)
-        axes.set_title(SWEPT.get(metric, f"mean cost per task against {BEST_RULE}'s at the same point"))
+        axes.set_title(PANELS[metric])
         axes.set_xlabel(sweep.label)
         axes.set_xticks(at, [f"{x:.3g}" for x in at])
-    above = named["relative_cost"]
-    above.set_ylim(min(row["relative_cost"] for row in rows) - 0.005, 1.0 + CLOSE)
-    above.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value - 1.0, 0)))
-    _legend(figure, above)
+    _legend(figure, named["relative_cost"])
     return figure
 
 
