@@ -29,15 +29,15 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line has it
 
 import numpy as np
 
-from edgebrush.decision.choices import ChoiceShape
+from edgebrush.agent.agent import Agent, build_agent
+from edgebrush.agent.observer import Board
+from edgebrush.decision.action_space import ChoiceShape
 from edgebrush.diffusion.measure import processor_name
 from edgebrush.files import check_writable, write_csv, write_text
 from edgebrush.policies.actor import Actor, network_inputs, network_outputs
+from edgebrush.policies.load import load_policy
 from edgebrush.policies.protocol import Policy
-from edgebrush.policies.shipped import named_policy
-from edgebrush.runtime.agent import Agent, build_agent
-from edgebrush.runtime.observer import Board
-from edgebrush.runtime.remote import bs_names
+from edgebrush.scenario.expand import bs_names
 from edgebrush.scenario.load import load_scenario
 
 HIDDEN = 64  # of MAPPO's actor
@@ -48,10 +48,11 @@ DECIDING = """
 import time; began = time.perf_counter()
 import sys, tempfile
 from pathlib import Path
-from edgebrush.runtime import gateway, server
-from edgebrush.runtime.agent import build_agent
-from edgebrush.runtime.observer import Board, Observer, OwnQueue
-from edgebrush.policies.shipped import named_policy
+from edgebrush.agent import app
+from edgebrush.api import server
+from edgebrush.agent.agent import build_agent
+from edgebrush.agent.observer import Board, Observer, OwnQueue
+from edgebrush.policies.load import load_policy
 from edgebrush.scenario.load import load_scenario
 imported_s = time.perf_counter() - began
 import numpy as np
@@ -61,7 +62,7 @@ if {with_model}:
     agent.decide(agent.observer.wish(scenario.requests[0].name, "", 0.0))
 else:
     observer = Observer(scenario, 0, 1.0)
-    policy = named_policy("priced-greedy", scenario, observer.layout.shape)
+    policy = load_policy("priced-greedy", scenario)
     classes = observer.layout.shape.classes
     wish = observer.wish(scenario.requests[0].name, "", 0.0)
     policy.choose(observer.observe(wish, OwnQueue(0.0, 0, [0.0] * classes), [], 0.0)[None], np.array([0.5]))
@@ -106,11 +107,16 @@ def random_actor(shape: ChoiceShape, step_grid: list[int], bs_count: int) -> Act
         return (rng.standard_normal((rows, columns)) / rows**0.5).astype(np.float32)
 
     weights = {
-        "w_in": matrix(inputs, HIDDEN), "w_embed": matrix(HIDDEN, HIDDEN), "w_self": matrix(HIDDEN, HIDDEN),
-        "w_mean": matrix(HIDDEN, HIDDEN), "w_out": matrix(HIDDEN, outputs), "scale": np.ones(inputs, np.float32),
-        "b_out": np.zeros(outputs, np.float32), "prices": np.full(bs_count, 0.3, np.float32),
+        "w_in": matrix(inputs, HIDDEN),
+        "w_embed": matrix(HIDDEN, HIDDEN),
+        "w_self": matrix(HIDDEN, HIDDEN),
+        "w_mean": matrix(HIDDEN, HIDDEN),
+        "w_out": matrix(HIDDEN, outputs),
+        "scale": np.ones(inputs, np.float32),
+        "b_out": np.zeros(outputs, np.float32),
+        "prices": np.full(bs_count, 0.3, np.float32),
         "growth": np.full(bs_count, 0.05, np.float32),
-    }  # fmt: skip
+    }
     weights |= {name: np.zeros(HIDDEN, np.float32) for name in ("b_in", "b_embed", "b_mix")}
     names = ("price_own", "growth_own", "in_flight", "wait_factor", "log_kappa", "log_urgency", "class_slope")
     weights |= {name: np.array(1.0, np.float32) for name in names}
@@ -184,7 +190,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as journal:
             agent = build_agent(scenario, 1, "selfish-greedy", urls, Path(journal))
             shape, grid = agent.observer.layout.shape, agent.observer.step_grid
-            policies = [named_policy(each, scenario, shape) for each in (*RULES, *options.policy)]
+            policies = [load_policy(each, scenario) for each in (*RULES, *options.policy)]
             if not options.policy:
                 policies.append(random_actor(shape, grid, scenario.bs_count))
             times += [time_decisions(agent, policy, decisions) for policy in policies]
@@ -198,9 +204,13 @@ def main() -> None:
     write_csv(options.out / "decisions.csv", [asdict(row) for row in times])
     write_csv(options.out / "footprint.csv", [asdict(row) for row in footprints])
     about = {
-        "command": " ".join(["python", "benchmarks/decision.py", *sys.argv[1:]]), "processor": processor_name(),
-        "cores": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__, "load_average": load,
-    }  # fmt: skip
+        "command": " ".join(["python", "benchmarks/decision.py", *sys.argv[1:]]),
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "load_average": load,
+    }
     write_text(options.out / "machine.json", json.dumps(about, indent=2) + "\n")
 
 

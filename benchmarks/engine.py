@@ -37,11 +37,11 @@ from edgebrush.diffusion.backend import Backend, Prompt
 from edgebrush.diffusion.engine import Engine, Job, Request
 from edgebrush.diffusion.measure import processor_name
 from edgebrush.diffusion.onnx import load_model
+from edgebrush.diffusion.pacing import PacedBackend
 from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.errors import UserError
 from edgebrush.files import check_writable, write_csv, write_text
 from edgebrush.profiles.catalogue import load_profile
-from edgebrush.runtime.pace import PacedBackend
 
 STEP_COUNTS = (2, 4, 6, 8, 10, 15, 20, 30, 50)
 BATCHES = (1, 2, 4, 8, 16)
@@ -218,8 +218,13 @@ def write(folder: Path, rounds: list[RoundTime], served: list[Served], options: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--models", nargs="+", default=["light", "heavy"], metavar="MODEL",
-        help="shipped models, folders of one, or diffusers pipelines on disk (light heavy)")  # fmt: skip
+    add(
+        "--models",
+        nargs="+",
+        default=["light", "heavy"],
+        metavar="MODEL",
+        help="shipped models, folders of one, or diffusers pipelines on disk (light heavy)",
+    )
     add("--device", default="cpu", help="of pipelines: cpu, cuda (cpu)")
     add("--prompt", help="what all requests ask for (a shipped model's first class)")
     add("--pace", metavar="PROFILE", help="rounds last what this profile says, see `edgebrush profiles`")

@@ -22,11 +22,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import yaml
 
 from edgebrush.files import write_csv, write_text
-from edgebrush.runtime.accounts import Audit
-from edgebrush.runtime.episode import draw_episode
-from edgebrush.runtime.faults import FAULTS, run_fault
 from edgebrush.scenario.load import load_scenario
-from edgebrush.sim.seeds import HELD_OUT_SEEDS
+from edgebrush.sim.episode_seeds import HELD_OUT_SEEDS
+from edgebrush.testbed.episode import draw_episode
+from edgebrush.testbed.faults import FAULTS, run_fault
+from edgebrush.testbed.outcomes import Audit
 
 POLICY = "selfish-greedy"  # has no numbers that would have to be tuned for this world
 

@@ -13,11 +13,11 @@ import subprocess
 import sys
 import time
 
-from edgebrush.evaluation.findings import QUICK, Plan
-from edgebrush.evaluation.points import SWEEPS, ablations
-from edgebrush.learning.algorithms import ALGORITHMS, configure
-from edgebrush.learning.seeds import ONE_THREAD
+from edgebrush.learning.launcher import ONE_THREAD
+from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.scenario.load import load_scenario
+from edgebrush.study.findings import QUICK, Plan
+from edgebrush.study.variations import SWEEPS, ablations
 
 UPDATES, CORES = 4, 2
 

@@ -76,9 +76,15 @@ def decisions_per_s(scenario: Scenario, episodes: int, threads: int) -> float:
         seeds = np.arange(episodes) + run * episodes
         start = time.perf_counter()
         simulator.spread(
-            play_all, simulator.params, simulator.worlds, seeds, scenario.horizon_s,
-            simulator.layout.candidate_features, simulator.observations, decisions,
-        )  # fmt: skip
+            play_all,
+            simulator.params,
+            simulator.worlds,
+            seeds,
+            scenario.horizon_s,
+            simulator.layout.candidate_features,
+            simulator.observations,
+            decisions,
+        )
         if run > 0:
             best = max(best, decisions.sum() / (time.perf_counter() - start))
         else:
@@ -102,9 +108,7 @@ def measure(preset: str) -> str:
 
 def in_new_process(*arguments: str, **environment: str) -> str:
     command = [sys.executable, *arguments]
-    return subprocess.run(
-        command, env={**os.environ, **environment}, check=True, capture_output=True, text=True
-    ).stdout
+    return subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True, text=True).stdout
 
 
 def main(presets: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Compare policies from Python: change a preset, look at its environment, train, compare, use the policy.
 
-    python examples/compare.py          # a proper run, some minutes
-    python examples/compare.py --quick  # a few seconds of everything, to see that it works
+python examples/compare.py          # a proper run, some minutes
+python examples/compare.py --quick  # a few seconds of everything, to see that it works
 """
 
 import argparse

@@ -18,7 +18,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from edgebrush.decision.observation import PRESENT
-from edgebrush.sim.adapters import MergedVectorEnv, make
+from edgebrush.sim.envs import MergedVectorEnv, make
 
 TEST_SEED = 1_000_000
 
@@ -90,10 +90,20 @@ def main() -> None:
     vector = Sb3VecEnv(make(options.scenario, "vector", episodes=64))
     env = VecNormalize(VecMonitor(vector), gamma=0.99)
     learner = PPO(
-        "MlpPolicy", env, n_steps=128, batch_size=1024, n_epochs=5, learning_rate=lambda left: 1e-3 * left,
-        gamma=0.99, gae_lambda=0.95, ent_coef=0.002, seed=options.seed, device="cpu", verbose=1,
+        "MlpPolicy",
+        env,
+        n_steps=128,
+        batch_size=1024,
+        n_epochs=5,
+        learning_rate=lambda left: 1e-3 * left,
+        gamma=0.99,
+        gae_lambda=0.95,
+        ent_coef=0.002,
+        seed=options.seed,
+        device="cpu",
+        verbose=1,
         policy_kwargs={"net_arch": [256, 256]},
-    )  # fmt: skip
+    )
     began = time.perf_counter()
     learner.learn(options.decisions, log_interval=10)
     print(f"PPO: {learner.num_timesteps:,} decisions in {time.perf_counter() - began:.0f} s")

@@ -73,19 +73,28 @@ def light(row: dict, quality_rows: list[dict]) -> Profile:
     measured_energy = bool(row["j_per_step"]) and "ASSUMED" not in row["status"]
     assert not measured_energy, "a measured energy has come: use it"
     return Profile(
-        name=LIGHT[row["device"]], title=f"{row['model']} on {row['device']}", role="light",
-        model=row["model"], hardware=row["device"], resolution_px=int(row["resolution_px"]),
+        name=LIGHT[row["device"]],
+        title=f"{row['model']} on {row['device']}",
+        role="light",
+        model=row["model"],
+        hardware=row["device"],
+        resolution_px=int(row["resolution_px"]),
         compute=Compute(
-            encode_s=0.0, decode_s=fixed_s, round_intercept_s=0.0, round_slope_s=step_s,
+            encode_s=0.0,
+            decode_s=fixed_s,
+            round_intercept_s=0.0,
+            round_slope_s=step_s,
             source=f"{row['source']}: {row['status']}",
         ),
         energy=Energy(
-            fixed_j=PHONE_W * fixed_s, round_intercept_j=0.0, round_slope_j=PHONE_W * step_s,
+            fixed_j=PHONE_W * fixed_s,
+            round_intercept_j=0.0,
+            round_slope_j=PHONE_W * step_s,
             source="seconds as above",
             assumption=f"the phone draws {PHONE_W:g} W more while it computes (3 to 8 W is plausible)",
         ),
         quality=quality("sd14", quality_rows, f"{row['model']} reaches sd14's ceiling; "),
-    )  # fmt: skip
+    )
 
 
 def heavy(row: dict, quality_rows: list[dict]) -> Profile:
@@ -99,22 +108,32 @@ def heavy(row: dict, quality_rows: list[dict]) -> Profile:
         intercept_j, slope_j = 0.0, eight
         energy_assumed = f"batch 8's joules at every size (alone it was {one:g})"
     return Profile(
-        name=name, title=f"{row['model']} on {row['hardware']}", role="heavy", model=row["model"],
-        hardware=row["hardware"], resolution_px=int(row["resolution_px"]),
+        name=name,
+        title=f"{row['model']} on {row['hardware']}",
+        role="heavy",
+        model=row["model"],
+        hardware=row["hardware"],
+        resolution_px=int(row["resolution_px"]),
         compute=Compute(
-            encode_s=ENCODE_SHARE * fixed_s, decode_s=(1 - ENCODE_SHARE) * fixed_s,
-            round_intercept_s=float(row["batch_intercept_s"]), round_slope_s=float(row["batch_slope_s"]),
-            error=held_out(row["status"], "delay"), r_squared=stated(r"R2 ([\d.]+)", row["status"]),
+            encode_s=ENCODE_SHARE * fixed_s,
+            decode_s=(1 - ENCODE_SHARE) * fixed_s,
+            round_intercept_s=float(row["batch_intercept_s"]),
+            round_slope_s=float(row["batch_slope_s"]),
+            error=held_out(row["status"], "delay"),
+            r_squared=stated(r"R2 ([\d.]+)", row["status"]),
             source=f"{row['source']}: {row['status']}",
             assumption=ENCODER_ASSUMED if fixed_s else "the fixed part lies in the slope",
         ),
         energy=Energy(
-            fixed_j=float(row["fixed_j"] or 0.0), round_intercept_j=intercept_j, round_slope_j=slope_j,
+            fixed_j=float(row["fixed_j"] or 0.0),
+            round_intercept_j=intercept_j,
+            round_slope_j=slope_j,
             error=held_out(row["status"], "energy"),
-            source=f"{row['source']}: joules per step at batch 1 and 8", assumption=energy_assumed,
+            source=f"{row['source']}: joules per step at batch 1 and 8",
+            assumption=energy_assumed,
         ),
         quality=quality(ceiling_of, quality_rows, assumed),
-    )  # fmt: skip
+    )
 
 
 def held_out(status: str, what: str) -> float | None:
@@ -134,17 +153,19 @@ def quality(model: str, rows: list[dict], assumption: str = "") -> Quality:
     shape = [row for row in rows if row["model"] == "sd15"]
     floor = 14.31  # of the power law 14.31 + 1026 k^-3.60 through these points, see the data's README
     points = tuple(
-        QualityPoint(steps=int(row["steps"]), quality=round(ceiling * floor / float(row["value"]), 4))
-        for row in shape
+        QualityPoint(steps=int(row["steps"]), quality=round(ceiling * floor / float(row["value"]), 4)) for row in shape
     )
     half_steps, sharpness, error = fit_quality(points, ceiling)
     return Quality(
-        ceiling=ceiling, half_steps=half_steps, sharpness=sharpness, points=points, error=error,
+        ceiling=ceiling,
+        half_steps=half_steps,
+        sharpness=sharpness,
+        points=points,
+        error=error,
         source=f"ceiling: CLIP of {model} over SDXL's, COCO-30K (BK-SDM model card and a later table); "
         "shape: FID of SD 1.5, DPM-Solver++(2M), COCO 512 px, 4 to 10 steps (table of a later paper)",
-        assumption=f"{assumption}ceiling and shape come from two protocols; "
-        "quality is ceiling x FID floor / FID",
-    )  # fmt: skip
+        assumption=f"{assumption}ceiling and shape come from two protocols; quality is ceiling x FID floor / FID",
+    )
 
 
 if __name__ == "__main__":

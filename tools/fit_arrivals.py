@@ -56,9 +56,7 @@ def scaled(trace: Trace, task_rate_hz: float) -> np.ndarray:
     return time * (trace.images.sum() / task_rate_hz / time[-1])
 
 
-def count_moments(
-    time_s: np.ndarray, windows_s: Sequence[float] = WINDOWS_S
-) -> tuple[np.ndarray, np.ndarray]:
+def count_moments(time_s: np.ndarray, windows_s: Sequence[float] = WINDOWS_S) -> tuple[np.ndarray, np.ndarray]:
     """Index of dispersion and third central moment of the counts in windows, each (len(windows_s),).
 
     The mean over ``PHASES`` divisions into windows, so that it hardly matters where the first begins.
@@ -92,9 +90,7 @@ def fit_bursts(time_s: np.ndarray, windows_s: Sequence[float] = WINDOWS_S) -> Bu
     def log_dispersion(window, log_variance, log_decay):
         return np.log(model_dispersion(window, np.exp(log_variance), np.exp(log_decay), rate_hz))
 
-    (log_variance, log_decay), _ = curve_fit(
-        log_dispersion, windows, np.log(dispersion), p0=np.log([0.3, 0.05])
-    )
+    (log_variance, log_decay), _ = curve_fit(log_dispersion, windows, np.log(dispersion), p0=np.log([0.3, 0.05]))
     variance, decay_hz = np.exp([log_variance, log_decay])
 
     st = decay_hz * windows
@@ -127,10 +123,7 @@ def simulate(bursts: Bursts, rate_hz: float, duration_s: float, rng: np.random.G
 def image_shares(trace: Trace) -> dict[int, float]:
     """How often a request asks for how many images, to four digits."""
     images, counts = np.unique(trace.images, return_counts=True)
-    return {
-        int(image): round(float(count) / len(trace.images), 4)
-        for image, count in zip(images, counts, strict=True)
-    }
+    return {int(image): round(float(count) / len(trace.images), 4) for image, count in zip(images, counts, strict=True)}
 
 
 def main(file: Path, task_rate_hz: float) -> None:
@@ -140,9 +133,7 @@ def main(file: Path, task_rate_hz: float) -> None:
     rate_hz = len(time_s) / time_s[-1]
     shares = image_shares(trace)
 
-    print(
-        f"{len(trace.time_s):,} requests of {trace.images.mean():.3f} images; {len(set(trace.user)):,} users"
-    )
+    print(f"{len(trace.time_s):,} requests of {trace.images.mean():.3f} images; {len(set(trace.user)):,} users")
     print(f"at {task_rate_hz:g} tasks/s: {rate_hz:.4g} requests/s over {time_s[-1]:,.0f} s\n")
     print(", ".join(f"{name}: {value:.3g}" for name, value in bursts._asdict().items()))
     print(f"images_per_request: {shares}  (sum {sum(shares.values()):.4f})\n")
@@ -154,18 +145,21 @@ def main(file: Path, task_rate_hz: float) -> None:
     mean = rate_hz * np.array(WINDOWS_S)
     print("window s   dispersion: trace  simulated  closed form   skewness: trace  simulated")
     for row in zip(
-        WINDOWS_S, measured, simulated, model,
-        measured_third / (measured * mean) ** 1.5, third / (simulated * mean) ** 1.5, strict=True,
-    ):  # fmt: skip
+        WINDOWS_S,
+        measured,
+        simulated,
+        model,
+        measured_third / (measured * mean) ** 1.5,
+        third / (simulated * mean) ** 1.5,
+        strict=True,
+    ):
         print("{:8g} {:19.2f} {:10.2f} {:12.2f} {:17.2f} {:10.2f}".format(*row))
     error = np.sqrt(np.mean(np.log(simulated / measured) ** 2))
     print(f"root mean square error of the simulated log dispersion: {error:.3f}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description="Fit bursty arrivals to a request trace in the GenTD26 columns."
-    )
+    parser = argparse.ArgumentParser(description="Fit bursty arrivals to a request trace in the GenTD26 columns.")
     parser.add_argument("file", type=Path)
     parser.add_argument("--task-rate", type=float, default=3.2, help="images per second, over all UEs")
     options = parser.parse_args()

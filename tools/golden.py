@@ -28,16 +28,16 @@ from edgebrush.diffusion.backend import Prompt
 from edgebrush.diffusion.engine import Engine, Request
 from edgebrush.diffusion.onnx import load_model, shipped_models
 from edgebrush.diffusion.samplers import make_sampler
-from edgebrush.evaluation.compare import compare, train_policies
 from edgebrush.evaluation.episodes import RuleTable
-from edgebrush.evaluation.findings import Plan
-from edgebrush.evaluation.study import reproduce
-from edgebrush.evaluation.tuning import Budget
-from edgebrush.learning.algorithms import ALGORITHMS
-from edgebrush.policies.shipped import shipped_rules
+from edgebrush.learning.registry import ALGORITHMS
+from edgebrush.policies.load import shipped_rules
 from edgebrush.scenario.load import load_scenario, preset_names
 from edgebrush.sim.simulator import Simulator
-from edgebrush.sim.tables import choice_shape
+from edgebrush.study.compare import compare
+from edgebrush.study.findings import Plan
+from edgebrush.study.reproduce import reproduce
+from edgebrush.study.train import train_policies
+from edgebrush.tuning.cmaes import Budget
 
 EPISODES = 4  # of each rule on each preset
 STEPS = 40  # decisions whose observations are digested
@@ -75,7 +75,7 @@ def rules() -> Iterator[Line]:
     """The mean cost of every rule on the same episodes of every preset."""
     for name in preset_names():
         scenario = load_scenario(name)
-        for rule in shipped_rules(scenario, choice_shape(scenario)) or ():
+        for rule in shipped_rules(scenario) or ():
             cost = RuleTable(scenario, rule.name, 7 + np.arange(EPISODES), 1).costs([rule.numbers])
             yield f"{name}/{rule.name}", digest_array(cost)
 
@@ -131,9 +131,13 @@ def study() -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "study"
         reproduce(
-            load_scenario("pair"), out, SMALL_STUDY, figures=["comparison", "improvement", "load"],
-            algorithms=["mappo", "masl"], jobs=2,
-        )  # fmt: skip
+            load_scenario("pair"),
+            out,
+            SMALL_STUDY,
+            figures=["comparison", "improvement", "load"],
+            algorithms=["mappo", "masl"],
+            jobs=2,
+        )
         yield "results.json", digest_json(json.loads((out / "results.json").read_text()))
         for path in sorted((out / "figures").glob("*.csv")):
             yield path.name, digest(path.read_bytes())

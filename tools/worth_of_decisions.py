@@ -9,10 +9,11 @@ the same validation episodes. A decision's worth is what the best way to freeze 
 import sys
 from pathlib import Path
 
-from edgebrush.evaluation.tuning import Budget, tune
 from edgebrush.files import check_writable, write_csv
 from edgebrush.scenario.load import load_scenario
 from edgebrush.scenario.schema import Scenario
+from edgebrush.tuning.cmaes import Budget
+from edgebrush.tuning.rules import tune
 
 BUDGET = Budget(1280, 32)
 FROZEN = {

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgebrush.errors import UserError as UserError
-    from edgebrush.evaluation.compare import compare as compare
-    from edgebrush.evaluation.compare import load_policy as load_policy
-    from edgebrush.evaluation.compare import train_policies as train
+    from edgebrush.policies.load import load_policy as load_policy
     from edgebrush.scenario.load import load_scenario as load_scenario
     from edgebrush.scenario.schema import Scenario as Scenario
-    from edgebrush.sim.adapters import make as make
+    from edgebrush.sim.envs import make as make
+    from edgebrush.study.compare import compare as compare
+    from edgebrush.study.train import train_policies as train
 
 _HOMES = {
     "Scenario": ("edgebrush.scenario.schema", "Scenario"),
     "UserError": ("edgebrush.errors", "UserError"),
-    "compare": ("edgebrush.evaluation.compare", "compare"),
-    "load_policy": ("edgebrush.evaluation.compare", "load_policy"),
+    "compare": ("edgebrush.study.compare", "compare"),
+    "load_policy": ("edgebrush.policies.load", "load_policy"),
     "load_scenario": ("edgebrush.scenario.load", "load_scenario"),
-    "make": ("edgebrush.sim.adapters", "make"),
-    "train": ("edgebrush.evaluation.compare", "train_policies"),
+    "make": ("edgebrush.sim.envs", "make"),
+    "train": ("edgebrush.study.compare", "train_policies"),
 }
 __all__ = ["Scenario", "UserError", "compare", "load_policy", "load_scenario", "make", "train"]
 

@@ -221,9 +221,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def write(folder: Path, content: dict | bytes) -> Path:
     path = folder / "mine.yaml"
-    path.write_bytes(
-        content if isinstance(content, bytes) else yaml.safe_dump(content, sort_keys=False).encode()
-    )
+    path.write_bytes(content if isinstance(content, bytes) else yaml.safe_dump(content, sort_keys=False).encode())
     return path
 
 
@@ -286,9 +284,7 @@ def test_profile_of_broken_json(folder, capsys):
 def test_light_profile_that_batches(folder, capsys):
     profile = json.loads((CATALOGUE / "sd15-snapdragon-8-elite.json").read_text())
     (folder / "my.json").write_text(json.dumps(changed(profile, "compute.round_intercept_s", 0.1)))
-    check_refused(
-        capsys, folder, changed(SOUND, "ues.0.profile", "my.json"), "a light model runs one task at a time"
-    )
+    check_refused(capsys, folder, changed(SOUND, "ues.0.profile", "my.json"), "a light model runs one task at a time")
 
 
 @pytest.mark.parametrize(
@@ -339,9 +335,11 @@ def test_as_a_user_meets_it(folder):
     path = write(folder, changed(SOUND, "bss.0.bandwidth_hz", -1))
     done = subprocess.run(
         [sys.executable, "-m", "edgebrush.cli.main", "scenarios", "check", path],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True,
+        text=True,
+        timeout=60,
         env={**os.environ, "COLUMNS": "40", "PYTHONPATH": str(Path(edgebrush.__file__).parents[1])},
-    )  # fmt: skip
+    )
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == f"error: {path}: bss.0.bandwidth_hz = -1: must be greater than 0\n"

@@ -22,9 +22,13 @@ def test_help_imports_nothing_heavy():
     code = "import sys; from edgebrush.cli.main import run; run(['--help']); print(*sys.modules)"
     source = str(Path(edgebrush.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
         env={**os.environ, "PYTHONPATH": source},
-    )  # fmt: skip
+    )
     assert HEAVY.isdisjoint(done.stdout.splitlines()[-1].split())
 
 

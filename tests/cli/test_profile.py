@@ -4,7 +4,7 @@ import pytest
 
 from edgebrush.cli.main import run
 from edgebrush.profiles.catalogue import load_profile
-from tests.diffusion.models import draw_images, write_classifier, write_model
+from tests.support.models import draw_images, write_classifier, write_model
 
 QUICK = ["--steps", "1,2,4", "--samples", "30", "--batches", "1,4,16", "--watts", "15"]
 
@@ -63,8 +63,11 @@ def test_shapes_have_the_published_models_sizes():
     from edgebrush.diffusion.shapes import SHAPES
 
     counted = {}
-    for name, kind in (("sd15", "UNet2DConditionModel"), ("sdxl", "UNet2DConditionModel"),
-                       ("dit-xl", "DiTTransformer2DModel")):  # fmt: skip
+    for name, kind in (
+        ("sd15", "UNet2DConditionModel"),
+        ("sdxl", "UNet2DConditionModel"),
+        ("dit-xl", "DiTTransformer2DModel"),
+    ):
         with torch.device("meta"):
             network = getattr(diffusers, kind)(**SHAPES[name].network)
         counted[name] = sum(weights.numel() for weights in network.parameters())

@@ -30,9 +30,11 @@ def serving(*options, **environment):
     """The process, and the base URL that it tells."""
     process = subprocess.Popen(
         [sys.executable, "-m", "edgebrush.cli.main", "serve", "--port", "0", "--model", "light", *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(Path(edgebrush.__file__).parents[1]), **environment},
-    )  # fmt: skip
+    )
     try:
         yield process, process.stdout.readline().split()[-1]
     finally:

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from edgebrush.diffusion.onnx import OnnxBackend, load_model
-
-from .models import draw_images, write_classifier, write_model
+from tests.support.models import draw_images, write_classifier, write_model
 
 with suppress(ImportError):
     import torch

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgebrush.diffusion.data import from_folder, load_images, to_model, to_pixels
+from edgebrush.diffusion.images import to_model, to_pixels
+from edgebrush.diffusion.training.data import from_folder, load_images
 from edgebrush.errors import UserError
 
 

@@ -8,8 +8,7 @@ from edgebrush.diffusion.engine import Engine, QueueFull, Request
 from edgebrush.diffusion.onnx import load_model, shipped_models
 from edgebrush.diffusion.samplers import Euler, Multistep
 from edgebrush.errors import UserError
-
-from .models import Formula
+from tests.support.models import Formula
 
 STAR = Prompt("star")
 

@@ -17,13 +17,12 @@ from edgebrush.diffusion.measure import (
     save_measured,
 )
 from edgebrush.diffusion.meters import Rapl, Stated, find_meter, rapl_meter
-from edgebrush.diffusion.picture import draw, save_picture
+from edgebrush.diffusion.plot import draw, save_picture
 from edgebrush.diffusion.quality import ClassifierScorer, Score
 from edgebrush.diffusion.samplers import Euler
 from edgebrush.errors import UserError
 from edgebrush.profiles.catalogue import load_profile
-
-from .models import CLASSES
+from tests.support.models import CLASSES
 
 PROMPTS = tuple(Prompt(name) for name in CLASSES)
 PLAN = Plan(PROMPTS, steps=(1, 2, 4), samples=40, batches=(1, 4, 16))
@@ -49,9 +48,19 @@ def run(backend, folder, scorer, plan=PLAN, role="heavy", identity="one", **more
     heard = []
     work = Work(folder / "work", {"model": identity})
     measured = measure(
-        backend, Euler(), plan, Stated(10.0), work, lambda *progress: heard.append(progress),
-        role=role, name="My Model", hardware="here", scorer=scorer, scorer_name="counting", **more,
-    )  # fmt: skip
+        backend,
+        Euler(),
+        plan,
+        Stated(10.0),
+        work,
+        lambda *progress: heard.append(progress),
+        role=role,
+        name="My Model",
+        hardware="here",
+        scorer=scorer,
+        scorer_name="counting",
+        **more,
+    )
     return measured, heard
 
 

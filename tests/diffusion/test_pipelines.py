@@ -34,9 +34,17 @@ def tokenizer(folder):
 
 def text_encoder(kind="CLIPTextModel"):
     config = transformers.CLIPTextConfig(
-        vocab_size=len(WORDS), hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=16, projection_dim=WIDTH, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-    )  # fmt: skip
+        vocab_size=len(WORDS),
+        hidden_size=WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        projection_dim=WIDTH,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
     return getattr(transformers, kind)(config)
 
 
@@ -49,17 +57,27 @@ def t5(kind="T5"):
 
 def vae(channels=4, **options):
     return diffusers.AutoencoderKL(
-        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, norm_num_groups=4,
-        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=channels, sample_size=16, **options,
-    )  # fmt: skip
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        norm_num_groups=4,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=channels,
+        sample_size=16,
+        **options,
+    )
 
 
 def unet(**options):
     return diffusers.UNet2DConditionModel(
-        sample_size=SIZE, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        sample_size=SIZE,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         **options,
-    )  # fmt: skip
+    )
 
 
 def ddim(**options):
@@ -68,9 +86,16 @@ def ddim(**options):
 
 def dit(_, **options):
     transformer = diffusers.DiTTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2, sample_size=SIZE,
-        patch_size=2, num_embeds_ada_norm=1000, norm_type="ada_norm_zero",
-    )  # fmt: skip
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        sample_size=SIZE,
+        patch_size=2,
+        num_embeds_ada_norm=1000,
+        norm_type="ada_norm_zero",
+    )
     # Zero-initialised by design: the class would make no difference.
     torch.nn.init.normal_(transformer.proj_out_2.weight, std=0.2)
     return diffusers.DiTPipeline(transformer, vae(), ddim(**options))
@@ -78,16 +103,24 @@ def dit(_, **options):
 
 def stable_diffusion(folder, **options):
     return diffusers.StableDiffusionPipeline(
-        vae(), text_encoder(), tokenizer(folder), unet(cross_attention_dim=WIDTH), ddim(**options), None, None,
+        vae(),
+        text_encoder(),
+        tokenizer(folder),
+        unet(cross_attention_dim=WIDTH),
+        ddim(**options),
+        None,
+        None,
         requires_safety_checker=False,
-    )  # fmt: skip
+    )
 
 
 def stable_diffusion_xl(folder):
     network = unet(
-        cross_attention_dim=2 * WIDTH, addition_embed_type="text_time", addition_time_embed_dim=8,
+        cross_attention_dim=2 * WIDTH,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=WIDTH + 6 * 8,
-    )  # fmt: skip
+    )
     encoders = text_encoder(), text_encoder("CLIPTextModelWithProjection")
     words = tokenizer(folder)
     return diffusers.StableDiffusionXLPipeline(vae(), *encoders, words, words, network, ddim())
@@ -95,27 +128,47 @@ def stable_diffusion_xl(folder):
 
 def stable_diffusion_3(folder):
     transformer = diffusers.SD3Transformer2DModel(
-        sample_size=SIZE, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=4,
-        joint_attention_dim=2 * WIDTH, caption_projection_dim=32, pooled_projection_dim=2 * WIDTH, out_channels=4,
-    )  # fmt: skip
+        sample_size=SIZE,
+        patch_size=1,
+        in_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=2 * WIDTH,
+        caption_projection_dim=32,
+        pooled_projection_dim=2 * WIDTH,
+        out_channels=4,
+    )
     encoders = [text_encoder("CLIPTextModelWithProjection") for _ in range(2)]
     words = tokenizer(folder)
     return diffusers.StableDiffusion3Pipeline(
-        transformer, diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), vae(shift_factor=0.1),
-        encoders[0], words, encoders[1], words, None, None,
-    )  # fmt: skip
+        transformer,
+        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae(shift_factor=0.1),
+        encoders[0],
+        words,
+        encoders[1],
+        words,
+        None,
+        None,
+    )
 
 
 def flux(folder, distilled=True):
     transformer = diffusers.FluxTransformer2DModel(
-        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=WIDTH, pooled_projection_dim=WIDTH, guidance_embeds=distilled, axes_dims_rope=(4, 6, 6),
-    )  # fmt: skip
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        guidance_embeds=distilled,
+        axes_dims_rope=(4, 6, 6),
+    )
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=distilled)
     words = tokenizer(folder)
-    return diffusers.FluxPipeline(
-        scheduler, vae(shift_factor=0.1), text_encoder(), words, t5(), words, transformer
-    )
+    return diffusers.FluxPipeline(scheduler, vae(shift_factor=0.1), text_encoder(), words, t5(), words, transformer)
 
 
 def schnell(folder):
@@ -124,9 +177,16 @@ def schnell(folder):
 
 def pixart(folder, kind="PixArtSigmaPipeline", sample_size=SIZE, patch_size=2):
     transformer = diffusers.PixArtTransformer2DModel(
-        num_attention_heads=3, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2, patch_size=patch_size,
-        sample_size=sample_size, cross_attention_dim=24, caption_channels=WIDTH,
-    )  # fmt: skip
+        num_attention_heads=3,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        patch_size=patch_size,
+        sample_size=sample_size,
+        cross_attention_dim=24,
+        caption_channels=WIDTH,
+    )
     return getattr(diffusers, kind)(tokenizer(folder), t5(), vae(), transformer, ddim())
 
 
@@ -137,33 +197,57 @@ def pixart_alpha(folder):
 
 def aura_flow(folder):
     transformer = diffusers.AuraFlowTransformer2DModel(
-        sample_size=SIZE, num_mmdit_layers=1, num_single_dit_layers=1, attention_head_dim=8, num_attention_heads=4,
-        joint_attention_dim=WIDTH, caption_projection_dim=32, pos_embed_max_size=64,
-    )  # fmt: skip
+        sample_size=SIZE,
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=WIDTH,
+        caption_projection_dim=32,
+        pos_embed_max_size=64,
+    )
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=1.73)
     return diffusers.AuraFlowPipeline(tokenizer(folder), t5("UMT5"), vae(), transformer, scheduler)
 
 
 def gemma():
     config = transformers.Gemma2Config(
-        vocab_size=len(WORDS), hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8,
-    )  # fmt: skip
+        vocab_size=len(WORDS),
+        hidden_size=WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
     return transformers.Gemma2Model(config)
 
 
 def sana(folder):
     transformer = diffusers.SanaTransformer2DModel(
-        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, num_layers=1, sample_size=SIZE,
-        num_cross_attention_heads=2, cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=WIDTH,
-    )  # fmt: skip
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=1,
+        sample_size=SIZE,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=WIDTH,
+    )
     blocks = {"block_out_channels": (8, 8), "layers_per_block": (1, 1), "qkv_multiscales": ((), (5,))}
     autoencoder = diffusers.AutoencoderDC(
-        latent_channels=4, attention_head_dim=2, downsample_block_type="conv", upsample_block_type="interpolate",
-        encoder_block_types=("ResBlock", "EfficientViTBlock"), decoder_block_types=("ResBlock", "EfficientViTBlock"),
-        decoder_norm_types="rms_norm", decoder_act_fns="silu",
+        latent_channels=4,
+        attention_head_dim=2,
+        downsample_block_type="conv",
+        upsample_block_type="interpolate",
+        encoder_block_types=("ResBlock", "EfficientViTBlock"),
+        decoder_block_types=("ResBlock", "EfficientViTBlock"),
+        decoder_norm_types="rms_norm",
+        decoder_act_fns="silu",
         **{f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in blocks.items()},
-    )  # fmt: skip
+    )
     scheduler = diffusers.DPMSolverMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     )
@@ -172,18 +256,35 @@ def sana(folder):
 
 def lumina_2(folder):
     transformer = diffusers.Lumina2Transformer2DModel(
-        sample_size=SIZE, in_channels=4, hidden_size=24, num_layers=1, num_refiner_layers=1, num_attention_heads=3,
-        num_kv_heads=1, multiple_of=16, axes_dim_rope=(4, 2, 2), axes_lens=(300, 16, 16), cap_feat_dim=WIDTH,
-    )  # fmt: skip
+        sample_size=SIZE,
+        in_channels=4,
+        hidden_size=24,
+        num_layers=1,
+        num_refiner_layers=1,
+        num_attention_heads=3,
+        num_kv_heads=1,
+        multiple_of=16,
+        axes_dim_rope=(4, 2, 2),
+        axes_lens=(300, 16, 16),
+        cap_feat_dim=WIDTH,
+    )
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=6.0)
     return diffusers.Lumina2Pipeline(transformer, scheduler, vae(shift_factor=0.1), gemma(), tokenizer(folder))
 
 
 MAKERS = {
-    "dit": dit, "sd": stable_diffusion, "sdxl": stable_diffusion_xl, "sd3": stable_diffusion_3, "flux": flux,
-    "schnell": schnell, "sigma": pixart, "alpha": pixart_alpha, "aura": aura_flow, "sana": sana,
+    "dit": dit,
+    "sd": stable_diffusion,
+    "sdxl": stable_diffusion_xl,
+    "sd3": stable_diffusion_3,
+    "flux": flux,
+    "schnell": schnell,
+    "sigma": pixart,
+    "alpha": pixart_alpha,
+    "aura": aura_flow,
+    "sana": sana,
     "lumina": lumina_2,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -341,8 +442,12 @@ def test_bad_prompts(backends, kind, prompt, message):
 
 
 def test_a_pipeline_of_another_kind(folders, tmp_path):
-    pipe = diffusers.DDPMPipeline(diffusers.UNet2DModel(8, block_out_channels=(32, 32),
-        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2), ddim())  # fmt: skip
+    pipe = diffusers.DDPMPipeline(
+        diffusers.UNet2DModel(
+            8, block_out_channels=(32, 32), down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2
+        ),
+        ddim(),
+    )
     with pytest.raises(UserError, match="pipeline = DDPMPipeline: not a kind that is known here; those are DiT"):
         PipelineBackend(pipe)
     pipe.save_pretrained(tmp_path / "ddpm")

@@ -18,8 +18,7 @@ from edgebrush.diffusion.quality import (
     shrunk,
 )
 from edgebrush.errors import UserError
-
-from .models import CLASSES, draw_images
+from tests.support.models import CLASSES, draw_images
 
 RNG = np.random.default_rng(3)
 

@@ -9,12 +9,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra [diffusers]")
 pytest.importorskip("diffusers")
 
-from edgebrush.diffusion import reflow  # noqa: E402
 from edgebrush.diffusion.backend import Prompt  # noqa: E402
-from edgebrush.diffusion.data import ImageSet  # noqa: E402
 from edgebrush.diffusion.onnx import load_model  # noqa: E402
 from edgebrush.diffusion.samplers import Multistep  # noqa: E402
-from edgebrush.diffusion.train import Settings, train  # noqa: E402
+from edgebrush.diffusion.training import reflow  # noqa: E402
+from edgebrush.diffusion.training.data import ImageSet  # noqa: E402
+from edgebrush.diffusion.training.train import Settings, train  # noqa: E402
 from edgebrush.errors import UserError  # noqa: E402
 
 SETTINGS = Settings(images=16, batch=4, warm_up=2, cool_down=1e-9, pairs=6)

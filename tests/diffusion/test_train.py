@@ -12,8 +12,8 @@ pytest.importorskip("diffusers")
 
 from safetensors.numpy import load_file  # noqa: E402
 
-from edgebrush.diffusion.data import ImageSet  # noqa: E402
-from edgebrush.diffusion.train import CHECKPOINT, GRAPH, Settings, train  # noqa: E402
+from edgebrush.diffusion.training.data import ImageSet  # noqa: E402
+from edgebrush.diffusion.training.train import CHECKPOINT, GRAPH, Settings, train  # noqa: E402
 from edgebrush.errors import UserError  # noqa: E402
 
 SETTINGS = Settings(images=24, batch=4, warm_up=2, cool_down=1e-9)  # no cool-down: half of it is the same as its half
@@ -71,8 +71,8 @@ def test_the_classifier_learns_what_a_rule_says():
     draw = np.random.default_rng(3)
     labels = np.arange(64) % 2
     images = (draw.integers(0, 60, (64, 28, 28)) + 150 * labels[:, None, None]).astype(np.uint8)
-    from edgebrush.diffusion.networks import Classifier
-    from edgebrush.diffusion.train import classifier_loss
+    from edgebrush.diffusion.training.networks import Classifier
+    from edgebrush.diffusion.training.train import classifier_loss
 
     torch.manual_seed(0)
     network, generator = Classifier(2), torch.Generator().manual_seed(0)

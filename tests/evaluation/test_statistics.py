@@ -16,7 +16,7 @@ from edgebrush.evaluation.statistics import (
     recent_arrivals,
     summary,
 )
-from edgebrush.sim.seeds import HELD_OUT_SEEDS
+from edgebrush.sim.episode_seeds import HELD_OUT_SEEDS
 
 SEEDS = HELD_OUT_SEEDS + np.arange(12)
 
@@ -89,9 +89,7 @@ def test_a_digest_keeps_the_sums(tiny, rule):
         assert column(kept, metric) == pytest.approx(outcomes[metric].sum(dtype=float), abs=1e-9)
     assert sum(column(kept, term) for term in COST_TERMS) == pytest.approx(column(kept, "cost"))
     weight = np.array([kind.quality_weight for kind in tiny.requests])[outcomes["request"]]
-    utility = (
-        weight.sum() - column(kept, "quality_cost") - column(kept, "delay_cost") - column(kept, "energy_cost")
-    )
+    utility = weight.sum() - column(kept, "quality_cost") - column(kept, "delay_cost") - column(kept, "energy_cost")
     assert column(kept, "utility") == pytest.approx(utility)
     for groups in (kept.by_content, kept.by_ue_class, kept.by_load):
         np.testing.assert_allclose(groups.sum(1), kept.by_request.sum(1), rtol=1e-9, atol=1e-9)

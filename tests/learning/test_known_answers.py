@@ -6,18 +6,23 @@ The whole training runs, as it is: collection, updates, validation; only the wor
 import numpy as np
 import pytest
 
-from edgebrush.learning import collect
-from edgebrush.learning.algorithms import ALGORITHMS, configure
+from edgebrush.learning import rollout as collect
+from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.scenario.load import load_scenario
-
-from . import toys
+from tests.support import toys
 
 SIZE = {"copies": 4, "groups": 16, "length": 32, "learning_rate": 0.02, "discount_per_s": toys.TwoStates.DISCOUNT_PER_S}
 NETWORKS = {"minibatches": 4, "critic_updates": 2, "actor_hidden": 16, "critic_hidden": 16}
 REPLAYED = {
-    "horizon": 2, "replay": 8192, "minibatch": 8, "gradient_steps": 16, "value_speed": 1.0, "value_updates": 2,
-    "actor_hidden": 16, "critic_hidden": 16,
-}  # fmt: skip
+    "horizon": 2,
+    "replay": 8192,
+    "minibatch": 8,
+    "gradient_steps": 16,
+    "value_speed": 1.0,
+    "value_updates": 2,
+    "actor_hidden": 16,
+    "critic_hidden": 16,
+}
 SETTINGS = {
     "mappo": {**SIZE, **NETWORKS},
     "ippo": {**SIZE, **NETWORKS},

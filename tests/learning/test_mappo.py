@@ -5,24 +5,31 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from edgebrush.learning.registry.mappo import MappoConfig, Training
 
 from edgebrush.errors import UserError
 from edgebrush.evaluation.episodes import play
-from edgebrush.evaluation.tuning import rule_of
 from edgebrush.learning import CHECKPOINT
-from edgebrush.learning.collect import Collector, act, validate
-from edgebrush.learning.mappo import MappoConfig, Training
+from edgebrush.learning.launcher import train
 from edgebrush.learning.networks import new_actor, orthogonal
 from edgebrush.learning.onpolicy import gae, less_group_mean
-from edgebrush.learning.seeds import train
+from edgebrush.learning.rollout import Collector, act, validate
 from edgebrush.policies.actor import Actor
-from edgebrush.policies.folder import load_policy
+from edgebrush.policies.folder import read_policy
 from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.simulator import Simulator
+from edgebrush.tuning.rules import rule_of
 
 TINY = MappoConfig(
-    decisions=512, copies=2, groups=4, length=16, epochs=2, minibatches=2, critic_updates=1, actor_hidden=8,
+    decisions=512,
+    copies=2,
+    groups=4,
+    length=16,
+    epochs=2,
+    minibatches=2,
+    critic_updates=1,
+    actor_hidden=8,
     critic_hidden=8,
 )
 
@@ -108,7 +115,7 @@ def test_seeds_are_trained_side_by_side_and_their_policies_play(pair, tmp_path):
     assert not (tmp_path / CHECKPOINT).exists()
     assert len((tmp_path / "curve.csv").read_text().splitlines()) == 9
     simulator = Simulator(pair, 1)
-    policies = [load_policy(f, simulator.shape, simulator.params.step_grid, pair.bs_count) for f in folders]
+    policies = [read_policy(f, simulator.shape, simulator.params.step_grid, pair.bs_count) for f in folders]
     costs = [play(pair, policy, np.arange(8))["cost"].mean() for policy in policies]
     assert costs[0] != costs[1]
 
@@ -119,12 +126,12 @@ def test_a_policy_of_other_choices_is_refused(pair, tmp_path):
     training.save_policy(tmp_path / "policy")
     shape = Simulator(pair, 1).shape
     with pytest.raises(UserError, match="step_grid"):
-        load_policy(tmp_path / "policy", shape, np.array([1, 2]), pair.bs_count)
-    more_bss = load_policy(tmp_path / "policy", shape, np.array(pair.decision.step_grid), 7)
+        read_policy(tmp_path / "policy", shape, np.array([1, 2]), pair.bs_count)
+    more_bss = read_policy(tmp_path / "policy", shape, np.array(pair.decision.step_grid), 7)
     assert len(more_bss.weights["prices"]) == 7
     (tmp_path / "policy" / "actor.safetensors").write_bytes(b"not weights")
     with pytest.raises(UserError, match="cannot be read"):
-        load_policy(tmp_path / "policy", shape, np.array(pair.decision.step_grid), pair.bs_count)
+        read_policy(tmp_path / "policy", shape, np.array(pair.decision.step_grid), pair.bs_count)
 
 
 @pytest.mark.parametrize("copies", [1, 4])

@@ -3,16 +3,15 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from edgebrush.learning.registry.masl import Learner, MaslConfig, Strategies, Training, cut, update
 
 from edgebrush.errors import UserError
-from edgebrush.learning.collect import Batch, act
-from edgebrush.learning.masl import Learner, MaslConfig, Strategies, Training, cut, update
+from edgebrush.learning.rollout import Batch, act
 from edgebrush.policies.automata import context_of, features
-from edgebrush.policies.folder import load_policy
+from edgebrush.policies.folder import read_policy
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.simulator import Simulator
-
-from . import toys
+from tests.support import toys
 
 TINY = MaslConfig(decisions=512, copies=2, groups=4, length=16, bins=2)
 
@@ -39,9 +38,13 @@ def test_an_update_is_reward_inaction_play_by_play():
     )
     rewards = np.array([[1.0, -1.0]], np.float32)  # of choices 0 and 2
     batch = Batch(
-        jnp.asarray(observations), jnp.zeros((2, 2, 1)), jnp.array([[0, 2]]), jnp.zeros((1, 2)),
-        jnp.asarray(rewards), jnp.zeros((1, 2)),
-    )  # fmt: skip
+        jnp.asarray(observations),
+        jnp.zeros((2, 2, 1)),
+        jnp.array([[0, 2]]),
+        jnp.zeros((1, 2)),
+        jnp.asarray(rewards),
+        jnp.zeros((1, 2)),
+    )
     config = MaslConfig(copies=2, groups=1, length=1, width=2.0)
     found, _ = update(config, Learner(actor, jnp.ones(()), jnp.zeros((), jnp.int32)), batch, jnp.float32(0.01))
     vectors = []
@@ -78,7 +81,7 @@ def test_the_policy_folder_decides_as_the_learner_on_numpy_alone(pair, training,
     training.save_policy(tmp_path / "policy")
     simulator = Simulator(pair, 32)
     simulator.reset(np.arange(32))
-    policy = load_policy(tmp_path / "policy", simulator.shape, simulator.params.step_grid, pair.bs_count)
+    policy = read_policy(tmp_path / "policy", simulator.shape, simulator.params.step_grid, pair.bs_count)
     rng, same = np.random.default_rng(0), 0
     for _ in range(20):
         draws = rng.random(32).astype(np.float32)
@@ -90,7 +93,7 @@ def test_the_policy_folder_decides_as_the_learner_on_numpy_alone(pair, training,
         simulator.step(choices)
     assert same >= 0.99 * 20 * 32
     with pytest.raises(UserError, match="strategies are for"):
-        load_policy(tmp_path / "policy", simulator.shape, simulator.params.step_grid, 7)
+        read_policy(tmp_path / "policy", simulator.shape, simulator.params.step_grid, 7)
 
 
 def test_a_full_or_unheard_place_is_the_most_loaded(pair):

@@ -5,24 +5,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from edgebrush.learning.registry.maddpg import one_hot_draw
 
-from edgebrush.learning import d3qn, qmix
-from edgebrush.learning.algorithms import ALGORITHMS, configure
-from edgebrush.learning.collect import act
-from edgebrush.learning.maddpg import one_hot_draw
 from edgebrush.learning.networks import dueling, sharpened
 from edgebrush.learning.offpolicy import Look, lambda_returns, windows
-from edgebrush.learning.replay import Sequences
+from edgebrush.learning.registry import ALGORITHMS, configure, d3qn, qmix
+from edgebrush.learning.replay_buffer import Sequences
+from edgebrush.learning.rollout import act
 from edgebrush.policies.diffusion import STEPS, noise_of
-from edgebrush.policies.folder import load_policy
+from edgebrush.policies.folder import read_policy
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.simulator import Simulator
-
-from .toys import FAR_S, MatrixGame, TwoStates
+from tests.support.toys import FAR_S, MatrixGame, TwoStates
 
 TINY = {
-    "copies": 2, "groups": 4, "length": 16, "horizon": 8, "gradient_steps": 2, "actor_hidden": 8, "critic_hidden": 8
-}  # fmt: skip
+    "copies": 2,
+    "groups": 4,
+    "length": 16,
+    "horizon": 8,
+    "gradient_steps": 2,
+    "actor_hidden": 8,
+    "critic_hidden": 8,
+}
 
 
 def test_lambda_returns_are_the_plain_recursion():
@@ -41,9 +45,15 @@ def test_lambda_returns_are_the_plain_recursion():
 def test_a_window_is_the_deciders_in_turn_with_its_reward_discounted_to_the_first():
     config = qmix.QmixConfig(length=4, horizon=2, window=2, discount_per_s=0.5)
     number = np.arange(4.0)[None, :, None] + 10.0 * np.arange(3)  # decision and copy
-    joined = windows(config, Sequences(*(jnp.asarray(x) for x in (
-        number[..., None], number[..., None], number.astype(int), number, np.full((1, 4, 3), 2.0)
-    ))))  # fmt: skip
+    joined = windows(
+        config,
+        Sequences(
+            *(
+                jnp.asarray(x)
+                for x in (number[..., None], number[..., None], number.astype(int), number, np.full((1, 4, 3), 2.0))
+            )
+        ),
+    )
     np.testing.assert_array_equal(joined.choices[0, 1], [[2, 3], [12, 13], [22, 23]])
     np.testing.assert_array_equal(joined.observations[..., 0], joined.choices)
     np.testing.assert_array_equal(joined.states[..., 0], joined.choices[..., 0])
@@ -111,13 +121,24 @@ def both_and(mixing):
     gaps = np.zeros((1, 4, 4), np.float32)
     gaps[0, [1, 3]] = FAR_S
     sequences = Sequences(
-        jnp.asarray(np.tile(np.tile(told, (2, 1))[None, :, None], (1, 1, 4, 1))), jnp.ones((1, 4, 4, 4)),
-        jnp.asarray(np.tile(choices.T, (2, 1))[None]), jnp.asarray(rewards), jnp.asarray(gaps),
-    )  # fmt: skip
+        jnp.asarray(np.tile(np.tile(told, (2, 1))[None, :, None], (1, 1, 4, 1))),
+        jnp.ones((1, 4, 4, 4)),
+        jnp.asarray(np.tile(choices.T, (2, 1))[None]),
+        jnp.asarray(rewards),
+        jnp.asarray(gaps),
+    )
     config = qmix.QmixConfig(
-        copies=1, length=4, horizon=2, window=2, mixing=mixing, actor_hidden=16, critic_hidden=16, value_updates=0,
-        value_speed=1.0, max_grad_norm=10.0,
-    )  # fmt: skip
+        copies=1,
+        length=4,
+        horizon=2,
+        window=2,
+        mixing=mixing,
+        actor_hidden=16,
+        critic_hidden=16,
+        value_updates=0,
+        value_speed=1.0,
+        max_grad_norm=10.0,
+    )
     toy.observations = told
     training = Fitting(qmix, config, look_at(toy))
     fitted(training, sequences, 25)
@@ -148,13 +169,25 @@ def test_d3qn_learns_the_values_that_value_iteration_finds():
     for t in range(64):
         state[:, t + 1] = rng.random(state[:, t].shape) < world.TO_RICH[state[:, t], choices[:, t]]
     sequences = Sequences(
-        jnp.asarray(world.tell(state.reshape(-1)).reshape(*state.shape, -1)), jnp.zeros((*state.shape, 2)),
-        jnp.asarray(choices), jnp.asarray(world.REWARD[state, choices], jnp.float32), jnp.full(state.shape, 4.0),
-    )  # fmt: skip
+        jnp.asarray(world.tell(state.reshape(-1)).reshape(*state.shape, -1)),
+        jnp.zeros((*state.shape, 2)),
+        jnp.asarray(choices),
+        jnp.asarray(world.REWARD[state, choices], jnp.float32),
+        jnp.full(state.shape, 4.0),
+    )
     config = d3qn.D3qnConfig(
-        copies=1, length=65, horizon=1, trace_decay_per_s=1e9, discount_per_s=TwoStates.DISCOUNT_PER_S,
-        actor_hidden=16, critic_hidden=16, value_updates=0, value_speed=1.0, max_grad_norm=100.0, target_share=0.1,
-    )  # fmt: skip
+        copies=1,
+        length=65,
+        horizon=1,
+        trace_decay_per_s=1e9,
+        discount_per_s=TwoStates.DISCOUNT_PER_S,
+        actor_hidden=16,
+        critic_hidden=16,
+        value_updates=0,
+        value_speed=1.0,
+        max_grad_norm=100.0,
+        target_share=0.1,
+    )
     world.observations = world.tell(np.array([0, 1]))
     training = Fitting(d3qn, config, look_at(world))
     fitted(training, sequences, 30)
@@ -195,7 +228,7 @@ def test_a_policy_decides_with_numpy_as_it_did_with_jax(name, tmp_path):
     training.save_policy(tmp_path)
     simulator = Simulator(pair, 64)
     simulator.reset(np.arange(64))
-    policy = load_policy(tmp_path, simulator.shape, simulator.params.step_grid, pair.bs_count)
+    policy = read_policy(tmp_path, simulator.shape, simulator.params.step_grid, pair.bs_count)
     deployed, same = training.deployed, 0
     for _ in range(10):
         draws = rng.random(64).astype(np.float32)

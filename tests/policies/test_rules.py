@@ -5,10 +5,10 @@ import pytest
 
 from edgebrush.decision.observation import DELAY_WEIGHT, FIXED_S, LOAD, PRESENT, SERVER_STEP_S, UP_S
 from edgebrush.evaluation.episodes import play
-from edgebrush.evaluation.tuning import rule_of
 from edgebrush.policies.rules import KINDS, numbers_of
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.simulator import Simulator
+from edgebrush.tuning.rules import rule_of
 
 
 @pytest.fixture(scope="module")

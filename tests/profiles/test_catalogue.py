@@ -76,10 +76,7 @@ def test_build_script_gives_the_files_that_ship():
 
 def test_quality_fit_recovers_a_curve_from_its_own_points():
     half_steps, sharpness, ceiling = 2.5, 1.4, 0.9
-    points = [
-        QualityPoint(steps=k, quality=ceiling / (1 + (half_steps / k) ** sharpness))
-        for k in (2, 4, 8, 15, 30)
-    ]
+    points = [QualityPoint(steps=k, quality=ceiling / (1 + (half_steps / k) ** sharpness)) for k in (2, 4, 8, 15, 30)]
     assert fit_quality(points, ceiling) == pytest.approx((half_steps, sharpness, 0.0), rel=1e-4, abs=1e-6)
 
 

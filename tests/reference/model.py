@@ -346,9 +346,7 @@ class World:
             User(env, kind, profile, level)
             for kind, profile, level in zip(ue_kinds, ue_profiles, battery_level, strict=True)
         ]
-        self.stations = [
-            Station(env, kind, profile) for kind, profile in zip(bs_kinds, bs_profiles, strict=True)
-        ]
+        self.stations = [Station(env, kind, profile) for kind, profile in zip(bs_kinds, bs_profiles, strict=True)]
         self.radio = Radio(env, scenario.radio, self.users, self.stations, gain)
         self.slotted = scenario.decision.interval_s > 0
         if self.slotted:

@@ -16,8 +16,7 @@ import pytest
 import simpy
 
 from edgebrush.scenario.schema import Scenario
-
-from .model import Task, run, until
+from tests.reference.model import Task, run, until
 
 PHONE = SimpleNamespace(
     compute=SimpleNamespace(encode_s=1.0, round_intercept_s=0.4, round_slope_s=0.1, decode_s=0.5),
@@ -303,9 +302,7 @@ def test_interference_in_the_downlink_has_the_full_power_of_other_cells():
 
 
 def test_slots_decide_one_task_of_each_ue_in_ue_order():
-    world = scenario(
-        decision=dict(interval_s=2.0), bs=dict(batch_limit=1, connection_limit=1), ue=dict(queue_limit=2)
-    )
+    world = scenario(decision=dict(interval_s=2.0), bs=dict(batch_limit=1, connection_limit=1), ue=dict(queue_limit=2))
     plan = (1, 0.1, 1, 1), (1, 0.2, 0, 2), (0, 0.9, 1, 1)
     a, b, c = play(world, *plan)
     assert (c.place, c.refused, c.end_s) == (1, False, exactly(2 + 4.6))  # UE 0 first, though it came last
@@ -355,10 +352,7 @@ def test_every_task_ends_once_and_its_account_adds_up(interval_s, interference):
     )
     draw = random.Random(7)
     arrivals = sorted(draw.uniform(0, 60) for _ in range(120))
-    plan = [
-        (draw.randrange(5), at, draw.randrange(3), draw.choice([1, 2, 4, 8]), draw.randrange(2))
-        for at in arrivals
-    ]
+    plan = [(draw.randrange(5), at, draw.randrange(3), draw.choice([1, 2, 4, 8]), draw.randrange(2)) for at in arrivals]
 
     def gain(ue, bs, block):
         return 100 * random.Random(f"{ue},{bs},{block}").expovariate(1.0)

@@ -9,8 +9,8 @@ import yaml
 from edgebrush.errors import UserError
 from edgebrush.profiles.catalogue import CATALOGUE
 from edgebrush.scenario.load import PRESETS, load_scenario
+from edgebrush.scenario.parameters import build_params
 from edgebrush.scenario.schema import Scenario
-from edgebrush.sim.tables import build_params
 
 ODD = [
     None,
@@ -88,9 +88,7 @@ def test_a_profile_beside_the_scenario_is_found(tmp_path, monkeypatch):
 
 
 def scenario(**fields) -> Scenario:
-    request = dict(
-        name="any", share=1, delay_weight=1, energy_weight=1, quality_weight=1, bits_in=1e4, bits_out=1e6
-    )
+    request = dict(name="any", share=1, delay_weight=1, energy_weight=1, quality_weight=1, bits_in=1e4, bits_out=1e6)
     ues = [
         dict(name="eager", count=2, rate_factor=3, profile="sd15-snapdragon-8-elite"),
         dict(name="calm", count=4, profile="sd15-snapdragon-8-elite"),

@@ -45,16 +45,18 @@ def test_other_presets_are_loaded_as_campus_is(name):
 @pytest.mark.parametrize("name", ["dense", "city"])
 def test_larger_presets_have_campus_density_of_bss(name):
     larger, campus = load_scenario(name), load_scenario("campus")
-    assert np.prod(larger.area_m) / larger.bs_count == pytest.approx(
-        np.prod(campus.area_m) / campus.bs_count, rel=0.01
-    )
+    assert np.prod(larger.area_m) / larger.bs_count == pytest.approx(np.prod(campus.area_m) / campus.bs_count, rel=0.01)
 
 
 def test_gentd26_is_campus_but_for_its_arrivals():
     campus, fitted = load_scenario("campus").model_dump(), load_scenario("campus-gentd26").model_dump()
     assert {field for field in campus if campus[field] != fitted[field]} == {
-        "name", "title", "description", "arrivals", "images_per_request",
-    }  # fmt: skip
+        "name",
+        "title",
+        "description",
+        "arrivals",
+        "images_per_request",
+    }
 
 
 def test_capacity_by_hand():

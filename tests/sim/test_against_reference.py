@@ -9,15 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgebrush.decision.choices import split
+from edgebrush.decision.action_space import split
+from edgebrush.scenario.expand import expand_bss, expand_ues
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.compile import compiled
 from edgebrush.sim.radio import gain_of_block
 from edgebrush.sim.simulator import Simulator, episode, records_needed, shared
-from edgebrush.sim.tables import expand_bss, expand_ues
-
-from ..reference.model import Task, run
-from .worlds import deciding, write_profile
+from tests.reference.model import Task, run
+from tests.support.worlds import deciding, write_profile
 
 
 @compiled(entry=True)
@@ -26,9 +25,18 @@ def block_gain(params, worlds, ue, bs, block):
 
 
 NUMBERS = (
-    "arrival_s", "end_s", "delay_s", "energy_ue_j", "energy_bs_j", "quality",
-    "delay_cost", "energy_cost", "quality_cost", "penalty_cost", "cost",
-)  # fmt: skip
+    "arrival_s",
+    "end_s",
+    "delay_s",
+    "energy_ue_j",
+    "energy_bs_j",
+    "quality",
+    "delay_cost",
+    "energy_cost",
+    "quality_cost",
+    "penalty_cost",
+    "cost",
+)
 FACTS = "steps", "service_class", "refused", "missed", "dropped", "lost"
 
 
@@ -36,14 +44,22 @@ FACTS = "steps", "service_class", "refused", "missed", "dropped", "lost"
 def folder(tmp_path_factory):
     """A folder with odd profiles and a trace in which several users often ask in the same second."""
     folder = tmp_path_factory.mktemp("world")
+    write_profile(folder, "slow-phone", "light", encode_s=0.31, decode_s=0.17, round_slope_s=0.413, fixed_j=1.3)
     write_profile(
-        folder, "slow-phone", "light", encode_s=0.31, decode_s=0.17, round_slope_s=0.413, fixed_j=1.3
+        folder,
+        "odd-server",
+        "heavy",
+        encode_s=0.23,
+        decode_s=0.37,
+        round_intercept_s=0.19,
+        round_slope_s=0.071,
+        fixed_j=7.0,
+        round_intercept_j=11.0,
+        round_slope_j=3.0,
+        ceiling=1.0,
+        half_steps=5.0,
+        sharpness=2.0,
     )
-    write_profile(
-        folder, "odd-server", "heavy", encode_s=0.23, decode_s=0.37, round_intercept_s=0.19,
-        round_slope_s=0.071, fixed_j=7.0, round_intercept_j=11.0, round_slope_j=3.0,
-        ceiling=1.0, half_steps=5.0, sharpness=2.0,
-    )  # fmt: skip
     draw = np.random.default_rng(1)
     start = datetime(2024, 11, 15)
     with open(folder / "trace.csv", "w", newline="") as file:
@@ -78,10 +94,16 @@ def scenarios(draw):
     """Small worlds of all kinds, with limits so low that every refusal occurs; as fields of a Scenario."""
     requests = draw(
         named(
-            1, 3, delay_weight=some(0, 2), energy_weight=some(0, 2), quality_weight=some(0, 2),
-            bits_in=some(1e3, 4e6), bits_out=some(1e3, 4e6), deadline_s=st.none() | some(0.3, 12),
+            1,
+            3,
+            delay_weight=some(0, 2),
+            energy_weight=some(0, 2),
+            quality_weight=some(0, 2),
+            bits_in=some(1e3, 4e6),
+            bits_out=some(1e3, 4e6),
+            deadline_s=st.none() | some(0.3, 12),
         )
-    )  # fmt: skip
+    )
     contents = draw(named(1, 2, difficulty=some(0.2, 3)))
     for entries in (requests, contents):
         for entry, share in zip(entries, draw(shares(len(entries))), strict=True):
@@ -91,56 +113,87 @@ def scenarios(draw):
     heavy = st.sampled_from(["odd-server.json", "odd-server.json", "sdxl-a100", "sd35-medium-h100"])
     ues = draw(
         named(
-            1, 2, count=st.integers(1, 3), profile=light, speed=some(0.5, 3), rate_factor=some(0.5, 2),
-            queue_limit=st.integers(0, 3), battery_j=st.sampled_from([20.0, 300.0, 5e4]),
-            battery_level=levels, battery_care=some(0, 2),
-            radiated_w=some(0.05, 0.3), transmit_w=some(0, 3), receive_w=some(0, 2), standby_w=some(0, 0.5),
+            1,
+            2,
+            count=st.integers(1, 3),
+            profile=light,
+            speed=some(0.5, 3),
+            rate_factor=some(0.5, 2),
+            queue_limit=st.integers(0, 3),
+            battery_j=st.sampled_from([20.0, 300.0, 5e4]),
+            battery_level=levels,
+            battery_care=some(0, 2),
+            radiated_w=some(0.05, 0.3),
+            transmit_w=some(0, 3),
+            receive_w=some(0, 2),
+            standby_w=some(0, 0.5),
         )
-    )  # fmt: skip
+    )
     bss = draw(
         named(
-            1, 2, count=st.integers(1, 2), profile=heavy, speed=some(0.5, 3), batch_limit=st.integers(1, 3),
-            queue_limit=st.integers(0, 3), connection_limit=st.integers(3, 7), bandwidth_hz=some(1e6, 1e7),
+            1,
+            2,
+            count=st.integers(1, 2),
+            profile=heavy,
+            speed=some(0.5, 3),
+            batch_limit=st.integers(1, 3),
+            queue_limit=st.integers(0, 3),
+            connection_limit=st.integers(3, 7),
+            bandwidth_hz=some(1e6, 1e7),
             power_w=some(1, 10),
         )
-    )  # fmt: skip
+    )
     arrivals = draw(
         st.fixed_dictionaries(dict(kind=st.just("poisson"), rate_hz=some(0.2, 1.0)))
         | st.fixed_dictionaries(
             dict(
-                kind=st.just("bursty"), rate_hz=some(0.2, 0.8), calm=some(0, 0.5), burst=some(1, 3),
-                calm_s=some(1, 10), burst_s=some(1, 10), shared=st.booleans(),
+                kind=st.just("bursty"),
+                rate_hz=some(0.2, 0.8),
+                calm=some(0, 0.5),
+                burst=some(1, 3),
+                calm_s=some(1, 10),
+                burst_s=some(1, 10),
+                shared=st.booleans(),
             )
         )
-        | st.fixed_dictionaries(
-            dict(kind=st.just("trace"), file=st.just("trace.csv"), rate_hz=some(0.2, 0.5))
-        )
-    )  # fmt: skip
+        | st.fixed_dictionaries(dict(kind=st.just("trace"), file=st.just("trace.csv"), rate_hz=some(0.2, 0.5)))
+    )
     local = draw(st.booleans())
     images = {}
     if arrivals["kind"] != "trace":
         images = draw(st.sampled_from([{1: 1.0}, {1: 0.5, 3: 0.5}, {2: 1.0}]))
     return dict(
-        name="drawn", title="drawn", horizon_s=draw(some(5, 20)),
+        name="drawn",
+        title="drawn",
+        horizon_s=draw(some(5, 20)),
         area_m=draw(st.tuples(some(20, 400), some(20, 400))),
         decision=dict(
-            step_grid=draw(st.sampled_from([[1, 2, 5], [3], [1, 4, 9, 17]])), classes=draw(st.integers(1, 3)),
-            local=local, neighbours=draw(st.integers(0 if local else 1, 4)),
+            step_grid=draw(st.sampled_from([[1, 2, 5], [3], [1, 4, 9, 17]])),
+            classes=draw(st.integers(1, 3)),
+            local=local,
+            neighbours=draw(st.integers(0 if local else 1, 4)),
             interval_s=draw(st.sampled_from([0.0, 0.0, 0.37, 1.0])),
         ),
         cost=dict(bs_energy_weight=draw(st.sampled_from([0.0, 0.4])), missed=0.7, lost=2.1),
         radio=dict(
             path_loss=draw(st.sampled_from(["umi-street-canyon", "log-distance"])),
-            wall_loss_db=draw(some(0, 15)), shadowing_db=draw(st.none() | some(0, 9)),
-            shadowing_time_s=draw(some(1, 30)), fading=draw(st.sampled_from(["rayleigh", "none"])),
-            coherence_s=draw(st.sampled_from([0.2, 1.0, 3.7])), interference=draw(st.booleans()),
+            wall_loss_db=draw(some(0, 15)),
+            shadowing_db=draw(st.none() | some(0, 9)),
+            shadowing_time_s=draw(some(1, 30)),
+            fading=draw(st.sampled_from(["rayleigh", "none"])),
+            coherence_s=draw(st.sampled_from([0.2, 1.0, 3.7])),
+            interference=draw(st.booleans()),
             downlink=draw(st.booleans()),
         ),
         mobility=dict(speed_mps=draw(st.sampled_from([0.0, 1.4, 20.0])), pause_s=draw(some(0, 5))),
         broadcast_interval_s=draw(st.sampled_from([0.0, 0.5, float("inf")])),
-        arrivals=arrivals, requests=requests, contents=contents, ues=ues, bss=bss,
+        arrivals=arrivals,
+        requests=requests,
+        contents=contents,
+        ues=ues,
+        bss=bss,
         **(dict(images_per_request=images) if images else {}),
-    )  # fmt: skip
+    )
 
 
 def play_both(scenario: Scenario, seed: int, choose: np.random.Generator):
@@ -164,9 +217,7 @@ def play_both(scenario: Scenario, seed: int, choose: np.random.Generator):
     assert len(outcomes) == clock["arrived"] == clock["ended"]
     # The oracle takes tasks as they came; those of one instant came in the order in which they were decided.
     turn = {key: n for n, key in enumerate(decisions)}
-    rows = sorted(
-        outcomes, key=lambda row: (row["arrival_s"], turn.get((row["ue"], row["number"]), len(turn)))
-    )
+    rows = sorted(outcomes, key=lambda row: (row["arrival_s"], turn.get((row["ue"], row["number"]), len(turn))))
     tasks = [Task(*(row[name].item() for name in Task.__annotations__)) for row in rows]
 
     @cache
@@ -188,9 +239,7 @@ def assert_same(rows, told):
             assert row[name] == pytest.approx(getattr(outcome, name), rel=1e-9, abs=1e-12), name
 
 
-COMPARED = dict(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+COMPARED = dict(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 DRAWN = given(fields=scenarios(), seed=st.integers(0, 2**40), choices=st.integers(0, 2**32))
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from edgebrush.scenario.trace import read_trace, replay
 from edgebrush.sim.simulator import Simulator, records_needed
-
-from .worlds import plain, play
+from tests.support.worlds import plain, play
 
 EPISODES = 3000
 PHONE = dict(name="phone", profile="sd15-snapdragon-8-elite")
@@ -32,9 +31,10 @@ def assert_mean_and_variance(counts, mean, variance):
 
 def test_poisson_counts_gaps_and_shares():
     outcomes, _ = arrivals(
-        arrivals=dict(kind="poisson", rate_hz=0.5), images_per_request={1: 0.75, 3: 0.25},
+        arrivals=dict(kind="poisson", rate_hz=0.5),
+        images_per_request={1: 0.75, 3: 0.25},
         contents=[dict(name="a", share=0.2, difficulty=1.0), dict(name="b", share=0.8, difficulty=2.0)],
-    )  # fmt: skip
+    )
     first = np.unique(outcomes[["episode", "arrival_s"]])
     requests = np.bincount(first["episode"], minlength=EPISODES)
     assert_mean_and_variance(requests, 20.0, 20.0)
@@ -54,9 +54,7 @@ def test_rate_factors_scale_a_class_of_ues():
     play(simulator, range(EPISODES), lambda simulator: np.zeros(EPISODES))
     outcomes = simulator.outcomes()
     for i, mean in enumerate((10.0, 40.0)):
-        assert_mean_and_variance(
-            np.bincount(outcomes["episode"][outcomes["ue"] == i], minlength=EPISODES), mean, mean
-        )
+        assert_mean_and_variance(np.bincount(outcomes["episode"][outcomes["ue"] == i], minlength=EPISODES), mean, mean)
 
 
 BURSTS = dict(kind="bursty", rate_hz=1.0, calm=0.1, burst=2.0, calm_s=6.0, burst_s=3.0)

@@ -3,24 +3,13 @@
 import numpy as np
 import pytest
 
-from edgebrush.decision.observation import (
-    AGE_S,
-    DOWN_S,
-    IN_FLIGHT,
-    LOAD,
-    NUMBER,
-    PRESENT,
-    QUEUED,
-    TASK_FEATURES,
-    UP_S,
-)
+from edgebrush.decision.observation import AGE_S, DOWN_S, IN_FLIGHT, LOAD, NUMBER, PRESENT, QUEUED, TASK_FEATURES, UP_S
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.compile import compiled
 from edgebrush.sim.simulator import Simulator, episode, records_needed, shared
-from edgebrush.sim.tables import World
+from edgebrush.sim.state import World
 from edgebrush.sim.world import observe
-
-from .worlds import at_random, deciding, plain, play
+from tests.support.worlds import at_random, deciding, plain, play
 
 BURSTY = dict(kind="bursty", rate_hz=0.4, calm=0.0, burst=3.0, calm_s=5.0, burst_s=5.0)
 PHONES = [dict(name="phone", count=5, profile="sd15-snapdragon-8-elite", queue_limit=2)]
@@ -42,9 +31,13 @@ def look(simulator, e):
 def busy(**fields):
     """Five UEs at two small BSs, with bursts, deadlines and requests for several images."""
     defaults = dict(
-        arrivals=BURSTY, ues=PHONES, bss=SMALL_BSS, requests=DEADLINE, horizon_s=60.0,
+        arrivals=BURSTY,
+        ues=PHONES,
+        bss=SMALL_BSS,
+        requests=DEADLINE,
+        horizon_s=60.0,
         images_per_request={1: 0.5, 4: 0.5},
-    )  # fmt: skip
+    )
     return plain(**(defaults | fields))
 
 
@@ -54,9 +47,7 @@ def test_rewards_sum_to_minus_the_costs_of_all_tasks(interval_s):
     simulator = Simulator(scenario, 16, records=records_needed(scenario))
     simulator.reset(np.arange(16))
     before, seconds = simulator.rewards.copy(), simulator.gaps_s.copy()
-    assert (
-        interval_s > 0 or not before.any()
-    )  # only where tasks wait for a slot does cost come before a decision
+    assert interval_s > 0 or not before.any()  # only where tasks wait for a slot does cost come before a decision
     choose, total = at_random(1), before
     while simulator.alive.any():
         simulator.step(choose(simulator))
@@ -113,9 +104,7 @@ def test_copies_decide_on_the_same_tasks_whatever_they_decide(interval_s):
         decisions += 1
     assert decisions > 50
     assert len(set(np.bincount(simulator.outcomes()["episode"]))) == 1
-    assert (
-        len({float(cost) for cost in simulator.worlds.clock["cost"][:, 0]}) == 4
-    )  # they did decide differently
+    assert len({float(cost) for cost in simulator.worlds.clock["cost"][:, 0]}) == 4  # they did decide differently
 
 
 @pytest.mark.parametrize("preset", ["campus"])
@@ -181,9 +170,7 @@ def test_broadcasts_are_as_old_as_they_say():
     never, times = observed(np.inf)
     assert not never[:, 1:, [LOAD, QUEUED]].any() and (never[:, 1:, PRESENT] == 1.0).all()
     assert never[:, 1, AGE_S] == pytest.approx(times, rel=1e-6)
-    assert never[
-        :, 1:, IN_FLIGHT
-    ].any()  # what the UE itself has under way there it knows without a broadcast
+    assert never[:, 1:, IN_FLIGHT].any()  # what the UE itself has under way there it knows without a broadcast
 
 
 def test_a_slot_shows_what_was_known_at_its_start():
@@ -197,9 +184,7 @@ def test_a_slot_shows_what_was_known_at_its_start():
 
 def test_an_observation_holds_nothing_of_another_ue_and_nothing_since_the_last_broadcast():
     """Two copies see the same although the others' queues, batteries and places, and the BSs, differ."""
-    scenario = busy(
-        broadcast_interval_s=5.0, arrivals=dict(kind="poisson", rate_hz=1.0), mobility=dict(speed_mps=1.0)
-    )
+    scenario = busy(broadcast_interval_s=5.0, arrivals=dict(kind="poisson", rate_hz=1.0), mobility=dict(speed_mps=1.0))
     simulator = Simulator(scenario, 2)
     simulator.reset(np.full(2, 9))
     choose = at_random(7)
@@ -229,11 +214,14 @@ def test_an_observation_holds_nothing_of_another_ue_and_nothing_since_the_last_b
 def test_the_expected_cost_of_a_lone_task_is_what_it_comes_to():
     """Every choice for the same first task, with nobody else about and channels that stay as they are."""
     scenario = busy(
-        arrivals=dict(kind="poisson", rate_hz=1e-4), images_per_request={1: 1.0}, horizon_s=3e4,
-        radio=dict(fading="none", shadowing_db=0.0), cost=dict(bs_energy_weight=0.3),
+        arrivals=dict(kind="poisson", rate_hz=1e-4),
+        images_per_request={1: 1.0},
+        horizon_s=3e4,
+        radio=dict(fading="none", shadowing_db=0.0),
+        cost=dict(bs_energy_weight=0.3),
         requests=[PATIENT | dict(bits_in=1e6, bits_out=4e6, deadline_s=4.0)],
         ues=[PHONES[0] | dict(battery_care=1.5)],
-    )  # fmt: skip
+    )
     choices = np.arange(Simulator(scenario, 1).shape.count)
     simulator = Simulator(scenario, len(choices), records=records_needed(scenario))
     simulator.reset(np.full(len(choices), 2))

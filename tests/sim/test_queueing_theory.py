@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from edgebrush.decision.choices import index_of
+from edgebrush.decision.action_space import index_of
 from edgebrush.sim.simulator import Simulator, records_needed
-
-from .worlds import plain, play, write_profile
+from tests.support.worlds import plain, play, write_profile
 
 EPISODES, HORIZON_S = 24, 8000.0
 RATE_HZ = 0.5
@@ -34,13 +33,20 @@ def queue(folder):
         bss=[dict(name="bs", profile=server, batch_limit=1, queue_limit=10_000, connection_limit=20_000)],
         requests=[
             dict(
-                name="any", share=1.0, delay_weight=1.0, energy_weight=0.0, quality_weight=1.0, bits_in=1e-3,
+                name="any",
+                share=1.0,
+                delay_weight=1.0,
+                energy_weight=0.0,
+                quality_weight=1.0,
+                bits_in=1e-3,
                 bits_out=1.0,
             )
         ],
-        arrivals=dict(kind="poisson", rate_hz=RATE_HZ), radio=dict(fading="none", downlink=False),
-        decision=dict(step_grid=STEPS, classes=2), horizon_s=HORIZON_S,
-    )  # fmt: skip
+        arrivals=dict(kind="poisson", rate_hz=RATE_HZ),
+        radio=dict(fading="none", downlink=False),
+        decision=dict(step_grid=STEPS, classes=2),
+        horizon_s=HORIZON_S,
+    )
 
 
 def delays_in_queue(place, folder, draw_choice):
@@ -69,9 +75,7 @@ def test_fixed_steps_make_an_m_d_1_queue(place, tmp_path):
 @pytest.mark.parametrize("place", [0, 1])
 def test_drawn_steps_make_an_m_g_1_queue(place, tmp_path):
     draw = np.random.default_rng(1)
-    outcomes, delays = delays_in_queue(
-        place, tmp_path, lambda size: (draw.integers(3, size=size), np.zeros(size, int))
-    )
+    outcomes, delays = delays_in_queue(place, tmp_path, lambda size: (draw.integers(3, size=size), np.zeros(size, int)))
     service_s = SCALE_S * np.array(STEPS)
     wait_s = RATE_HZ * (service_s**2).mean() / (2 * (1 - RATE_HZ * service_s.mean()))  # Pollaczek-Khinchine
     assert_mean(outcomes, delays, service_s.mean() + wait_s)
@@ -109,21 +113,29 @@ def test_the_downlink_shares_its_band_like_an_m_g_1_ps_queue(tmp_path):
         tmp_path,
         area_m=(0.5, 0.5),
         radio=dict(
-            path_loss="log-distance", intercept_db=41.0, wall_loss_db=30.0, shadowing_db=0.0, fading="none",
+            path_loss="log-distance",
+            intercept_db=41.0,
+            wall_loss_db=30.0,
+            shadowing_db=0.0,
+            fading="none",
             coherence_s=7.0,
         ),
-        requests=[
-            kind | dict(name=f"size {n}", share=shares[n], bits_out=own_s[n] * rate_bps) for n in range(2)
-        ],
+        requests=[kind | dict(name=f"size {n}", share=shares[n], bits_out=own_s[n] * rate_bps) for n in range(2)],
         bss=[
             dict(
-                name="bs", profile=server, speed=1e9, batch_limit=256, queue_limit=10_000,
-                connection_limit=20_000, bandwidth_hz=1e6,
+                name="bs",
+                profile=server,
+                speed=1e9,
+                batch_limit=256,
+                queue_limit=10_000,
+                connection_limit=20_000,
+                bandwidth_hz=1e6,
             )
         ],
-        arrivals=dict(kind="poisson", rate_hz=RATE_HZ), decision=dict(step_grid=[1], classes=1),
+        arrivals=dict(kind="poisson", rate_hz=RATE_HZ),
+        decision=dict(step_grid=[1], classes=1),
         horizon_s=HORIZON_S,
-    )  # fmt: skip
+    )
     simulator = Simulator(scenario, EPISODES, records=records_needed(scenario))
     play(simulator, range(EPISODES), lambda simulator: np.ones(EPISODES))
     outcomes = simulator.outcomes()

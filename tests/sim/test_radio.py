@@ -8,8 +8,7 @@ import pytest
 from edgebrush.sim.compile import compiled
 from edgebrush.sim.radio import gain_of_block, mean_gain, position
 from edgebrush.sim.simulator import Simulator, episode, shared
-
-from .worlds import plain
+from tests.support.worlds import plain
 
 UES, BSS = 500, 6
 PHONES = [dict(name="phone", count=UES, profile="sd15-snapdragon-8-elite")]
@@ -37,9 +36,7 @@ class Air:
     """A scenario's channels, all pairs at once."""
 
     def __init__(self, seed=1, mobility=(), **radio):
-        scenario = plain(
-            ues=PHONES, bss=STATIONS, radio=radio, area_m=(1500.0, 900.0), mobility=dict(mobility)
-        )
+        scenario = plain(ues=PHONES, bss=STATIONS, radio=radio, area_m=(1500.0, 900.0), mobility=dict(mobility))
         self.simulator = Simulator(scenario, 1)
         self.simulator.reset(np.array([seed]))
 
@@ -106,19 +103,14 @@ def test_shadowing_is_gaussian_and_forgets_within_its_time(shadowing_db, deviati
         shadowing_time_s=20.0,
     )
     loss_db = 40 + 31 * np.log10(np.maximum(1, air.distances()))
-    at = {
-        time: (-db(air.gains(time)[0]) - loss_db).ravel() / deviation
-        for time in (0.0, 10.0, 20.0, 33.0, 53.0)
-    }
+    at = {time: (-db(air.gains(time)[0]) - loss_db).ravel() / deviation for time in (0.0, 10.0, 20.0, 33.0, 53.0)}
     count = UES * BSS
     for shadow in at.values():
         assert close(shadow.mean(), 0, 1, count) and close((shadow**2).mean(), 1, math.sqrt(2), count)
         assert close((abs(shadow) > 1.96).mean(), 0.05, 0.22, count)
     assert close((at[0.0] * at[10.0]).mean(), math.cos(math.pi / 4), 1.3, count)
     assert close((at[0.0] * at[20.0]).mean(), 0, 1, count)
-    assert close(
-        (at[33.0] * at[53.0]).mean(), math.cos(0.65 * math.pi / 2) * math.sin(0.65 * math.pi / 2), 1.3, count
-    )
+    assert close((at[33.0] * at[53.0]).mean(), math.cos(0.65 * math.pi / 2) * math.sin(0.65 * math.pi / 2), 1.3, count)
 
 
 def test_umi_shadowing_has_the_deviation_of_the_sight():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgebrush.cli.options import (
+from .options import (
     DecisionsOption,
     EpisodesOption,
     LoadOption,
@@ -44,10 +44,12 @@ def compare(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Tune the rules, train MAPPO, play all on the same fresh episodes; write a run folder with a report."""
-    from edgebrush.cli.progress import bars, command_line, default_folder, show
-    from edgebrush.evaluation.compare import TRAINING_S, TRAINING_SEEDS, asked_for
-    from edgebrush.evaluation.compare import compare as run_comparison
     from edgebrush.scenario.load import load_scenario
+    from edgebrush.scenario.variants import asked_for
+    from edgebrush.study.compare import compare as run_comparison
+    from edgebrush.study.train import TRAINING_S, TRAINING_SEEDS
+
+    from .progress import bars, command_line, default_folder, show
 
     loaded = asked_for(load_scenario(scenario), trace, load)
     folder: Path = out or default_folder(loaded)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from edgebrush.cli.options import (
+from .options import (
     EpisodesOption,
     LoadOption,
     OutOption,
@@ -32,10 +32,11 @@ def evaluate(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Play rules and trained policies on the same held-out episodes; write a run folder with a report."""
-    from edgebrush.cli.progress import bars, command_line, default_folder, show
-    from edgebrush.evaluation.compare import asked_for
-    from edgebrush.evaluation.compare import evaluate as run_evaluation
     from edgebrush.scenario.load import load_scenario
+    from edgebrush.scenario.variants import asked_for
+    from edgebrush.study.compare import evaluate as run_evaluation
+
+    from .progress import bars, command_line, default_folder, show
 
     loaded = asked_for(load_scenario(scenario), trace, load)
     folder = out or default_folder(loaded)

@@ -48,17 +48,19 @@ def train(
     bf16: Bf16 = False,
 ) -> None:
     """Train by rectified flow; run it again to go on from its last checkpoint."""
-    from edgebrush.cli.progress import bars
-    from edgebrush.diffusion.data import FASHION_MNIST, load_images
+    from edgebrush.diffusion.images import FASHION_MNIST
+    from edgebrush.diffusion.training.data import load_images
     from edgebrush.files import check_writable
+
+    from .progress import bars
 
     check_writable(out.parent)
     source = data or FASHION_MNIST
     image_set = load_images(source)
     with_torch(threads)
     from edgebrush.diffusion.quality import write_reference
-    from edgebrush.diffusion.train import Settings
-    from edgebrush.diffusion.train import train as run
+    from edgebrush.diffusion.training.train import Settings
+    from edgebrush.diffusion.training.train import train as run
 
     settings = Settings(images, step_size=step_size, seed=seed, bf16=bf16)
     with bars() as progress:
@@ -84,13 +86,14 @@ def reflow(
     bf16: Bf16 = False,
 ) -> None:
     """Straighten a trained flow, so that few steps draw well; run it again to go on where it stopped."""
-    from edgebrush.cli.progress import bars
     from edgebrush.files import check_writable
+
+    from .progress import bars
 
     check_writable(out.parent)
     with_torch(threads)
-    from edgebrush.diffusion.reflow import reflow as run
-    from edgebrush.diffusion.train import Settings
+    from edgebrush.diffusion.training.reflow import reflow as run
+    from edgebrush.diffusion.training.train import Settings
 
     settings = Settings(images, step_size=step_size, seed=seed, bf16=bf16, pairs=pairs)
     with bars() as progress:

@@ -28,14 +28,15 @@ def generate(
     """Generate class-conditional images with a GDM on ONNX Runtime."""
     import numpy as np
 
-    from edgebrush.cli.progress import bars
     from edgebrush.diffusion.backend import Prompt
-    from edgebrush.diffusion.data import save_image
     from edgebrush.diffusion.engine import Engine, Request
+    from edgebrush.diffusion.images import save_image
     from edgebrush.diffusion.onnx import load_model
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
     from edgebrush.files import check_writable
+
+    from .progress import bars
 
     if out.suffix.lower() != ".png":
         raise UserError(f"out = {str(out)!r}: must end in .png")

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from edgebrush.cli import (
+from edgebrush.errors import UserError
+
+from . import (
     compare,
     evaluate,
     gdm,
@@ -28,7 +30,6 @@ from edgebrush.cli import (
     tune_learners,
     ue,
 )
-from edgebrush.errors import UserError
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the matrices are small: a second thread costs more than it gives
 UsageError: Any = typer.BadParameter.__base__  # click's, wherever this typer keeps it

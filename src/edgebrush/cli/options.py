@@ -15,13 +15,9 @@ TraceOption = Annotated[
 ]
 LoadOption = Annotated[
     float | None,
-    typer.Option(
-        help="Scale the arrivals: 1 is what the base stations can do at 15 steps with full batches."
-    ),
+    typer.Option(help="Scale the arrivals: 1 is what the base stations can do at 15 steps with full batches."),
 ]
-DecisionsOption = Annotated[
-    int | None, typer.Option(min=1, help="End each training after so many decisions instead.")
-]
+DecisionsOption = Annotated[int | None, typer.Option(min=1, help="End each training after so many decisions instead.")]
 OutOption = Annotated[
     Path | None,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgebrush.cli.options import LoadOption, ScenarioOption, TraceOption
+from .options import LoadOption, ScenarioOption, TraceOption
 
 EPILOG = """\
 edgebrush polish trained/seed-1 --scenario mine.yaml --out polished
@@ -26,13 +26,14 @@ def polish(
     load: LoadOption = None,
 ) -> None:
     """Tune a trained actor's prices and biases by CMA-ES on tuning seeds, deployed as it will be used."""
-    from edgebrush.cli.progress import bars, command_line
     from edgebrush.errors import UserError
-    from edgebrush.evaluation.compare import asked_for
-    from edgebrush.evaluation.polish import polish as run
-    from edgebrush.evaluation.tuning import Budget
     from edgebrush.files import check_writable
     from edgebrush.scenario.load import load_scenario
+    from edgebrush.scenario.variants import asked_for
+    from edgebrush.tuning.cmaes import Budget
+    from edgebrush.tuning.polish import polish as run
+
+    from .progress import bars, command_line
 
     loaded = asked_for(load_scenario(scenario), trace, load)
     if out.exists():
@@ -40,8 +41,12 @@ def polish(
     check_writable(out.parent)
     with bars() as progress:
         costs = run(
-            loaded, policy, out, Budget(evaluations, episodes), command_line(),
+            loaded,
+            policy,
+            out,
+            Budget(evaluations, episodes),
+            command_line(),
             lambda share: progress("polishing", share, policy.name),
-        )  # fmt: skip
+        )
     typer.echo(f"cost per task on validation episodes: {costs[0]:.4f} before, {costs[1]:.4f} after")
     typer.echo(f"policy, with the search's log: {out}")

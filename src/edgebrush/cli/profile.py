@@ -73,14 +73,15 @@ def profile(
     Writes FILE, a .csv of the measured points, a .png of the curves, and sample images. Can be interrupted: the same
     command goes on where it stopped.
     """
-    from edgebrush.cli.progress import bars
     from edgebrush.diffusion.measure import Plan, Work, describe_hardware, load_measured, measure, save_measured
     from edgebrush.diffusion.meters import find_meter
-    from edgebrush.diffusion.picture import save_picture
+    from edgebrush.diffusion.plot import save_picture
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
     from edgebrush.files import check_writable
     from edgebrush.profiles.catalogue import load_profile
+
+    from .progress import bars
 
     if out.suffix != ".json":
         raise UserError(f"out = {str(out)!r}: must end in .json")
@@ -90,8 +91,12 @@ def profile(
     borrowed = load_profile(quality_from) if quality_from else None
     meter = find_meter(device, watts)
     run, content = load(model, backend, device, threads)
-    plan = Plan(asked_prompts(run, backend == "shape", prompts, guidance), whole_numbers("steps", steps), samples,
-                whole_numbers("batches", batches))  # fmt: skip
+    plan = Plan(
+        asked_prompts(run, backend == "shape", prompts, guidance),
+        whole_numbers("steps", steps),
+        samples,
+        whole_numbers("batches", batches),
+    )
     for prompt in plan.prompts:
         run.check(prompt)
     moves = make_sampler(sampler or DEFAULT_SAMPLERS[run.prediction], run)
@@ -100,8 +105,20 @@ def profile(
     check_writable(out.parent)
     work = Work(out.with_suffix(".work"), {"model": content, "hardware": hardware})
     with bars() as progress:
-        measured = measure(run, moves, plan, meter, work, progress, role=role, name=out.stem, hardware=hardware,
-                           scorer=judge, scorer_name=judge_name, borrowed=borrowed)  # fmt: skip
+        measured = measure(
+            run,
+            moves,
+            plan,
+            meter,
+            work,
+            progress,
+            role=role,
+            name=out.stem,
+            hardware=hardware,
+            scorer=judge,
+            scorer_name=judge_name,
+            borrowed=borrowed,
+        )
     written = save_measured(measured, out)
     save_picture([*others, measured], out.with_suffix(".png"))
     work.clear()

@@ -39,7 +39,7 @@ def profiles(
     heavy = [profile for profile in catalogue if profile.role == "heavy"]
     light = [profile for profile in catalogue if profile.role == "light"]
     if plot is not None:
-        from edgebrush.profiles.picture import save_picture
+        from edgebrush.profiles.plot import save_picture
 
         save_picture(catalogue, plot)  # first, so that a place that cannot be written is told at once
 
@@ -50,9 +50,7 @@ def profiles(
     console.print("Assumed, not measured:")
     for note, letter in notes.items():
         console.print(f"[yellow]{letter}[/yellow] {note}")
-    console.print(
-        "[dim]`edgebrush profiles show NAME` prints a profile with the sources of its figures.[/dim]"
-    )
+    console.print("[dim]`edgebrush profiles show NAME` prints a profile with the sources of its figures.[/dim]")
     if plot is not None:
         console.print(f"picture: {plot}")
 

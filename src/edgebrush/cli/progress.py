@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from edgebrush.evaluation.runs import Run
+    from edgebrush.evaluation.run_folder import Run
     from edgebrush.scenario.schema import Scenario
 
 
@@ -58,8 +58,8 @@ def _lines(console: Console) -> Callable[[str, float, str], None]:
 
 def show(run: Run, folder: Path) -> None:
     """The table of all policies, what it says, and where the report lies."""
-    from edgebrush.evaluation.report import REPORT, console_table
-    from edgebrush.evaluation.words import headline
+    from edgebrush.report.rendering import REPORT, console_table
+    from edgebrush.report.text import headline
 
     console = Console()
     console.print(console_table(run), "", headline(run), sep="\n", highlight=False)

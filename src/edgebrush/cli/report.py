@@ -12,7 +12,8 @@ EPILOG = "edgebrush report runs/campus-2026-11-24-120000"
 
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]) -> None:
     """Draw the figures and the report of a run again, from what its folder holds."""
-    from edgebrush.cli.progress import show
-    from edgebrush.evaluation.report import render_again
+    from edgebrush.report.rendering import render_again
+
+    from .progress import show
 
     show(render_again(run), run)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgebrush.cli.options import JobsOption, ScenarioArgument
+from .options import JobsOption, ScenarioArgument
 
 EPILOG = """\
 edgebrush reproduce --quick                          every figure in minutes, too little training to conclude from
@@ -43,11 +43,12 @@ def reproduce(
     jobs: JobsOption = None,
 ) -> None:
     """Train every learner, tune every rule, on a scenario and around it; draw the study's figures and tables."""
-    from edgebrush.cli.progress import bars, command_line
-    from edgebrush.evaluation.findings import QUICK, Plan
-    from edgebrush.evaluation.study import reproduce as run_study
-    from edgebrush.evaluation.units import default_jobs
+    from edgebrush.jobs.executor import default_jobs
     from edgebrush.scenario.load import load_scenario
+    from edgebrush.study.findings import QUICK, Plan
+    from edgebrush.study.reproduce import reproduce as run_study
+
+    from .progress import bars, command_line
 
     loaded = load_scenario(scenario)
     plan = QUICK if quick else Plan()

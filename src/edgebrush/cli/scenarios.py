@@ -35,7 +35,7 @@ def show(scenario: ScenarioArgument) -> None:
 def check(scenario: ScenarioArgument) -> None:
     """Validate a scenario, its profiles and its trace; say how loaded it is."""
     from edgebrush.scenario.load import load_scenario
-    from edgebrush.sim.tables import build_params
+    from edgebrush.scenario.parameters import build_params
 
     loaded = load_scenario(scenario)
     build_params(loaded)  # reads the trace, too

@@ -76,12 +76,12 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a GDM as a base station does: OpenAI's images API over step-level batching."""
+    from edgebrush.api.server import Address, Server, run
     from edgebrush.diffusion.onnx import load_model, shipped_models
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
     from edgebrush.profiles.catalogue import load_profile
-    from edgebrush.runtime.server import Address, Server, run
-    from edgebrush.runtime.station import Limits, Station, create_app
+    from edgebrush.serving.station import Limits, Station, create_app
 
     if (tls_cert is None) != (tls_key is None):
         raise UserError("tls: --tls-cert and --tls-key belong together; give both")

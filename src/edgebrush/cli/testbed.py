@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgebrush.cli.options import OutOption, OverwriteOption, ScenarioArgument
+from .options import OutOption, OverwriteOption, ScenarioArgument
 
 EPILOG = """\
 edgebrush testbed testbed --seconds 60                         two base stations, six phones, the tuned rule
@@ -47,14 +47,15 @@ def testbed(
     """Run base stations and phones as processes, with real images over shaped links; report as `compare` does."""
     from rich.console import Console
 
-    from edgebrush.cli.progress import bars, command_line, default_folder, show
     from edgebrush.errors import UserError
-    from edgebrush.runtime.against import PICTURE
-    from edgebrush.runtime.gallery import GALLERY
-    from edgebrush.runtime.live import Live
-    from edgebrush.runtime.trial import run_trial
     from edgebrush.scenario.load import load_scenario
-    from edgebrush.sim.seeds import HELD_OUT_SEEDS
+    from edgebrush.sim.episode_seeds import HELD_OUT_SEEDS
+    from edgebrush.testbed.experiment import run_trial
+    from edgebrush.testbed.gallery import GALLERY
+    from edgebrush.testbed.live import Live
+    from edgebrush.testbed.validation import PICTURE
+
+    from .progress import bars, command_line, default_folder, show
 
     loaded = load_scenario(scenario)
     folder, names = out or default_folder(loaded), [name.strip() for name in policies.split(",") if name.strip()]
@@ -100,10 +101,10 @@ def testbed(
 
 def fail(name: str, scenario: str, policy: str, seconds: float, seed: int, out: Path, overwrite: bool) -> None:
     """Live through a fault, and end with 1 where a task was lost or ended twice."""
-    from edgebrush.evaluation.runs import new_folder
-    from edgebrush.runtime.episode import draw_episode
-    from edgebrush.runtime.faults import run_fault
+    from edgebrush.evaluation.run_folder import new_folder
     from edgebrush.scenario.load import load_scenario
+    from edgebrush.testbed.episode import draw_episode
+    from edgebrush.testbed.faults import run_fault
 
     episode = draw_episode(load_scenario(scenario), seed, seconds)
     with new_folder(out, overwrite=overwrite) as folder:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from edgebrush.cli.options import DecisionsOption, LoadOption, ScenarioArgument, TraceOption
 from edgebrush.errors import UserError
-from edgebrush.learning.algorithms import ALGORITHMS
+from edgebrush.learning.registry import ALGORITHMS
+
+from .options import DecisionsOption, LoadOption, ScenarioArgument, TraceOption
 
 EPILOG = """\
 edgebrush train campus --out trained --seconds 600
@@ -23,9 +24,7 @@ edgebrush train campus --out plain --algorithm mappo-plain --set learning_rate=1
 def train(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where policies, curve and checkpoint go.")],
     scenario: ScenarioArgument = "campus",
-    algorithm: Annotated[
-        str, typer.Option(metavar="NAME", help=f"One of {', '.join(ALGORITHMS)}.")
-    ] = "mappo",
+    algorithm: Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(ALGORITHMS)}.")] = "mappo",
     trace: TraceOption = None,
     load: LoadOption = None,
     seconds: Annotated[float, typer.Option(help="Of training, for all seeds together.")] = 220.0,
@@ -38,9 +37,11 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in DIR.")] = False,
 ) -> None:
     """Train a learner on a scenario; DIR then holds a policy folder for each seed, and the learning curve."""
-    from edgebrush.cli.progress import bars
-    from edgebrush.evaluation.compare import asked_for, train_policies
     from edgebrush.scenario.load import load_scenario
+    from edgebrush.scenario.variants import asked_for
+    from edgebrush.study.train import train_policies
+
+    from .progress import bars
 
     loaded = asked_for(load_scenario(scenario), trace, load)
     settings = dict(split(each) for each in set_ or ())

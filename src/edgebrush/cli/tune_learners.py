@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgebrush.cli.options import JobsOption, ScenarioArgument
+from .options import JobsOption, ScenarioArgument
 
 EPILOG = """\
 edgebrush tune-learners mine.yaml --out mine.learners.json
@@ -29,10 +29,11 @@ def tune_learners(
     jobs: JobsOption = None,
 ) -> None:
     """Search every learner's settings with the same budget, on training and validation seeds; goes on if begun."""
-    from edgebrush.cli.progress import bars, command_line
-    from edgebrush.evaluation.search import search
-    from edgebrush.evaluation.units import default_jobs
+    from edgebrush.jobs.executor import default_jobs
     from edgebrush.scenario.load import load_scenario
+    from edgebrush.tuning.hyperparameters import search
+
+    from .progress import bars, command_line
 
     loaded = load_scenario(scenario)
     with bars() as progress:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgebrush.cli.options import ScenarioArgument
+from .options import ScenarioArgument
 
 GRACE_S = 10.0  # on SIGTERM, for the tasks that clients wait for; the rest stays in the journal
 EPILOG = """\
@@ -42,9 +42,7 @@ def ue(
         typer.Option(metavar="FILE", help="Instead of a port: a CSV of at_s, prompt, request, seed."),
     ] = None,
     model: Annotated[str, typer.Option(help="The own device's: light, heavy, or the folder of a model.")] = "light",
-    paced: Annotated[
-        bool, typer.Option("--paced", help="The own device is as slow as the scenario says.")
-    ] = False,
+    paced: Annotated[bool, typer.Option("--paced", help="The own device is as slow as the scenario says.")] = False,
     battery: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Its level at the start.", show_default="the scenario's mean")
     ] = None,
@@ -52,10 +50,10 @@ def ue(
     """Run a UE's agent: asked for an image, it makes it or has a base station make it, as the policy decides."""
     import asyncio
 
-    from edgebrush.runtime.agent import build_agent
-    from edgebrush.runtime.gateway import gateway
-    from edgebrush.runtime.replay import read_arrivals, replay
-    from edgebrush.runtime.server import Address, Server, run
+    from edgebrush.agent.agent import build_agent
+    from edgebrush.agent.app import gateway
+    from edgebrush.agent.task_file import read_arrivals, replay
+    from edgebrush.api.server import Address, Server, run
     from edgebrush.scenario.load import load_scenario
 
     urls = dict(each.partition("=")[::2] for each in station)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .choices import ChoiceShape
+from .action_space import ChoiceShape
 
 # -- the task, as its UE knows it (cost per second, cost per joule, cost; bits; 1/s; 0..1)
 DELAY_WEIGHT, ENERGY_WEIGHT, QUALITY_WEIGHT, DIFFICULTY, BITS_IN, BITS_OUT, DEADLINE_RATE, BATTERY = range(8)
@@ -37,9 +37,7 @@ OWN_COLUMNS = OWN_WORK_S  # plus P columns from OWN_WORK_S: seconds of waiting w
 
 # -- a neighbour BS: the measured link, what is known of its server, and its last broadcast
 BS_NUMBER, BS_UP_BPS, BS_DOWN_BPS, BS_IN_FLIGHT, BS_AGE_S = range(5)
-BS_ROUND_INTERCEPT_S, BS_ROUND_SLOPE_S, BS_FIXED_S, BS_BATCH_LIMIT, BS_QUEUE_LIMIT, BS_CONNECTION_LIMIT = (
-    range(5, 11)
-)
+BS_ROUND_INTERCEPT_S, BS_ROUND_SLOPE_S, BS_FIXED_S, BS_BATCH_LIMIT, BS_QUEUE_LIMIT, BS_CONNECTION_LIMIT = range(5, 11)
 BS_ROUND_INTERCEPT_J, BS_ROUND_SLOPE_J, BS_FIXED_J, BS_CEILING, BS_HALF_STEPS, BS_SHARPNESS = range(11, 17)
 BS_RUNNING, BS_STEPS_LEFT, BS_CONNECTIONS, BS_WAITING = range(17, 21)
 BS_COLUMNS = BS_WAITING  # plus P waiting counts and P counts of their steps, by class

@@ -30,7 +30,7 @@ from edgebrush.profiles.fit import fit_round, fit_saturating
 from edgebrush.profiles.schema import Compute, Energy, Profile, Quality, QualityPoint
 
 from .backend import Backend, Prompt
-from .data import save_image
+from .images import save_image
 from .meters import Meter
 from .quality import Score, Scorer
 from .samplers import Sampler
@@ -132,10 +132,20 @@ class Work:
 
 
 def measure(
-    backend: Backend, sampler: Sampler, plan: Plan, meter: Meter, work: Work, progress: Progress, *,
-    role: Literal["light", "heavy"], name: str, hardware: str,
-    scorer: Scorer | None = None, scorer_name: str = "", borrowed: Profile | None = None,
-) -> Measured:  # fmt: skip
+    backend: Backend,
+    sampler: Sampler,
+    plan: Plan,
+    meter: Meter,
+    work: Work,
+    progress: Progress,
+    *,
+    role: Literal["light", "heavy"],
+    name: str,
+    hardware: str,
+    scorer: Scorer | None = None,
+    scorer_name: str = "",
+    borrowed: Profile | None = None,
+) -> Measured:
     """Measure all that a profile holds; its quality is the scorer's or else ``borrowed`` from another profile.
 
     ``name`` is the profile's, made fit for one; ``hardware`` says what ``backend`` runs on.

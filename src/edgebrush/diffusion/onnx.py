@@ -13,7 +13,7 @@ import onnxruntime
 from edgebrush.errors import UserError
 
 from .backend import Prompt
-from .data import to_pixels
+from .images import to_pixels
 
 WEIGHTS = Path(__file__).parent / "weights"  # one folder a model: model.onnx and model.json
 GRAPH, CARD = "model.onnx", "model.json"

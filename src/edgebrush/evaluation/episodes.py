@@ -66,10 +66,20 @@ class RuleTable:
         settings = len(numbers)
         cost, tasks = np.zeros(settings * count), np.zeros(settings * count)
         spread(
-            _play_rule, settings * count, simulator.threads, simulator.params, simulator.worlds,
-            np.tile(self.seeds, settings), simulator.scenario.horizon_s, self.kind,
-            np.repeat(np.asarray(numbers, float), count, axis=0), simulator.shape, simulator.observations, cost, tasks,
-        )  # fmt: skip
+            _play_rule,
+            settings * count,
+            simulator.threads,
+            simulator.params,
+            simulator.worlds,
+            np.tile(self.seeds, settings),
+            simulator.scenario.horizon_s,
+            self.kind,
+            np.repeat(np.asarray(numbers, float), count, axis=0),
+            simulator.shape,
+            simulator.observations,
+            cost,
+            tasks,
+        )
         return cost.reshape(settings, count).sum(1) / tasks.reshape(settings, count).sum(1)
 
 
@@ -92,10 +102,20 @@ def _play_chunk(simulator: Simulator, policy: Policy, seeds: np.ndarray) -> np.n
     if isinstance(policy, Rule):
         numbers = np.tile(policy.numbers, (len(seeds), 1))
         spread(
-            _play_rule, len(seeds), simulator.threads, simulator.params, simulator.worlds, seeds,
-            simulator.scenario.horizon_s, policy.kind, numbers, simulator.shape, simulator.observations,
-            np.zeros(len(seeds)), np.zeros(len(seeds)),
-        )  # fmt: skip
+            _play_rule,
+            len(seeds),
+            simulator.threads,
+            simulator.params,
+            simulator.worlds,
+            seeds,
+            simulator.scenario.horizon_s,
+            policy.kind,
+            numbers,
+            simulator.shape,
+            simulator.observations,
+            np.zeros(len(seeds)),
+            np.zeros(len(seeds)),
+        )
         return simulator.outcomes()
     draw, choices = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
     simulator.reset(seeds)

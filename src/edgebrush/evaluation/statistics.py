@@ -25,10 +25,26 @@ DELAY_EDGES_S = np.geomspace(1e-3, 1e4, 4001)  # bins of 0.4%, inside which a pe
 
 # Sums that a digest keeps, per task unless ``PER`` says otherwise.
 METRICS = (
-    "tasks", "completed", "cost", "delay_cost", "energy_cost", "quality_cost", "penalty_cost", "delay_s",
-    "steps", "energy_ue_j", "energy_bs_j", "quality", "utility", "cost_with_bs_energy", "local", "refused",
-    "missed", "dropped", "lost",
-)  # fmt: skip
+    "tasks",
+    "completed",
+    "cost",
+    "delay_cost",
+    "energy_cost",
+    "quality_cost",
+    "penalty_cost",
+    "delay_s",
+    "steps",
+    "energy_ue_j",
+    "energy_bs_j",
+    "quality",
+    "utility",
+    "cost_with_bs_energy",
+    "local",
+    "refused",
+    "missed",
+    "dropped",
+    "lost",
+)
 PER = {"delay_s": "completed", "steps": "completed"}
 COST_TERMS = ("delay_cost", "energy_cost", "quality_cost", "penalty_cost")
 
@@ -101,9 +117,12 @@ def digest(scenario: Scenario, outcomes: np.ndarray, episodes: int, edges: np.nd
     decided = outcomes["steps"] > 0  # a task that was lost before its decision has none
     rows = outcomes[decided]
     index = (
-        rows["request"], rows["content"], rows["place"], np.searchsorted(grid, rows["steps"]),
+        rows["request"],
+        rows["content"],
+        rows["place"],
+        np.searchsorted(grid, rows["steps"]),
         rows["service_class"],
-    )  # fmt: skip
+    )
     done = outcomes[(outcomes["lost"] == 0) & (outcomes["dropped"] == 0)]
     delay_bin = np.searchsorted(DELAY_EDGES_S, done["delay_s"]).clip(1, len(DELAY_EDGES_S) - 1) - 1
 
@@ -119,9 +138,7 @@ def digest(scenario: Scenario, outcomes: np.ndarray, episodes: int, edges: np.nd
         by_load=by(np.searchsorted(edges, recent_arrivals(outcomes)), LOAD_BINS),
         choices=_count(index, shape),
         delays=_count((done["request"], delay_bin), (kinds, len(DELAY_EDGES_S) - 1)),
-        by_ue=np.stack(
-            [np.bincount(outcomes["ue"], w, scenario.ue_count) for w in (outcomes["cost"], None)], -1
-        ),
+        by_ue=np.stack([np.bincount(outcomes["ue"], w, scenario.ue_count) for w in (outcomes["cost"], None)], -1),
     )
 
 
@@ -162,9 +179,7 @@ class Bootstrap:
 
     def __init__(self, episodes: int, resamples: int = RESAMPLES, seed: int = 0):
         random = np.random.default_rng(seed)
-        self.weights = random.multinomial(episodes, np.full(episodes, 1.0 / episodes), resamples).astype(
-            float
-        )
+        self.weights = random.multinomial(episodes, np.full(episodes, 1.0 / episodes), resamples).astype(float)
 
     def ratios(self, above: np.ndarray, below: np.ndarray) -> tuple[float, np.ndarray]:
         """Ratio of sums of two ``(E,)`` arrays, and the same in each resample; 0 where nothing is below."""
@@ -180,9 +195,7 @@ class Bootstrap:
         """Mean of a metric from sums ``(E, |METRICS|)``."""
         return self.ratio(*_over(sums, metric))
 
-    def difference(
-        self, ours: np.ndarray, theirs: np.ndarray, metric: str = "cost", *, relative=False
-    ) -> Interval:
+    def difference(self, ours: np.ndarray, theirs: np.ndarray, metric: str = "cost", *, relative=False) -> Interval:
         """Mean of a metric less that of a rival, both from sums ``(E, |METRICS|)`` of the same episodes.
 
         ``relative`` divides it by the rival's mean.
@@ -235,9 +248,7 @@ def summary(policy: Digest, bootstrap: Bootstrap) -> dict:
     sums = policy.by_request.sum(1)
     figures: dict = {name: bootstrap.metric(sums, name)._asdict() for name in METRICS[2:]}
     delays = policy.delays.sum(0)
-    figures["delay_s"] |= {
-        f"p{round(100 * share)}": percentile_s(delays, share) for share in (0.5, 0.95, 0.99)
-    }
+    figures["delay_s"] |= {f"p{round(100 * share)}": percentile_s(delays, share) for share in (0.5, 0.95, 0.99)}
     cost, tasks = policy.by_ue.T
     figures["fairness"] = jain((cost / np.maximum(tasks, 1))[tasks > 0])
     return figures

@@ -43,9 +43,13 @@ class Actor(eqx.Module):
 
 
 def new_actor(
-    rng: np.random.Generator, layout: ObservationLayout, step_grid: np.ndarray, hidden: int, bs_count: int,
+    rng: np.random.Generator,
+    layout: ObservationLayout,
+    step_grid: np.ndarray,
+    hidden: int,
+    bs_count: int,
     numbers: np.ndarray | None,
-) -> Actor:  # fmt: skip
+) -> Actor:
     """An actor that starts as the priced greedy rule with its tuned ``numbers``, or, with None, with no prices."""
     inputs = acting.network_inputs(layout.shape)
     weights = first_weights(rng, inputs, acting.network_outputs(layout.shape), hidden, bs_count, numbers)
@@ -58,19 +62,29 @@ def first_weights(
     """Weights of an actor whose network says next to nothing at first, see ``new_actor``."""
     zeros = np.zeros(hidden, np.float32)
     weights = {
-        "w_in": orthogonal(rng, inputs, hidden, RELU_GAIN), "b_in": zeros,
-        "w_embed": orthogonal(rng, hidden, hidden, RELU_GAIN), "b_embed": zeros,
-        "w_self": orthogonal(rng, hidden, hidden, 1.0), "w_mean": orthogonal(rng, hidden, hidden, 1.0), "b_mix": zeros,
-        "w_out": orthogonal(rng, hidden, outputs, 0.01), "b_out": np.zeros(outputs, np.float32),
-    }  # fmt: skip
+        "w_in": orthogonal(rng, inputs, hidden, RELU_GAIN),
+        "b_in": zeros,
+        "w_embed": orthogonal(rng, hidden, hidden, RELU_GAIN),
+        "b_embed": zeros,
+        "w_self": orthogonal(rng, hidden, hidden, 1.0),
+        "w_mean": orthogonal(rng, hidden, hidden, 1.0),
+        "b_mix": zeros,
+        "w_out": orthogonal(rng, hidden, outputs, 0.01),
+        "b_out": np.zeros(outputs, np.float32),
+    }
     if numbers is None:
         names = numbers_of(PRICED_GREEDY, bs_count)
         numbers = np.array([number.start if number.name.startswith("log_") else 0.0 for number in names])
     *prices, price_own, growth_own, in_flight, wait_factor, log_temperature, log_urgency = numbers
     scalars = {
-        "price_own": price_own, "growth_own": growth_own, "in_flight": in_flight, "wait_factor": wait_factor,
-        "log_kappa": min(-log_temperature, MAX_LOG_KAPPA), "log_urgency": log_urgency, "class_slope": 4.0,
-    }  # fmt: skip
+        "price_own": price_own,
+        "growth_own": growth_own,
+        "in_flight": in_flight,
+        "wait_factor": wait_factor,
+        "log_kappa": min(-log_temperature, MAX_LOG_KAPPA),
+        "log_urgency": log_urgency,
+        "class_slope": 4.0,
+    }
     weights |= {name: np.array(value, np.float32) for name, value in scalars.items()}
     weights["prices"] = np.array(prices[:bs_count], np.float32)
     weights["growth"] = np.array(prices[bs_count:], np.float32)
@@ -132,9 +146,7 @@ class Critic(eqx.Module):
         return x @ self.w[-1] + self.b[-1]
 
 
-def new_critic(
-    rng: np.random.Generator, state_size: int, hidden: int, gain: float = 1.0, outputs: int = 1
-) -> Critic:
+def new_critic(rng: np.random.Generator, state_size: int, hidden: int, gain: float = 1.0, outputs: int = 1) -> Critic:
     """A critic that says values of the size of ``gain`` at first."""
     sizes = (state_size, hidden, hidden, outputs)
     gains = (RELU_GAIN, RELU_GAIN, gain)

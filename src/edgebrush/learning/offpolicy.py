@@ -26,11 +26,11 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from edgebrush.policies.actor import raw_inputs
 
-from .collect import Batch
 from .networks import Actor, Critic, new_actor, new_critic, scaled
 from .onpolicy import gae, less_group_mean
-from .replay import Replay, Sequences
-from .training import SeedTraining
+from .replay_buffer import Replay, Sequences
+from .rollout import Batch
+from .trainer import SeedTraining
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ def windows(config: Any, sequences: Sequences) -> Windows:
     the slotted literature; and nobody waits for the slot's end, in training no more than where the policy is used. It
     is an approximation: what a later observation of the window does show of an earlier choice takes its credit.
     """
+
     def cut(x):
         groups, length = x.shape[:2]
         x = x.reshape(groups, length // config.window, config.window, *x.shape[2:])
@@ -137,9 +138,12 @@ def windows(config: Any, sequences: Sequences) -> Windows:
     gaps_s, rewards = cut(sequences.gaps_s), cut(sequences.rewards)
     elapsed_s = jnp.cumsum(gaps_s, -1) - gaps_s
     return Windows(
-        cut(sequences.observations), sequences.states[:, :: config.window], cut(sequences.choices),
-        (jnp.exp(-config.discount_per_s * elapsed_s) * rewards).sum(-1), gaps_s.sum(-1),
-    )  # fmt: skip
+        cut(sequences.observations),
+        sequences.states[:, :: config.window],
+        cut(sequences.choices),
+        (jnp.exp(-config.discount_per_s * elapsed_s) * rewards).sum(-1),
+        gaps_s.sum(-1),
+    )
 
 
 def check_window(config: Any) -> None:

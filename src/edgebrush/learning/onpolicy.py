@@ -20,9 +20,9 @@ import optax
 
 from edgebrush.policies.actor import raw_inputs
 
-from .collect import Batch
 from .networks import Actor, Critic, new_actor, new_critic, scaled, sharpened
-from .training import SeedTraining
+from .rollout import Batch
+from .trainer import SeedTraining
 
 # (actor, observations, choices, old log-probabilities, advantages, config) -> the loss, and figures for the curve
 ActorLoss = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
@@ -44,10 +44,14 @@ def new_learner(config: Any, actor: Actor, critic: Critic) -> Learner:
     """A learner before its first update."""
     optimiser = make_optimiser(config)
     return Learner(
-        actor, critic,
-        optimiser.init(eqx.filter(actor, eqx.is_array)), optimiser.init(eqx.filter(critic, eqx.is_array)),
-        jnp.zeros(()), jnp.ones(()), jnp.zeros((), jnp.int32),
-    )  # fmt: skip
+        actor,
+        critic,
+        optimiser.init(eqx.filter(actor, eqx.is_array)),
+        optimiser.init(eqx.filter(critic, eqx.is_array)),
+        jnp.zeros(()),
+        jnp.ones(()),
+        jnp.zeros((), jnp.int32),
+    )
 
 
 def make_optimiser(config: Any) -> optax.GradientTransformation:
@@ -147,9 +151,10 @@ def _normalise_values(learner: Learner, targets: jax.Array, decay: float) -> Lea
     w, b = learner.critic.w, learner.critic.b
     ratio = learner.deviation / deviation
     critic = eqx.tree_at(
-        lambda critic: (critic.w[-1], critic.b[-1]), learner.critic,
+        lambda critic: (critic.w[-1], critic.b[-1]),
+        learner.critic,
         (w[-1] * ratio, (b[-1] * learner.deviation + learner.mean - mean) / deviation),
-    )  # fmt: skip
+    )
     return learner._replace(critic=critic, mean=mean, deviation=deviation)
 
 

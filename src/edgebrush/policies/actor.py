@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgebrush.decision.choices import ChoiceShape
+from edgebrush.decision.action_space import ChoiceShape
 from edgebrush.decision.observation import (
     CANDIDATE_FEATURES,
     DELAY_WEIGHT,
@@ -132,9 +132,7 @@ class Actor:
         return draw_choice(logits(self.weights, self.layout, grid, observations, np), draws, np)
 
 
-def read(
-    name: str, weights: dict[str, np.ndarray], shape: ChoiceShape, step_grid: np.ndarray, bs_count: int
-) -> Actor:
+def read(name: str, weights: dict[str, np.ndarray], shape: ChoiceShape, step_grid: np.ndarray, bs_count: int) -> Actor:
     """An actor of a policy folder."""
     return Actor(name, prices_for(weights, bs_count), shape, step_grid)
 

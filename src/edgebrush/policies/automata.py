@@ -9,16 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgebrush.decision.choices import ChoiceShape
-from edgebrush.decision.observation import (
-    DELAY_WEIGHT,
-    DIFFICULTY,
-    LOAD,
-    NUMBER,
-    PRESENT,
-    STEP_S,
-    ObservationLayout,
-)
+from edgebrush.decision.action_space import ChoiceShape
+from edgebrush.decision.observation import DELAY_WEIGHT, DIFFICULTY, LOAD, NUMBER, PRESENT, STEP_S, ObservationLayout
 from edgebrush.errors import UserError
 
 from .actor import FORBIDDEN, draw_choice

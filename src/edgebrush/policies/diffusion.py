@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgebrush.decision.choices import ChoiceShape
+from edgebrush.decision.action_space import ChoiceShape
 from edgebrush.decision.observation import ObservationLayout
 
 from . import actor

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from edgebrush.decision.choices import ChoiceShape
+from edgebrush.decision.action_space import ChoiceShape
 from edgebrush.errors import UserError
 from edgebrush.files import write_bytes, write_text
 
@@ -39,7 +39,7 @@ def save_policy(folder: Path, name: str, weights: dict[str, np.ndarray], about: 
     write_text(folder / ABOUT, text)
 
 
-def load_policy(folder: Path, shape: ChoiceShape, step_grid: np.ndarray, bs_count: int) -> Policy:
+def read_policy(folder: Path, shape: ChoiceShape, step_grid: np.ndarray, bs_count: int) -> Policy:
     """The trained policy in ``folder``, for a scenario's choices; slots and BSs may be more or fewer than trained.
 
     Raises ``UserError`` where the folder holds no policy, or one for another step grid or other classes.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgebrush.decision.choices import ChoiceShape
+from edgebrush.decision.action_space import ChoiceShape
 from edgebrush.decision.observation import (
     CANDIDATE_FEATURES,
     DELAY_WEIGHT,
@@ -54,10 +54,13 @@ def numbers_of(kind: int, bs_count: int) -> list[Number]:
         return [
             *(Number(f"price_bs_{j + 1}", 0.3, 0.2) for j in range(bs_count)),
             *(Number(f"growth_bs_{j + 1}", 0.05, 0.05) for j in range(bs_count)),
-            Number("price_own", 0.0, 0.05), Number("growth_own", 0.0, 0.05),
-            Number("in_flight", 0.0, 0.5), Number("wait_factor", 0.0, 0.5),
-            Number("log_temperature", -6.0, 1.0), URGENCY,
-        ]  # fmt: skip
+            Number("price_own", 0.0, 0.05),
+            Number("growth_own", 0.0, 0.05),
+            Number("in_flight", 0.0, 0.5),
+            Number("wait_factor", 0.0, 0.5),
+            Number("log_temperature", -6.0, 1.0),
+            URGENCY,
+        ]
     if kind == PRICED_GREEDY_3:
         return [Number("price_bs", 0.3, 0.2), Number("growth_bs", 0.05, 0.05), URGENCY]
     if kind == LYAPUNOV:

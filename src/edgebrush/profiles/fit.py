@@ -60,9 +60,7 @@ def fit_quality(points: Sequence[QualityPoint], ceiling: float) -> tuple[float, 
     bounds = [np.log(HALF_STEPS), np.log(SHARPNESS)]
     found = min(
         (
-            minimize(
-                loss, start, method="SLSQP", bounds=bounds, constraints=[concave], options={"ftol": 1e-14}
-            )
+            minimize(loss, start, method="SLSQP", bounds=bounds, constraints=[concave], options={"ftol": 1e-14})
             for start in starts
         ),
         key=lambda result: result.fun if result.success else np.inf,

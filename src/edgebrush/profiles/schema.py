@@ -34,9 +34,7 @@ class Compute(Sourced):
     decode_s: NonNegative = Field(description="VAE decoder, when a task leaves")
     round_intercept_s: NonNegative
     round_slope_s: Positive
-    error: NonNegative | None = Field(
-        default=None, description="relative error on held-out runs, where published"
-    )
+    error: NonNegative | None = Field(default=None, description="relative error on held-out runs, where published")
     r_squared: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, description="where published")
 
     def round_s(self, batch):
@@ -50,9 +48,7 @@ class Energy(Sourced):
     fixed_j: NonNegative = Field(description="text encoder and VAE decoder together")
     round_intercept_j: NonNegative
     round_slope_j: Positive
-    error: NonNegative | None = Field(
-        default=None, description="relative error on held-out runs, where published"
-    )
+    error: NonNegative | None = Field(default=None, description="relative error on held-out runs, where published")
 
     def round_j(self, batch):
         """Joules of a denoising round with ``batch`` tasks (any shape)."""

@@ -42,9 +42,7 @@ def read_yaml(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from None
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
 def load_scenario(scenario: str | Path) -> Scenario:
@@ -82,9 +80,7 @@ def check_profile(where: str, name: str, role: str, directory: Path) -> None:
         raise UserError(f"{where}: {error}") from None
     if profile.role != role:
         fitting = ", ".join(known for known in catalogue_names() if load_profile(known).role == role)
-        raise UserError(
-            f"{where} = {name!r}: is a {profile.role} model's, but a {role} one belongs here, as {fitting}"
-        )
+        raise UserError(f"{where} = {name!r}: is a {profile.role} model's, but a {role} one belongs here, as {fitting}")
 
 
 class UniqueKeyLoader(yaml.SafeLoader):

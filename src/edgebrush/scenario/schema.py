@@ -41,9 +41,7 @@ class Decision(Part):
     neighbours: Annotated[int, Field(ge=0)] = Field(
         default=6, description="a UE considers this many BSs, those it hears best; 1 = the nearest only"
     )
-    interval_s: NonNegative = Field(
-        default=0.0, description="0 decides at arrival; otherwise the slot's length"
-    )
+    interval_s: NonNegative = Field(default=0.0, description="0 decides at arrival; otherwise the slot's length")
 
     @model_validator(mode="after")
     def _ordered(self) -> Decision:
@@ -52,9 +50,7 @@ class Decision(Part):
         if any(b <= a for a, b in zip(self.step_grid, self.step_grid[1:], strict=False)):
             raise ValueError(f"step_grid {list(self.step_grid)} must rise strictly; sort it and drop repeats")
         if 0 < self.interval_s < SHORTEST_S:
-            raise ValueError(
-                f"interval_s = {self.interval_s:g} is too short; give 0 or at least {SHORTEST_S:g}"
-            )
+            raise ValueError(f"interval_s = {self.interval_s:g} is too short; give 0 or at least {SHORTEST_S:g}")
         if not self.local and self.neighbours == 0:
             raise ValueError("local is false and neighbours is 0, so no task could go anywhere")
         return self
@@ -65,9 +61,7 @@ class Cost(Part):
 
     delay_ref_s: Positive = 5.0
     energy_ref_j: Positive = 10.0
-    bs_energy_weight: NonNegative = Field(
-        default=0.0, description="omega: the share of BS energy that counts"
-    )
+    bs_energy_weight: NonNegative = Field(default=0.0, description="omega: the share of BS energy that counts")
     missed: Positive = Field(default=1.0, description="added when a task misses its deadline")
     lost: Positive = Field(default=3.0, description="added when a task is refused everywhere and given up")
 
@@ -167,9 +161,7 @@ class Ue(Part):
     receive_w: NonNegative = Field(default=1.0, description="drawn while it receives (assumption)")
     standby_w: NonNegative = Field(default=0.1, description="drawn while it waits for a BS (QECO, mec_uara)")
     battery_j: Positive = Field(default=50_000.0, description="13.9 Wh; phones have 12.7 to 15.1 Wh")
-    battery_level: tuple[Share, Share] = Field(
-        default=(0.2, 1.0), description="at the start, drawn in between"
-    )
+    battery_level: tuple[Share, Share] = Field(default=(0.2, 1.0), description="at the start, drawn in between")
     battery_care: NonNegative = Field(
         default=0.0, description="energy weight is multiplied by 1 + battery_care * (1 - level)"
     )
@@ -217,9 +209,7 @@ class Bs(Part):
     queue_limit: Annotated[int, Field(ge=0, le=10_000)] = 32
     connection_limit: Annotated[int, Field(ge=1, le=20_000)] = 64
     bandwidth_hz: Positive = Field(default=10e6, description="each way (QECO, mec_uara)")
-    power_w: Positive = Field(
-        default=5.0, description="a medium-range BS has at most 38 dBm (3GPP TS 38.104)"
-    )
+    power_w: Positive = Field(default=5.0, description="a medium-range BS has at most 38 dBm (3GPP TS 38.104)")
     positions: tuple[tuple[Finite, Finite], ...] | None = Field(default=None, description="[x, y] in metres")
     endpoint: Endpoint | None = Field(default=None, description="the server that `edgebrush ue` sends to, if not ours")
 
@@ -234,9 +224,7 @@ class Bs(Part):
         if self.positions is not None and len(self.positions) != self.count:
             raise ValueError(f"positions lists {len(self.positions)} places for count = {self.count}")
         if self.connection_limit < self.batch_limit:
-            raise ValueError(
-                f"connection_limit {self.connection_limit} is below batch_limit {self.batch_limit}"
-            )
+            raise ValueError(f"connection_limit {self.connection_limit} is below batch_limit {self.batch_limit}")
         return self
 
 
@@ -283,8 +271,7 @@ class Scenario(Part):
                 raise ValueError(f"{field}: the shares sum to {sum(shares):g}; they must sum to 1")
         if 0 < self.broadcast_interval_s < SHORTEST_S:
             raise ValueError(
-                f"broadcast_interval_s = {self.broadcast_interval_s:g} is too short; "
-                f"give 0 or at least {SHORTEST_S:g}"
+                f"broadcast_interval_s = {self.broadcast_interval_s:g} is too short; give 0 or at least {SHORTEST_S:g}"
             )
         return self
 

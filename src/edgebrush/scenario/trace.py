@@ -32,9 +32,7 @@ def read_trace(path: Path) -> Trace:
             reader = csv.DictReader(file)
             missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             if missing:
-                raise UserError(
-                    f"{path}: column {missing[0]!r} is missing; a trace needs {', '.join(COLUMNS)}"
-                )
+                raise UserError(f"{path}: column {missing[0]!r} is missing; a trace needs {', '.join(COLUMNS)}")
             rows = [_read_row(path, reader.line_num, row) for row in reader]
     except OSError as error:
         raise UserError(f"{path}: trace cannot be read: {error.strerror}") from None

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from edgebrush.scenario.parameters import BURSTY, TRACE
+
 from . import draws
 from .compile import compiled
-from .tables import BURSTY, TRACE
 
 
 @compiled
@@ -37,9 +38,7 @@ def start_arrivals(params, world):
 def next_request(params, world, i, time):
     """Draw when UE i's next request comes after ``time``, and of how many images it is."""
     head, clock, ue = params.head[0], world.clock[0], world.ue[i]
-    work = draws.exponential(clock.seed, draws.GAP, i, ue.requests) / (
-        head.rate_hz * params.ue[i].rate_factor
-    )
+    work = draws.exponential(clock.seed, draws.GAP, i, ue.requests) / (head.rate_hz * params.ue[i].rate_factor)
     if head.arrivals == BURSTY:
         # A unit-rate exponential, used up at the rate of the phase that is on (a time change).
         while True:

@@ -5,8 +5,9 @@ references. The delay term accrues as long as a task is in the system, energy wh
 the task's end; so the sum over time equals the sum over tasks.
 """
 
+from edgebrush.scenario.parameters import NONE
+
 from .compile import compiled
-from .tables import NONE
 
 
 @compiled

@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from edgebrush.scenario.parameters import NONE
+
 from .compile import compiled
 from .cost import charge_ue, complete, drop, lose
 from .events import device_leaf, schedule
 from .queues import append, pop_first
-from .tables import NONE
 
 
 @compiled

@@ -1,7 +1,8 @@
 """First-in-first-out lists of tasks, one per service class, through the tasks' own ``next`` fields."""
 
+from edgebrush.scenario.parameters import NONE
+
 from .compile import compiled
-from .tables import NONE
 
 
 @compiled

@@ -8,11 +8,12 @@ import math
 
 import numpy as np
 
+from edgebrush.scenario.parameters import NONE, UMI
+
 from . import draws
 from .compile import compiled
 from .events import schedule, station_leaf
 from .rows import array_at
-from .tables import NONE, UMI
 
 UE_HEIGHT_M, BS_HEIGHT_M = 1.5, 10.0
 LIGHT_MPS = 299_792_458.0

@@ -7,11 +7,13 @@ from collections.abc import Callable
 import numpy as np
 
 from edgebrush.decision.observation import ObservationLayout
+from edgebrush.scenario.expand import choice_shape
+from edgebrush.scenario.parameters import Params, build_params, trace_rows
 from edgebrush.scenario.schema import BurstyArrivals, Scenario, TraceArrivals
 
 from .compile import CORES, compiled, spread
 from .rows import rows
-from .tables import Params, World, build_params, build_worlds, choice_shape, trace_rows
+from .state import World, build_worlds
 from .world import (
     GLOBAL_OF_BS,
     GLOBAL_OF_UE,
@@ -31,20 +33,34 @@ EPISODES_PER_THREAD = 64  # where steps are short, one more thread costs more th
 def shared(params):
     """The scenario's numbers as the loops take them; every entry starts with this and ``episode``."""
     return Params(
-        rows(params.head), rows(params.ue), rows(params.bs), rows(params.request), rows(params.content),
-        rows(params.images), rows(params.step_grid), rows(params.log_step_grid), rows(params.trace_s),
+        rows(params.head),
+        rows(params.ue),
+        rows(params.bs),
+        rows(params.request),
+        rows(params.content),
+        rows(params.images),
+        rows(params.step_grid),
+        rows(params.log_step_grid),
+        rows(params.trace_s),
         rows(params.trace_ue),
-    )  # fmt: skip
+    )
 
 
 @compiled
 def episode(worlds, e):
     """The world of episode e, as the loops take it."""
     return World(
-        rows(worlds.clock[e]), rows(worlds.ue[e]), rows(worlds.bs[e]), rows(worlds.neighbour[e]),
-        rows(worlds.link[e]), rows(worlds.board[e]), rows(worlds.task[e]), rows(worlds.tree[e]),
-        rows(worlds.outcome[e]), rows(worlds.scratch[e]),
-    )  # fmt: skip
+        rows(worlds.clock[e]),
+        rows(worlds.ue[e]),
+        rows(worlds.bs[e]),
+        rows(worlds.neighbour[e]),
+        rows(worlds.link[e]),
+        rows(worlds.board[e]),
+        rows(worlds.task[e]),
+        rows(worlds.tree[e]),
+        rows(worlds.outcome[e]),
+        rows(worlds.scratch[e]),
+    )
 
 
 @compiled
@@ -59,9 +75,21 @@ def _look(params, world, observation, state):
 
 @compiled(entry=True)
 def _reset_or_step(
-    first, last, params, worlds, resetting, which, seeds, horizon_s, choices, rewards, gaps, alive,
-    observations, states,
-):  # fmt: skip
+    first,
+    last,
+    params,
+    worlds,
+    resetting,
+    which,
+    seeds,
+    horizon_s,
+    choices,
+    rewards,
+    gaps,
+    alive,
+    observations,
+    states,
+):
     """One kernel for both, because most of it is ``advance``, which takes long to compile."""
     scenario = shared(params)
     for e in range(first, last):
@@ -118,9 +146,7 @@ class Simulator:
         self._all = np.ones(episodes, np.bool_)
         self._no_choices = self._no_seeds = np.zeros(episodes, np.int64)
 
-    def reset(
-        self, seeds: np.ndarray, *, horizon_s: float | None = None, which: np.ndarray | None = None
-    ) -> None:
+    def reset(self, seeds: np.ndarray, *, horizon_s: float | None = None, which: np.ndarray | None = None) -> None:
         """Start the episodes of ``seeds (E,)`` (those in the mask ``which``) and run to their first decision.
 
         ``horizon_s`` replaces the scenario's; infinity never stops the arrivals.
@@ -151,18 +177,14 @@ class Simulator:
         threads = min(self.threads, 1 + self.episodes // EPISODES_PER_THREAD)
         spread(_reset_or_step, self.episodes, threads, *given, *buffers)
         if self.worlds.clock["overflow"].any():
-            raise RuntimeError(
-                "a task table overflowed: this is a defect of edgebrush, please report the scenario"
-            )
+            raise RuntimeError("a task table overflowed: this is a defect of edgebrush, please report the scenario")
 
     def outcomes(self) -> np.ndarray:
-        """The ended tasks of all episodes, one structured array (``tables.OUTCOME``), in episode order."""
+        """The ended tasks of all episodes, one structured array (``state.OUTCOME``), in episode order."""
         recorded = self.worlds.clock["recorded"][:, 0]
         room = self.worlds.outcome.shape[1]
         if recorded.max(initial=0) > room:
-            raise RuntimeError(
-                f"{recorded.max()} tasks ended in one episode, but only {room} can be recorded"
-            )
+            raise RuntimeError(f"{recorded.max()} tasks ended in one episode, but only {room} can be recorded")
         parts = []
         for e, count in enumerate(recorded):
             part = self.worlds.outcome[e, :count].copy()
@@ -176,9 +198,7 @@ def records_needed(scenario: Scenario) -> int:
     arrivals = scenario.arrivals
     if isinstance(arrivals, TraceArrivals):
         time_s, _, span_s = trace_rows(scenario)
-        until = np.searchsorted(
-            np.concatenate([time_s, time_s + span_s]), time_s + scenario.horizon_s, "right"
-        )
+        until = np.searchsorted(np.concatenate([time_s, time_s + span_s]), time_s + scenario.horizon_s, "right")
         return int((until - np.arange(len(time_s))).max())
     requests = sum(ue.count * ue.rate_factor for ue in scenario.ues) * arrivals.rate_hz * scenario.horizon_s
     if isinstance(arrivals, BurstyArrivals):

@@ -8,13 +8,14 @@ import math
 
 import numpy as np
 
+from edgebrush.scenario.parameters import NONE
+
 from .compile import compiled
 from .cost import charge_bs, charge_ue, complete, drop
 from .device import enter_device
 from .events import schedule, station_leaf
 from .queues import append, pop_first
 from .radio import link_of, start_downlink, start_uplink
-from .tables import NONE
 
 
 @compiled
@@ -75,9 +76,7 @@ def end_run(params, world, j):
     while leave != NONE:
         after = world.task[leave].next
         bs.running -= 1
-        charge_ue(
-            world, leave, params.ue[world.task[leave].ue].standby_w * (clock.time - world.task[leave].since)
-        )
+        charge_ue(world, leave, params.ue[world.task[leave].ue].standby_w * (clock.time - world.task[leave].since))
         if params.head[0].downlink == 1:
             start_downlink(params, world, leave, clock.time)
         else:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from edgebrush.decision import observation as obs
+from edgebrush.scenario.parameters import NONE, TRACE
 
 from . import draws
 from .arrivals import after_task, pick, start_arrivals
@@ -12,10 +13,18 @@ from .compile import compiled
 from .cost import lose, pass_time
 from .device import device_has_room, end_service, enter_device
 from .events import BROADCAST, FIRST_ARRIVAL, clear, earliest, schedule, slot_leaf
-from .radio import block_at, choose_neighbours, end_downlink, end_uplink, link_of, measured_rates, place_ue
+from .radio import (
+    block_at,
+    choose_neighbours,
+    end_downlink,
+    end_uplink,
+    link_of,
+    measured_rates,
+    place_ue,
+)
 from .rows import array_at
+from .state import MAX_CLASSES
 from .station import admit, connect, deliver, end_run, steps_left_now
-from .tables import MAX_CLASSES, NONE, TRACE
 
 describe_candidates = compiled(obs.describe_candidates)
 expected_cost = compiled(obs.expected_cost)

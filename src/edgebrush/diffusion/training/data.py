@@ -1,0 +1,79 @@
+"""Image sets for training and scoring GDMs: the MNIST file format, or a folder of PNGs with a sub-folder per class."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgebrush.diffusion.images import FASHION_CLASSES, FASHION_MNIST, HEADER, HELD_OUT, SIDE, SPLITS, to_model
+from edgebrush.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Grey images (n, 28, 28) as uint8, their labels (n,) as int64, and the classes' names."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def scaled(self) -> np.ndarray:
+        """The images as float32 in [-1, 1], (n, 1, 28, 28): what a GDM sees."""
+        return to_model(self.images)
+
+
+def load_images(path: Path = FASHION_MNIST, split: str = "train") -> ImageSet:
+    """The train or test split of an image set. Raises ``UserError`` where it is not there or not sound."""
+    if not path.is_dir():
+        raise UserError(
+            f"data = {str(path)!r}: no such folder; install Debian's dataset-fashion-mnist (`apt-get install "
+            "dataset-fashion-mnist`), or give a folder with one sub-folder of PNGs a class"
+        )
+    if (path / f"{SPLITS[split]}-images-idx3-ubyte.gz").exists():
+        return from_mnist(path, SPLITS[split])
+    return from_folder(path, split)
+
+
+def from_mnist(path: Path, prefix: str) -> ImageSet:
+    images = read_idx(path / f"{prefix}-images-idx3-ubyte.gz", "images").reshape(-1, SIDE, SIDE)
+    labels = read_idx(path / f"{prefix}-labels-idx1-ubyte.gz", "labels").astype(np.int64)
+    if len(images) != len(labels):
+        raise UserError(f"data = {str(path)!r}: {len(images)} images but {len(labels)} labels")
+    names = FASHION_CLASSES if "fashion" in path.name else tuple(str(n) for n in range(int(labels.max()) + 1))
+    return ImageSet(images, labels, names)
+
+
+def read_idx(path: Path, kind: str) -> np.ndarray:
+    """The bytes of a gzipped MNIST file, after its header."""
+    try:
+        with gzip.open(path) as file:
+            values = np.frombuffer(file.read(), np.uint8, offset=HEADER[kind])
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a gzipped MNIST file: {error}") from None
+    if kind == "images" and len(values) % SIDE**2:
+        raise UserError(f"{path}: holds no whole number of {SIDE}x{SIDE} images")
+    return values
+
+
+def from_folder(path: Path, split: str) -> ImageSet:
+    """PNGs of any size in one sub-folder a class, scaled to 28x28 grey; every tenth image is held out for testing."""
+    from PIL import Image, UnidentifiedImageError
+
+    classes = tuple(sorted(folder.name for folder in path.iterdir() if any(folder.glob("*.png"))))
+    if not classes:
+        raise UserError(f"data = {str(path)!r}: neither MNIST files nor sub-folders of .png files in it")
+    images, labels = [], []
+    for label, name in enumerate(classes):
+        for number, file in enumerate(sorted((path / name).glob("*.png"))):
+            if (number % HELD_OUT == HELD_OUT - 1) == (split == "test"):
+                try:
+                    images.append(np.asarray(Image.open(file).convert("L").resize((SIDE, SIDE))))
+                except (UnidentifiedImageError, OSError):
+                    raise UserError(f"{file}: not a PNG that can be read") from None
+                labels.append(label)
+    if not images:
+        raise UserError(f"data = {str(path)!r}: no images for the {split} split; each class needs at least {HELD_OUT}")
+    return ImageSet(np.stack(images), np.array(labels, np.int64), classes)

@@ -1,0 +1,330 @@
+"""The figures of a run, one function each: a ``Run`` in, a matplotlib figure out.
+
+One colour per thing throughout: the policy that the report is about in blue, its best rival in orange, the
+others grey; places and cost terms have their own. Colours are Okabe and Ito's, which colour-blind readers can
+tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+
+from edgebrush.evaluation.run_folder import Run
+from edgebrush.evaluation.statistics import COST_TERMS, DELAY_EDGES_S, METRICS
+from edgebrush.plotting import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, percent
+
+TERM_COLOURS = {"delay_cost": BLUE, "energy_cost": GREEN, "quality_cost": ORANGE, "penalty_cost": VERMILION}
+TERM_NAMES = {
+    "delay_cost": "delay",
+    "energy_cost": "energy",
+    "quality_cost": "quality",
+    "penalty_cost": "penalties",
+}
+PLACES_SHOWN = 6  # more BSs than this are drawn by class
+
+
+def figures(run: Run) -> dict[str, Callable[[Run], Figure]]:
+    """The figures that this run has something to show for, by file name."""
+    drawn = {
+        "differences": differences,
+        "cost-split": cost_split,
+        "choices": choices,
+        "delay": delay,
+        "load": by_load,
+    }
+    if run.curve:
+        drawn = {"learning-curve": learning_curve, **drawn}
+    if run.rival is None:
+        del drawn["differences"]
+    return drawn  # type: ignore
+
+
+def colour_of(run: Run, name: str) -> str:
+    return {run.subject: BLUE, run.rival: ORANGE}.get(name, GREY)
+
+
+def place_names(run: Run) -> tuple[list[str], np.ndarray]:
+    """Names of what is drawn as one place, and the place of each of ``1 + M``: own device, then BSs or their
+    classes.
+    """
+    bss = run.scenario.bss
+    if run.scenario.bs_count > PLACES_SHOWN:
+        owner = np.repeat(np.arange(len(bss)), [bs.count for bs in bss])
+        return ["own device", *(f"{bs.name} ({bs.count})" for bs in bss)], np.concatenate([[0], 1 + owner])
+    names = [bs.name if bs.count == 1 else f"{bs.name} {n + 1}" for bs in bss for n in range(bs.count)]
+    return ["own device", *names], np.arange(1 + run.scenario.bs_count)
+
+
+def place_shares(run: Run, counts: np.ndarray) -> np.ndarray:
+    """Shares of tasks by drawn place, from ``counts`` whose last axis is ``1 + M``."""
+    names, drawn = place_names(run)
+    grouped = np.zeros((*counts.shape[:-1], len(names)))
+    np.add.at(grouped, (..., drawn), counts)  # type: ignore
+    return grouped / np.maximum(grouped.sum(-1, keepdims=True), 1)
+
+
+def learning_curve(run: Run) -> Figure:
+    """Validation cost against time, each training seed, over the training episodes' own; the best rule as a line."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for seed in sorted({row["seed"] for row in run.curve}):
+        rows = [row for row in run.curve if row["seed"] == seed]
+        first = seed == 1
+        axes.plot(
+            [row["seconds"] for row in rows],
+            [row["cost"] for row in rows],
+            color=BLUE,
+            alpha=0.18,
+            linewidth=0.8,
+            label="MAPPO, training episodes" if first else None,
+        )
+        valued = [row for row in rows if "validation_cost" in row]
+        axes.plot(
+            [row["seconds"] for row in valued],
+            [row["validation_cost"] for row in valued],
+            ".-",
+            color=BLUE,
+            linewidth=1.6,
+            label="MAPPO, validation episodes" if first else None,
+        )
+    policies = run.results["policies"]
+    trained = policies["mappo"]["cost"]["mean"]
+    last = max(row["seconds"] for row in run.curve)
+    axes.plot([last], [trained], "D", color=BLUE, label="MAPPO, held-out episodes", zorder=5)
+    rule = next(name for name in run.ranking if name != "mappo")
+    best = policies[rule]["cost"]["mean"]
+    axes.axhline(best, color=ORANGE, linewidth=1.8, label=f"{rule}, held-out episodes")
+    seen = [row["validation_cost"] for row in run.curve if "validation_cost" in row]
+    levels = [trained, best, *np.quantile(seen, (0.0, 0.97))]
+    margin = 0.25 * (max(levels) - min(levels) + 1e-9)
+    axes.set_ylim(min(levels) - margin, max(levels) + margin)
+    axes.set(xlabel="seconds of training", ylabel="mean cost per task", title="How MAPPO learnt")
+    axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
+    return figure
+
+
+def differences(run: Run) -> Figure:
+    """How much less each rival costs or how much more, with 95% intervals."""
+    rivals = [name for name in run.ranking if name != run.subject][::-1]
+    figure = Figure(figsize=(9, 1.2 + 0.34 * len(rivals)), layout="constrained")
+    axes = figure.subplots()
+    for row, rival in enumerate(rivals):
+        gap = run.results["policies"][run.subject]["less_than"][rival]["relative"]
+        mean, low, high = (100 * gap[key] for key in ("mean", "ci_low", "ci_high"))
+        colour = GREEN if high < 0 else VERMILION if low > 0 else GREY
+        axes.errorbar(mean, row, xerr=[[mean - low], [high - mean]], fmt="o", color=colour, capsize=3, linewidth=2)
+        label = f"{percent(gap['mean'])} [{percent(gap['ci_low'])}, {percent(gap['ci_high'])}]"
+        axes.annotate(label, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=colour)
+    axes.axvline(0.0, color="#333333", linewidth=1)
+    axes.set_yticks(range(len(rivals)), rivals)
+    axes.set_ylim(-0.6, len(rivals) - 0.3)
+    axes.grid(axis="y", visible=False)
+    axes.margins(x=0.06)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value / 100, 0) if value else "0"))
+    axes.set(xlabel=f"{run.subject}'s mean cost per task against each rival's: left is cheaper (95% intervals)")
+    axes.set_title(f"What {run.subject} gains or loses against each rival")
+    return figure
+
+
+def cost_split(run: Run) -> Figure:
+    """Mean cost per task of every policy, stacked into its terms."""
+    names = run.ranking[::-1]
+    figure = Figure(figsize=(8, 1.4 + 0.38 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    left = np.zeros(len(names))
+    for term in COST_TERMS:
+        width = np.array([run.results["policies"][name][term]["mean"] for name in names])
+        axes.barh(range(len(names)), width, left=left, color=TERM_COLOURS[term], height=0.7, label=TERM_NAMES[term])
+        left += width
+    for row in range(len(names)):
+        axes.annotate(f"{left[row]:.3f}", (left[row], row), (5, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(range(len(names)), names)
+    _embolden(axes, names, run.subject)
+    # A rule that collapses under the load would squeeze all others: cut it, and let its number speak.
+    limit = max(3.0 * left.min(), 1.25 * float(np.median(left)))
+    if left.max() > limit:
+        axes.set_xlim(0, limit)
+        for row in np.flatnonzero(left > limit).tolist():
+            axes.annotate(
+                f"{left[row]:.2f} ►",
+                (limit, row),
+                (-4, 0),
+                textcoords="offset points",
+                va="center",
+                ha="right",
+                fontsize=9,
+                color="white",
+                fontweight="bold",
+            )
+    else:
+        axes.set_xlim(0, 1.12 * left.max())
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel="mean cost per task", title="What the cost is made of")
+    axes.legend(ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0), handlelength=1.2, columnspacing=1.2)
+    return figure
+
+
+def choices(run: Run) -> Figure:
+    """Where tasks went and with how many steps: by policy, and by kind of request for the two best."""
+    names = run.ranking[::-1]
+    kinds = [kind.name for kind in run.scenario.requests]
+    pair = [name for name in (run.subject, run.rival) if name]
+    rows = [(name, kind) for name in pair for kind in range(len(kinds))][::-1]
+    figure = Figure(figsize=(10, 2.2 + 0.34 * len(names) + 0.42 * len(rows)), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.1 + 0.34 * len(names), 1.1 + 0.42 * len(rows)])  # type: ignore
+    all_counts = [run.digests[name].choices for name in names]
+    _choice_panels(run, top, names, all_counts, run.subject, "Where (left) and with how many denoising steps (right)")
+    labels = [f"{name}: {kinds[kind]}" for name, kind in rows]
+    kind_counts = [run.digests[name].choices[[kind]] for name, kind in rows]
+    _choice_panels(run, bottom, labels, kind_counts, None, "By kind of request: " + " and ".join(pair))
+    return figure
+
+
+def _choice_panels(
+    run: Run, figure: SubFigure, labels: list[str], counts: list[np.ndarray], bold: str | None, title: str
+) -> None:
+    """Two panels of stacked shares, one row a label: places, and steps. ``bold`` names a row; it brings
+    legends.
+    """
+    places, steps = figure.subplots(1, 2, sharey=True)
+    where = place_shares(run, np.array([count.sum((0, 1, 3, 4)) for count in counts]))
+    names, _ = place_names(run)
+    palette = [GREY, BLUE, SKY, GREEN, PINK, ORANGE, VERMILION]
+    _stack(places, where, names, palette)
+    how = np.array([count.sum((0, 1, 2, 4)) for count in counts], float)
+    how /= np.maximum(how.sum(1, keepdims=True), 1)
+    grid = run.scenario.decision.step_grid
+    shades = matplotlib.colormaps["viridis_r"](np.linspace(0.05, 0.95, len(grid)))
+    _stack(steps, how, [str(k) for k in grid], shades)
+    for axes in (places, steps):
+        axes.set_yticks(range(len(labels)), labels)
+        axes.grid(visible=False)
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.tick_params(length=0)
+    if bold:
+        _embolden(places, labels, bold)
+        for axes, columns in ((places, 4), (steps, len(grid))):
+            axes.legend(
+                ncols=min(columns, 9),
+                loc="lower left",
+                bbox_to_anchor=(0, 1),
+                handlelength=0.9,
+                fontsize=8,
+                columnspacing=0.9,
+                handletextpad=0.4,
+                borderaxespad=0.2,
+            )
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
+def _stack(axes: Axes, shares: np.ndarray, names: list[str], colours) -> None:
+    """Stacked horizontal bars; a share that has room says its number."""
+    left = np.zeros(len(shares))
+    for column, (name, colour) in enumerate(zip(names, colours, strict=False)):
+        axes.barh(range(len(shares)), shares[:, column], left=left, color=colour, height=0.78, label=name)
+        dark = np.dot(matplotlib.colors.to_rgb(colour), (0.299, 0.587, 0.114)) < 0.55
+        for row, share in enumerate(shares[:, column]):
+            if share >= 0.08:
+                axes.text(
+                    left[row] + share / 2,
+                    row,
+                    f"{100 * share:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if dark else "#222222",
+                )
+        left += shares[:, column]
+
+
+def delay(run: Run) -> Figure:
+    """How long tasks take: the share done within a time, each kind of request apart."""
+    kinds = run.scenario.requests
+    columns = min(len(kinds), 3)
+    rows = -(-len(kinds) // columns)
+    figure = Figure(figsize=(max(5.5, 4.8 * columns), 3.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    middle = np.sqrt(DELAY_EDGES_S[1:] * DELAY_EDGES_S[:-1])
+    total = sum(kept.delays.sum(0) for kept in run.digests.values())
+    seen = np.flatnonzero(total > 0)
+    for axes, (number, kind) in zip(panels, enumerate(kinds), strict=False):
+        for name in run.ranking[::-1]:
+            counts = run.digests[name].delays[number]
+            chosen = name in (run.subject, run.rival)
+            asked = run.digests[name].by_request[:, number, METRICS.index("tasks")].sum()
+            label = name if chosen else "other rules" if name == run.ranking[-1] else None
+            axes.plot(
+                middle,
+                np.cumsum(counts) / max(asked, 1),
+                color=colour_of(run, name),
+                label=label,
+                linewidth=2.2 if chosen else 0.9,
+                zorder=3 if chosen else 2,
+                alpha=1.0 if chosen else 0.7,
+            )
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set(title=f"“{kind.name}”: {kind.share:.0%} of the requests", xlabel="delay (s)")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlim(0.8 * middle[seen[0]], 1.1 * np.interp(0.999, np.cumsum(total) / total.sum(), middle))
+    panels[0].set_ylabel("tasks done within it")
+    panels[0].legend(loc="lower right")
+    for unused in panels[len(kinds) :]:
+        unused.set_visible(False)
+    return figure
+
+
+def by_load(run: Run) -> Figure:
+    """Where the gain comes from: cost, own-device share and steps, from calm moments to busy ones."""
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    panels = figure.subplots(1, 3)
+    shown = [name for name in (run.subject, run.rival) if name]
+    others = [name for name in run.ranking if name not in shown]
+    fifths = np.arange(run.digests[run.subject].by_load.shape[1])
+    settings = (
+        ("cost", "tasks", "mean cost per task"),
+        ("local", "tasks", "share on the own device"),
+        ("steps", "completed", "mean denoising steps"),
+    )
+    for axes, (above, below, label) in zip(panels, settings, strict=True):
+        for name in [*others[:3], *shown[::-1]]:
+            sums = run.digests[name].by_load.sum(0)
+            tasks = sums[:, METRICS.index(below)]
+            mean = np.where(tasks > 0, sums[:, METRICS.index(above)] / np.maximum(tasks, 1), np.nan)
+            chosen = name in shown
+            axes.plot(
+                fifths,
+                mean,
+                marker="o",
+                color=colour_of(run, name),
+                label=name,
+                markersize=4,
+                linewidth=2.2 if chosen else 1.0,
+                zorder=3 if chosen else 2,
+                linestyle="-" if chosen else (":", "--", "-.")[others.index(name)],
+            )
+        axes.set_xticks(fifths, ["calmest\nfifth", *[""] * (len(fifths) - 2), "busiest\nfifth"])
+        axes.set_title(label)
+    panels[0].set_ylim(bottom=0)
+    panels[2].set_ylim(bottom=0)
+    panels[1].set_ylim(0, 1)
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1.0))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=5)
+    return figure
+
+
+def _embolden(axes: Axes, names: list[str], subject: str) -> None:
+    for label, name in zip(axes.get_yticklabels(), names, strict=True):
+        if name == subject:
+            label.set_fontweight("bold")

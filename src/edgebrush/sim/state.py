@@ -1,0 +1,134 @@
+"""The simulator's state: arrays of records, allocated once, for many episodes at once.
+
+What does not change is in ``scenario/parameters.py``. Record types do not depend on a scenario's size, so the loops
+compile once for all scenarios.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from edgebrush.decision.observation import BS_COLUMNS, OWN_COLUMNS, ObservationLayout
+from edgebrush.scenario.expand import choice_shape
+from edgebrush.scenario.schema import MAX_CLASSES, Scenario
+
+f8, i8 = np.float64, np.int64
+
+
+CLOCK = np.dtype(
+    [
+        ("seed", i8), ("time", f8), ("horizon_s", f8), ("deciding", i8), ("slot_cursor", i8), ("done", i8),
+        ("in_system", i8), ("open_arrivals", i8), ("free", i8), ("capacity", i8),
+        ("leaves", i8), ("records", i8),
+        ("cost", f8), ("cost_seen", f8), ("time_seen", f8), ("cost_rate", f8),
+        ("arrived", i8), ("ended", i8), ("recorded", i8), ("overflow", i8), ("decisions", i8),
+        ("trace_next", i8), ("trace_wraps", i8), ("trace_start_s", f8), ("trace_ue", i8),
+    ]
+)  # fmt: skip
+
+UE_STATE = np.dtype(
+    [
+        ("serving", i8), ("serving_until", f8), ("waiting", i8),
+        ("head", i8, (MAX_CLASSES,)), ("tail", i8, (MAX_CLASSES,)), ("work_s", f8, (MAX_CLASSES,)),
+        ("pending", i8), ("pending_head", i8), ("pending_tail", i8), ("battery_j", f8),
+        ("next_arrival", f8), ("requests", i8), ("images_left", i8), ("tasks", i8),
+        ("phase", i8), ("phases", i8), ("phase_until", f8),
+        ("x", f8), ("y", f8), ("leg_s", f8), ("leg_x", f8), ("leg_y", f8), ("leg_until", f8), ("legs", i8),
+    ]
+)  # fmt: skip
+
+BS_STATE = np.dtype(
+    [
+        ("connections", i8),
+        ("up_head", i8), ("up_count", i8), ("up_since", f8), ("up_first", i8),
+        ("down_head", i8), ("down_count", i8), ("down_since", f8), ("down_first", i8),
+        ("running_head", i8), ("running", i8), ("steps_left", i8), ("busy", i8),
+        ("run_start", f8), ("run_encode_s", f8), ("round_s", f8), ("rounds", i8), ("run_leaves", i8),
+        ("head", i8, (MAX_CLASSES,)), ("tail", i8, (MAX_CLASSES,)),
+        ("waiting", i8, (MAX_CLASSES,)), ("waiting_steps", i8, (MAX_CLASSES,)), ("queued", i8),
+    ]
+)  # fmt: skip
+
+LINK = np.dtype(
+    [
+        ("in_flight", i8), ("block", i8), ("gain", f8),
+        ("loss_db", f8), ("deviation_db", f8), ("knot", i8), ("shadow_before", f8), ("shadow_after", f8),
+    ]
+)  # fmt: skip
+
+BOARD = np.dtype(
+    [
+        ("time", f8), ("running", i8), ("steps_left", i8), ("connections", i8),
+        ("waiting", i8, (MAX_CLASSES,)), ("waiting_steps", i8, (MAX_CLASSES,)),
+    ]
+)  # fmt: skip
+
+TASK = np.dtype(
+    [
+        ("ue", i8), ("number", i8), ("request", i8), ("content", i8), ("next", i8),
+        ("arrival", f8), ("deadline_at", f8), ("delay_weight", f8), ("energy_weight", f8),
+        ("quality_weight", f8), ("difficulty", f8), ("bits_in", f8), ("bits_out", f8),
+        ("bs", i8), ("steps", i8), ("service_class", i8), ("steps_left", i8),
+        ("remaining", f8), ("rate", f8), ("since", f8),
+        ("energy_ue_j", f8), ("energy_bs_j", f8), ("refused", i8),
+    ]
+)  # fmt: skip
+
+OUTCOME = np.dtype(
+    [
+        ("episode", np.int32), ("ue", np.int32), ("number", np.int32), ("arrival_s", f8), ("end_s", f8),
+        ("place", np.int32), ("steps", np.int32), ("service_class", np.int32),
+        ("request", np.int32), ("content", np.int32),
+        ("delay_s", f8), ("energy_ue_j", f8), ("energy_bs_j", f8), ("quality", f8),
+        ("delay_cost", f8), ("energy_cost", f8), ("quality_cost", f8), ("penalty_cost", f8), ("cost", f8),
+        ("refused", np.uint8), ("missed", np.uint8), ("dropped", np.uint8), ("lost", np.uint8),
+    ]
+)  # fmt: skip
+
+
+class World(NamedTuple):
+    """The state of many episodes, with a leading axis E; in the compiled loops, of one, as ``Rows``."""
+
+    clock: np.ndarray  # (1,) CLOCK
+    ue: np.ndarray  # (N,) UE_STATE
+    bs: np.ndarray  # (M,) BS_STATE
+    neighbour: np.ndarray  # (N, S-1) int64, the BSs that each UE considers
+    link: np.ndarray  # (N, M) LINK
+    board: np.ndarray  # (M,) BOARD, the last broadcasts
+    task: np.ndarray  # (capacity,) TASK
+    tree: np.ndarray  # (2 * leaves,) float64, a tournament of the next event times
+    outcome: np.ndarray  # (records,) OUTCOME, ended tasks
+    scratch: np.ndarray  # (numbers,) float64, room to put an observation together
+
+
+def build_worlds(scenario: Scenario, episodes: int, records: int) -> World:
+    """Empty worlds for so many episodes, each with room to record so many ended tasks."""
+    n, m = scenario.ue_count, scenario.bs_count
+    shape = choice_shape(scenario)
+    slotted = scenario.decision.interval_s > 0
+    per_ue = sum(ue.count * (1 + ue.queue_limit * (2 if slotted else 1)) for ue in scenario.ues)
+    capacity = per_ue + sum(bs.count * bs.connection_limit for bs in scenario.bss) + 2
+    leaves = 1 << (leaf_count(n, m) - 1).bit_length()
+    described = OWN_COLUMNS + shape.classes + (shape.slots - 1) * (BS_COLUMNS + 2 * shape.classes)
+    clock = np.zeros((episodes, 1), CLOCK)
+    clock["done"] = 1  # until reset
+    clock["capacity"], clock["leaves"], clock["records"] = capacity, leaves, records
+    return World(
+        clock,
+        np.zeros((episodes, n), UE_STATE),
+        np.zeros((episodes, m), BS_STATE),
+        np.zeros((episodes, n, shape.slots - 1), i8),
+        np.zeros((episodes, n, m), LINK),
+        np.zeros((episodes, m), BOARD),
+        np.zeros((episodes, capacity), TASK),
+        np.zeros((episodes, 2 * leaves), f8),
+        np.zeros((episodes, records), OUTCOME),
+        np.zeros((episodes, described + ObservationLayout(shape).size), f8),
+    )
+
+
+def leaf_count(ue_count: int, bs_count: int) -> int:
+    """Broadcast, slot, each UE's arrivals and device, each BS's engine, uplink and downlink."""
+    return 2 + 2 * ue_count + 3 * bs_count

@@ -1,0 +1,130 @@
+"""The main job: tune the rules, train MAPPO, play all on the same held-out episodes, write the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgebrush.errors import UserError
+from edgebrush.evaluation.held_out import default_episodes, play_all
+from edgebrush.evaluation.results import Stopwatch, pool, results_of
+from edgebrush.evaluation.run_folder import Run, load_curve, new_folder, store_run, store_scenario
+from edgebrush.learning import CURVE
+from edgebrush.policies.load import load_policy
+from edgebrush.policies.protocol import Policy
+from edgebrush.policies.rules import KINDS
+from edgebrush.progress import Progress, silent
+from edgebrush.report.rendering import render
+from edgebrush.scenario.parameters import build_params
+from edgebrush.scenario.schema import Scenario
+from edgebrush.study.train import TRAINING_S, TRAINING_SEEDS, train_policies
+from edgebrush.tuning.rules import rules_of
+
+
+def compare(
+    scenario: Scenario,
+    out: Path | str,
+    *,
+    seeds: int = TRAINING_SEEDS,
+    seconds: float = TRAINING_S,
+    decisions: int | None = None,
+    episodes: int | None = None,
+    tasks_csv: bool = False,
+    overwrite: bool = False,
+    command: str = "edgebrush compare",
+    progress: Progress = silent,
+) -> Run:
+    """Train and compare; the folder ``out`` then holds the run (see ``runs``), or is not there at all.
+
+    ``seeds`` trainings of MAPPO share ``seconds`` (or end after ``decisions`` each); 0 compares the rules alone.
+    ``command`` is what the report says how to do it again. Raises ``UserError`` before any long work where
+    ``out`` cannot be written or the scenario cannot be used.
+    """
+    episodes = default_episodes(scenario) if episodes is None else positive("episodes", episodes)
+    if seeds < 0 or seconds <= 0:
+        raise UserError(f"seeds = {seeds}, seconds = {seconds:g}: seeds must be 0 or more, seconds positive")
+    build_params(scenario)
+    with new_folder(Path(out), overwrite=overwrite) as folder:
+        stopwatch = Stopwatch()
+        store_scenario(scenario, folder)
+        with stopwatch("rules"):
+            rules = {rule.name: rule for rule in rules_of(scenario, progress)}
+            policies: dict[str, list[Policy]] = {name: [rule] for name, rule in rules.items()}
+        if seeds:
+            with stopwatch("training"):
+                home = folder / "policies" / "mappo"
+                trained = train_policies(
+                    scenario,
+                    home,
+                    seeds=seeds,
+                    seconds=seconds,
+                    decisions=decisions,
+                    prices=rules["priced-greedy"].numbers,
+                    progress=progress,
+                )
+                (home / CURVE).replace(folder / CURVE)
+                policies = {"mappo": [load_policy(path, scenario) for path in trained], **policies}
+        return _finish(scenario, folder, policies, episodes, tasks_csv, command, stopwatch, progress)
+
+
+def evaluate(
+    scenario: Scenario,
+    policies: Sequence[str | Path],
+    out: Path | str,
+    *,
+    episodes: int | None = None,
+    tasks_csv: bool = False,
+    overwrite: bool = False,
+    command: str = "edgebrush evaluate",
+    progress: Progress = silent,
+) -> Run:
+    """Play rules (by name) and trained policies (by folder) on held-out episodes; ``out`` then holds the run.
+
+    Trained policies of one name count as training seeds of one learner. Raises ``UserError`` as ``compare``
+    does, and where a policy cannot be used.
+    """
+    episodes = default_episodes(scenario) if episodes is None else positive("episodes", episodes)
+    build_params(scenario)
+    gathered: dict[str, list[Policy]] = {}
+    for folder in (Path(name) for name in policies if name not in KINDS):
+        policy = load_policy(folder, scenario)
+        gathered.setdefault(policy.name, []).append(policy)
+    rules = [name for name in policies if name in KINDS]
+    with new_folder(Path(out), overwrite=overwrite) as folder:
+        stopwatch = Stopwatch()
+        store_scenario(scenario, folder)
+        if rules:
+            with stopwatch("rules"):
+                gathered |= {rule.name: [rule] for rule in rules_of(scenario, progress) if rule.name in rules}
+        return _finish(scenario, folder, gathered, episodes, tasks_csv, command, stopwatch, progress)
+
+
+def positive(field: str, value: int) -> int:
+    """The value, if it is at least 2 (an interval needs that many). Raises ``UserError``."""
+    if value < 2:
+        raise UserError(f"{field} = {value}: must be at least 2")
+    return value
+
+
+def _finish(
+    scenario: Scenario,
+    folder: Path,
+    policies: dict[str, list[Policy]],
+    episodes: int,
+    tasks_csv: bool,
+    command: str,
+    stopwatch: Stopwatch,
+    progress: Progress,
+) -> Run:
+    """Play all policies, then write the results, the figures and the report."""
+    with stopwatch("evaluation"):
+        played = play_all(scenario, policies, episodes, folder / "tasks.csv" if tasks_csv else None, progress)
+    pooled = {name: pool(digests) for name, digests in played.items()}
+    results = results_of(scenario, played, episodes, command, stopwatch.seconds)
+    run = Run(scenario, results, pooled, load_curve(folder / CURVE))
+    with stopwatch("report"):
+        progress("drawing the report", 0.0, "")
+        render(run, folder)
+    store_run(run, folder)
+    progress("drawing the report", 1.0, "")
+    return run

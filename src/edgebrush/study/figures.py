@@ -1,0 +1,323 @@
+"""The study's figures. Each is rows, kept as a CSV file, and a picture drawn from those rows and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from edgebrush.evaluation.aggregates import aggregate, interquartile_mean, profile_bands
+from edgebrush.evaluation.statistics import Interval
+from edgebrush.files import check_writable, whole, write_csv
+from edgebrush.learning.registry import ALGORITHMS
+from edgebrush.plotting import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, percent, style
+from edgebrush.policies.rules import KINDS
+
+from .findings import BEST_RULE, SUBJECT, Findings
+from .variations import SWEEPS, Sweep
+
+Rows = list[dict[str, Any]]
+SWEPT = {
+    "cost": "mean cost per task",
+    "delay_s": "mean delay (s)",
+    "energy_ue_j": "phone energy per task (J)",
+    "quality": "mean quality",
+}
+PANELS = {"relative_cost": f"mean cost per task against {BEST_RULE}'s at the same point", **SWEPT}
+HIGHEST = 2.5  # times the median: what lies above leaves the picture, never the CSV
+CLOSE = 0.08  # above the best rule's cost: as far as the panel goes that tells learners apart
+LEVELS = 61  # of each half of a performance profile: up to CLOSE, and beyond
+
+
+class Picture(NamedTuple):
+    """A figure: what it shows, as rows, and how they are drawn."""
+
+    title: str
+    rows: Callable[[Findings], Rows]
+    plot: Callable[[Rows], Figure]
+
+
+def draw(name: str, found: Findings, folder: Path) -> None:
+    """Write ``name.csv`` and, from its rows, ``name.png``. Raises ``UserError`` where it cannot."""
+    picture = FIGURES[name]
+    rows = picture.rows(found)
+    check_writable(folder)
+    write_csv(folder / f"{name}.csv", rows)
+    with style(), whole(folder / f"{name}.png") as unfinished:
+        figure = picture.plot(rows)
+        figure.suptitle(picture.title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        figure.savefig(unfinished, format="png")
+
+
+def look_of(policy: str) -> dict[str, Any]:
+    """Colour, line and marker of a policy, the same in every figure: learners in colour, rules grey but the best."""
+    if policy == SUBJECT:
+        return {"color": BLUE, "linestyle": "-", "marker": "o", "linewidth": 2.4, "zorder": 5}
+    if policy == BEST_RULE:
+        return {"color": ORANGE, "linestyle": "-", "marker": "s", "linewidth": 2.0, "zorder": 4}
+    number = (list(KINDS) if policy in KINDS else list(ALGORITHMS)).index(policy)
+    marker = "^vDPX<>p*hd"[number % 11]
+    if policy in KINDS:
+        dashes = ":", "--", "-."
+        return {"color": GREY, "linestyle": dashes[number % 3], "marker": marker, "linewidth": 1.0, "zorder": 2}
+    colour = (VERMILION, GREEN, PINK, SKY, "#7a5195", "#6b4f3a")[number % 6]
+    line = ("-", "--")[number // 6 % 2]
+    return {"color": colour, "linestyle": line, "marker": marker, "linewidth": 1.4, "zorder": 3}
+
+
+def _of(rows: Rows, policy: str) -> Rows:
+    return [row for row in rows if row["policy"] == policy]
+
+
+def _policies(rows: Rows) -> list[str]:
+    return list(dict.fromkeys(row["policy"] for row in rows))
+
+
+def _bounds(interval: Interval) -> dict[str, float]:
+    return {"ci_low": interval.ci_low, "ci_high": interval.ci_high}
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8)
+
+
+def _limit(axes: Axes, values: list[float]) -> None:
+    """Let what collapsed leave the picture, so that the others can be told apart."""
+    low, high = min(values), min(max(values), HIGHEST * float(np.median(values)))
+    axes.set_ylim(low - 0.08 * (high - low) - 1e-9, high + 0.08 * (high - low) + 1e-9)
+
+
+def _convergence_rows(found: Findings) -> Rows:
+    rows: Rows = []
+    for policy, curves in found.curves.items():
+        seen = [
+            {row["decisions"]: row["validation_cost"] for row in curve if "validation_cost" in row} for curve in curves
+        ]
+        for decisions in sorted(set.intersection(*map(set, seen))):
+            costs = np.array([[each[decisions]] for each in seen])
+            interval = aggregate(interquartile_mean, costs)
+            rows.append({"policy": policy, "decisions": int(decisions), "cost": interval.mean, **_bounds(interval)})
+    cost = found.validated
+    return [*rows, {"policy": BEST_RULE, "decisions": "", "cost": cost, "ci_low": cost, "ci_high": cost}]
+
+
+def _convergence_plot(rows: Rows) -> Figure:
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for policy in _policies(rows):
+        mine, look = _of(rows, policy), look_of(policy)
+        if policy == BEST_RULE:
+            axes.axhline(mine[0]["cost"], label=policy, color=look["color"], linewidth=look["linewidth"])
+            continue
+        x = [row["decisions"] for row in mine]
+        axes.plot(x, [row["cost"] for row in mine], label=policy, markersize=4, **look)
+        axes.fill_between(
+            x,
+            [row["ci_low"] for row in mine],
+            [row["ci_high"] for row in mine],
+            color=look["color"],
+            alpha=0.15,
+            linewidth=0,
+        )
+    _limit(axes, [row["cost"] for row in rows])
+    axes.set(xlabel="decisions of training", ylabel="cost per task, validation episodes")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g} M" if value else "0"))
+    _legend(figure, axes)
+    return figure
+
+
+def _sweep_rows(sweep: Sweep, found: Findings) -> Rows:
+    points = sorted(found.points[sweep.name], key=sweep.value)
+    return [
+        {
+            "policy": policy,
+            sweep.name: float(f"{sweep.value(point):.6g}"),
+            "seed": seed if policy in found.learners else "",
+            "relative_cost": relative,
+            **{metric: means[metric] for metric in SWEPT},
+        }
+        for policy in (*found.learners, *KINDS)
+        for point in points
+        for seed, (means, relative) in enumerate(
+            zip(found.means[point.name][policy], found.relative(point.name, policy).tolist(), strict=True), 1
+        )
+    ]
+
+
+def _sweep_plot(sweep: Sweep, rows: Rows) -> Figure:
+    """Lines through the means over training seeds; a dot is one of them. The upper panel tells learners apart."""
+    figure = Figure(figsize=(11, 9.5), layout="constrained")
+    named = figure.subplot_mosaic([["relative_cost"] * 2, ["cost", "delay_s"], ["energy_ue_j", "quality"]])
+    at = sorted({row[sweep.name] for row in rows})
+    for metric, axes in named.items():
+        shown = []
+        for policy in _policies(rows):
+            mine, look = _of(rows, policy), look_of(policy)
+            means = [float(np.mean([row[metric] for row in mine if row[sweep.name] == x])) for x in at]
+            axes.plot(at, means, label=policy, markersize=4, **look)
+            axes.plot(
+                [row[sweep.name] for row in mine],
+                [row[metric] for row in mine],
+                ".",
+                color=look["color"],
+                markersize=3,
+                alpha=0.5,
+                zorder=look["zorder"],
+            )
+            shown += means
+        if metric == "relative_cost":
+            axes.set_ylim(min(row[metric] for row in rows) - 0.005, 1.0 + CLOSE)
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value - 1.0, 0)))
+        elif metric != "quality":
+            _limit(axes, shown)
+        axes.set_title(PANELS[metric])
+        axes.set_xlabel(sweep.label)
+        axes.set_xticks(at, [f"{x:.3g}" for x in at])
+    _legend(figure, named["relative_cost"])
+    return figure
+
+
+def _comparison_rows(found: Findings) -> Rows:
+    """Interquartile means over training seeds; a rule's mean, whose interval is over episodes."""
+    summed = found.results["aggregates"]
+    rows = [
+        {"policy": policy, "seeds": summed[policy]["seeds"], "cost": middle.mean, **_bounds(middle)}
+        for policy in (*found.learners, *KINDS)
+        for middle in [Interval(**summed[policy]["interquartile_mean"])]
+    ]
+    return sorted(rows, key=lambda row: row["cost"])
+
+
+def _dots(
+    rows: Rows, value: str, labels: list[str], xlabel: str, text: Callable[[float], str], line: float | None = None
+) -> Figure:
+    """One row a policy: a dot with its interval, and what it says."""
+    figure = Figure(figsize=(9, 1.4 + 0.3 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for y, row in enumerate(rows[::-1]):
+        low, high = row["ci_low"], row["ci_high"]
+        colour = look_of(row["policy"])["color"] if row["policy"] in (*ALGORITHMS, *KINDS) else BLUE
+        axes.errorbar(
+            row[value],
+            y,
+            xerr=[[max(row[value] - low, 0.0)], [max(high - row[value], 0.0)]],
+            fmt="o",
+            color=colour,
+            capsize=3,
+            linewidth=2,
+        )
+        axes.annotate(
+            f"{text(row[value])} [{text(low)}, {text(high)}]",
+            (1.01, y),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8.5,
+        )
+    if line is not None:
+        axes.axvline(line, color="#333333", linewidth=1)
+    axes.set_yticks(range(len(rows)), labels[::-1])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(xlabel)
+    return figure
+
+
+def _comparison_plot(rows: Rows) -> Figure:
+    label = "cost per task (95% intervals: of learners over training seeds, of rules over episodes)"
+    figure = _dots(rows, "cost", _policies(rows), label, lambda cost: f"{cost:.4f}")
+    costs = [row["cost"] for row in rows]
+    highest = min(max(costs), HIGHEST * float(np.median(costs)))
+    figure.axes[0].set_xlim(0.97 * min(costs), 1.03 * highest)
+    return figure
+
+
+def _improvement_rows(found: Findings) -> Rows:
+    rows = []
+    for policy in (*found.learners, *KINDS):
+        if policy == SUBJECT:
+            continue
+        chance = Interval(**found.results["aggregates"][policy]["mappo_is_cheaper"])
+        rows.append({"policy": policy, "probability": chance.mean, **_bounds(chance)})
+    return rows
+
+
+def _improvement_plot(rows: Rows) -> Figure:
+    label = "probability that a training of MAPPO is cheaper (95% intervals over seeds)"
+    figure = _dots(rows, "probability", _policies(rows), label, lambda chance: f"{chance:.2f}", 0.5)
+    figure.axes[0].set_xlim(-0.02, 1.02)
+    return figure
+
+
+def _profile_rows(found: Findings) -> Rows:
+    runs = found.relative_runs()
+    every = np.concatenate([each.ravel() for each in runs.values()])
+    low, high = np.floor(100 * every.min()) / 100, max(min(every.max(), HIGHEST), 1.0 + CLOSE)
+    halves = np.linspace(low, 1.0 + CLOSE, LEVELS), np.linspace(1.0 + CLOSE, high, LEVELS)
+    levels = np.unique(np.round(np.concatenate(halves), 4))
+    return [
+        {"policy": policy, "level": level, "share": band.mean, **_bounds(band)}
+        for policy, each in runs.items()
+        for level, band in zip(levels.tolist(), profile_bands(each, levels), strict=True)
+    ]
+
+
+def _profile_plot(rows: Rows) -> Figure:
+    """The same curves twice: close to the best rule's cost, where learners can be told apart, and whole."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    close, far = figure.subplots(1, 2, sharey=True)
+    for policy in _policies(rows):
+        mine, look = _of(rows, policy), look_of(policy)
+        x = [row["level"] for row in mine]
+        for axes in (close, far):
+            axes.plot(x, [row["share"] for row in mine], label=policy, markevery=LEVELS // 6, markersize=4, **look)
+            if policy in ALGORITHMS:
+                axes.fill_between(
+                    x,
+                    [row["ci_low"] for row in mine],
+                    [row["ci_high"] for row in mine],
+                    color=look["color"],
+                    alpha=0.12,
+                    linewidth=0,
+                )
+    close.set_xlim(min(row["level"] for row in rows), 1.0 + CLOSE)
+    close.set_ylabel("share of runs within it")
+    close.yaxis.set_major_formatter(PercentFormatter(1.0))
+    figure.supxlabel("cost, as a multiple of the best rule's at the same point", fontsize=10)
+    _legend(figure, close)
+    return figure
+
+
+def _ablation_rows(found: Findings) -> Rows:
+    rows: Rows = []
+    for removed in found.removed:
+        more = Interval(**found.results["policies"][removed.name]["less_than"][SUBJECT]["relative"])
+        cost = found.results["aggregates"][removed.name]["mean"]["mean"]
+        rows.append({"policy": removed.name, "taken": removed.title, "cost": cost, "more": more.mean, **_bounds(more)})
+    return rows
+
+
+def _ablation_plot(rows: Rows) -> Figure:
+    label = "more cost than MAPPO with all of it (paired, 95% intervals over episodes)"
+    figure = _dots(rows, "more", [row["taken"] for row in rows], label, percent, 0.0)
+    figure.axes[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, 0)))
+    return figure
+
+
+FIGURES = {
+    "convergence": Picture("Cost against decisions (means of the middle half)", _convergence_rows, _convergence_plot),
+    "comparison": Picture("Every learner and rule on the same held-out episodes", _comparison_rows, _comparison_plot),
+    "improvement": Picture("Is a training of MAPPO cheaper?", _improvement_rows, _improvement_plot),
+    **{
+        name: Picture(f"Against the {sweep.label}", partial(_sweep_rows, sweep), partial(_sweep_plot, sweep))
+        for name, sweep in SWEEPS.items()
+    },
+    "profiles": Picture("Performance profiles over all points", _profile_rows, _profile_plot),
+    "ablations": Picture("What is lost with one thing taken away", _ablation_rows, _ablation_plot),
+}

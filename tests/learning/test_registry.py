@@ -1,0 +1,75 @@
+"""The registry: every algorithm is there whole, and numbers that cannot be are refused in words."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from edgebrush.cli.main import run
+from edgebrush.errors import UserError
+from edgebrush.learning.registry import ALGORITHMS, BUDGET, COPIES, COST_TABLE, PRICES, configure
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "compare.md"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_is_whole(name):
+    algorithm = ALGORITHMS[name]
+    config = configure(name, {}, seconds=None, decisions=None)
+    assert {each.name for each in fields(config)} >= {*BUDGET, *algorithm.tuned, *algorithm.settings}
+    assert config.seconds is None and config.decisions > 0
+    parts = ("step", "share", "seconds", "save", "load", "save_policy")
+    assert all(hasattr(algorithm.training, part) for part in parts)
+    for number, values in algorithm.tuned.items():
+        assert getattr(config, number) in values  # the search can find what ships
+        for value in values:
+            assert getattr(configure(name, {number: value}, seconds=1.0, decisions=None), number) == value
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_documents_tell_what_each_is_given(name):
+    (row,) = [line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| `{name}` |")]
+    words = {"cost table": COST_TABLE, "prices": PRICES, "copies": COPIES}
+    assert tuple(words[each.strip()] for each in row.split("|")[-2].split(",")) == ALGORITHMS[name].given
+
+
+def test_numbers_are_set_from_text_and_kept_typed():
+    config = configure(
+        "mappo-plain", {"learning_rate": "1e-3", "epochs": "2", "own_prices": "true"}, seconds=None, decisions=1000
+    )
+    assert (config.learning_rate, config.epochs, config.own_prices, config.copies) == (1e-3, 2, True, 1)
+    assert (config.seconds, config.decisions) == (None, 1000)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rte": 1}, "learning_rte = 1: mappo has no such number; it has copies, "),
+        ({"learning_rate": "fast"}, "learning_rate = 'fast': must be a number"),
+        ({"learning_rate": -1.0}, "learning_rate = -1.0: must be greater than 0"),
+        ({"epochs": "2.5"}, "epochs = '2.5': must be a whole number"),
+        ({"minibatches": 7}, "minibatches = 7: must divide"),
+        ({"seconds": 3}, "give --seconds"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(UserError) as error:
+        configure("mappo", settings, seconds=1.0, decisions=None)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--algorithm", "mapo"], "algorithm = 'mapo': not known; it must be one of mappo, "),
+        (["--set", "epochs"], "--set epochs: must be NUMBER=VALUE"),
+        (["--set", "epoch=3"], "epoch = 3: mappo has no such number"),
+        (["--seconds", "-1"], "seconds = -1.0: must be greater than 0"),
+        (["--decisions", "0"], "--decisions"),
+    ],
+)
+def test_the_verb_refuses_in_one_line_and_leaves_nothing(arguments, message, tmp_path, capsys):
+    assert run(["train", "pair", "--out", str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()

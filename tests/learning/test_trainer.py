@@ -1,0 +1,52 @@
+"""What every training must do, whatever its algorithm: the same seed the same numbers, an exact resumption."""
+
+import jax
+import numpy as np
+import pytest
+
+from edgebrush.learning.registry import ALGORITHMS, configure
+from edgebrush.scenario.load import load_scenario
+
+SIZE = {"copies": 2, "groups": 4, "length": 16}
+NETWORKS = {"minibatches": 2, "critic_updates": 1, "actor_hidden": 8, "critic_hidden": 8}
+REPLAYED = {"horizon": 8, "replay": 256, "gradient_steps": 4, "value_updates": 1, "actor_hidden": 8, "critic_hidden": 8}
+TINY = {
+    "mappo": {**SIZE, **NETWORKS},
+    "ippo": {**SIZE, **NETWORKS},
+    "maa2c": {**SIZE, **NETWORKS},
+    "masl": SIZE,
+    "d3qn": {**SIZE, **REPLAYED},
+    "vdn": {**SIZE, **REPLAYED},
+    "qmix": {**SIZE, **REPLAYED},
+    "maddpg": {**SIZE, **REPLAYED},
+    "d2sac": {**SIZE, **REPLAYED},
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_resumed_training_is_the_uninterrupted_one(name, tmp_path):
+    pair, algorithm = load_scenario("pair"), ALGORITHMS[name]
+
+    def training(seed=1, **other):
+        config = configure(name, {**TINY[name], **other}, seconds=None, decisions=512)
+        return algorithm.training(pair, config, seed, None)
+
+    whole = training()
+    for _ in range(3):
+        whole.step()
+    first = training()
+    first.step()
+    first.save(tmp_path / "checkpoint.npz")
+    second = training()
+    second.load(tmp_path / "checkpoint.npz")
+    second.step()
+    second.step()
+    assert second.share == 0.75
+    for a, b in zip(jax.tree.leaves(whole.learner), jax.tree.leaves(second.learner), strict=True):
+        np.testing.assert_array_equal(a, b)
+    said = [{key: value for key, value in row.items() if key != "seconds"} for row in whole.rows]
+    assert said == [{key: value for key, value in row.items() if key != "seconds"} for row in second.rows]
+    assert set(said[0]) >= {"update", "decisions", "seed", "cost", "validation_cost"}
+    assert training(seed=2).step()["cost"] != said[0]["cost"]
+    with pytest.raises(ValueError, match="other settings"):
+        training(discount_per_s=0.5).load(tmp_path / "checkpoint.npz")

@@ -1,0 +1,309 @@
+"""The study on a tiny world: learners that are not trained but drawn, so that everything around them is quick."""
+
+import csv
+import json
+import math
+import re
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgebrush.cli.main import run as command
+from edgebrush.errors import UserError
+from edgebrush.learning import launcher as seeds
+from edgebrush.learning.registry import ALGORITHMS
+from edgebrush.plotting import style
+from edgebrush.policies.rules import KINDS, Rule
+from edgebrush.study import jobs as units
+from edgebrush.study import reproduce as study
+from edgebrush.study.figures import FIGURES
+from edgebrush.study.findings import Plan
+from edgebrush.study.reproduce import reproduce
+from edgebrush.study.variations import SWEEPS, ablations
+from edgebrush.tuning.cmaes import Budget
+
+PLAN = Plan(
+    seeds=3,
+    point_seeds=2,
+    decisions=64,
+    point_decisions=32,
+    factors=1,
+    episodes=6,
+    point_episodes=3,
+    budget=Budget(16, 2),
+)
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def tiny_study(tiny, folder, **changes):
+    return reproduce(tiny, folder, PLAN, jobs=2, **changes)
+
+
+def test_all_of_it(tiny, drawn, tmp_path):
+    found = tiny_study(tiny, tmp_path / "study", algorithms=["masl"], command="edgebrush reproduce mine.yaml")
+    folder = tmp_path / "study"
+    results = json.loads((folder / "results.json").read_text())
+    taken = {each.name for each in found.removed}
+    assert set(results["policies"]) == {"mappo", "masl", *KINDS, *taken}
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in results["policies"])
+    assert results["episodes"] == 6 and results["command"] == "edgebrush reproduce mine.yaml"
+    assert len(results["policies"]["mappo"]["training_seeds"]["cost"]) == 3
+    assert results["policies"]["mappo-one-class"]["less_than"]["mappo"]["relative"]["ci_low"] <= 1.0
+    # Everyone meets the same tasks, an ablation's world too.
+    tasks = {name: group[0].total("tasks") for name, group in found.played.items()}
+    assert all((each == tasks["mappo"]).all() for each in tasks.values())
+    for name in FIGURES:
+        assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert read(folder / "figures" / f"{name}.csv")
+    about = json.loads((folder / "study.json").read_text())
+    assert about["training_seeds"] == [1, 2, 3] and about["finished"] >= about["started"]
+    assert about["plan"]["decisions"] == 64 and "jax" in about["versions"]
+    page = (folder / "study.html").read_text()
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page) and "{{" not in page
+    markdown = (folder / "study.md").read_text()
+    assert all(f"| {name} |" in markdown for name in ("masl", *KINDS, *taken))
+    assert {path.name for path in folder.iterdir()} == {
+        "cache",
+        "figures",
+        "results.json",
+        "scenario.yaml",
+        "study.html",
+        "study.json",
+        "study.md",
+    }
+
+
+def test_every_learner_takes_part_unless_some_are_named(tiny, tmp_path, monkeypatch):
+    asked = []
+
+    def listen(units, jobs, phase, progress):
+        asked.extend(unit.name for unit in units if hasattr(unit, "seed"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study._Work, "_tune", lambda work, points, ablate: [])
+    monkeypatch.setattr(study._Work, "_rule", lambda work, point, name: Rule(name, np.zeros(3), None, None))
+    monkeypatch.setattr(study, "work_off", listen)
+    with pytest.raises(KeyboardInterrupt):
+        tiny_study(tiny, tmp_path, figures=["comparison"])
+    assert {name: asked.count(name) for name in asked} == dict.fromkeys(ALGORITHMS, 3)
+
+
+def test_a_figure_shows_what_its_csv_says(tiny, drawn, tmp_path):
+    found = tiny_study(tiny, tmp_path, figures=["load", "convergence"], algorithms=["mappo"])
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"load", "convergence"}
+    rows = read(tmp_path / "figures" / "load.csv")
+    with style():
+        panels = FIGURES["load"].plot(FIGURES["load"].rows(found)).axes
+    for metric, panel in zip(["relative_cost", "cost", "delay_s"], panels[:3], strict=True):
+        lines = {line.get_label(): line for line in panel.get_lines()}
+        for policy in ("mappo", *KINDS):
+            mine = [row for row in rows if row["policy"] == policy]
+            xs, ys = lines[policy].get_data()
+            assert len(xs) == 2
+            for x, y in zip(xs, ys, strict=True):
+                here = [float(row[metric]) for row in mine if float(row["load"]) == pytest.approx(x)]
+                assert len(here) == (1 if policy in KINDS else 2)
+                assert y == pytest.approx(np.mean(here))
+    assert {float(row["relative_cost"]) for row in rows if row["policy"] == "priced-greedy"} == {1.0}
+    curve = [row for row in read(tmp_path / "figures" / "convergence.csv") if row["policy"] == "mappo"]
+    assert [int(row["decisions"]) for row in curve] == [32, 64]
+    assert [float(row["cost"]) for row in curve] == pytest.approx([1.02, 0.52])  # of three runs none is trimmed
+
+
+def test_what_is_done_is_not_done_again(tiny, drawn, tmp_path, monkeypatch):
+    ask = {"figures": ["comparison"], "algorithms": ["mappo"]}
+    first = tiny_study(tiny, tmp_path, **ask)
+    assert len(drawn) == 3
+    again = tiny_study(tiny, tmp_path, **ask)
+    assert len(drawn) == 3
+    assert again.results["policies"] == first.results["policies"]
+    about = json.loads((tmp_path / "study.json").read_text())
+    assert set(about["done_anew"].values()) == {0}
+    # Anything that a training depends on makes it another one.
+    longer = replace(PLAN, decisions=65)
+    reproduce(tiny, tmp_path, longer, jobs=1, **ask)
+    assert len(drawn) == 6
+    busier = tiny.model_copy(update={"broadcast_interval_s": 3.0})
+    reproduce(busier, tmp_path, PLAN, jobs=1, **ask)
+    assert len(drawn) == 9
+    monkeypatch.setattr(units, "FORMAT", units.FORMAT + 1)
+    tiny_study(tiny, tmp_path, **ask)
+    assert len(drawn) == 12
+
+
+def test_an_interruption_loses_at_most_what_was_at_work(tiny, drawn, tmp_path, monkeypatch):
+    whole, calls, lock = seeds.train, [], threading.Lock()
+
+    def interrupted(*arguments):
+        with lock:
+            calls.append(arguments)
+            if len(calls) == 4:
+                raise KeyboardInterrupt
+        whole(*arguments)
+
+    monkeypatch.setattr(seeds, "train", interrupted)
+    ask = {"figures": ["ues"], "algorithms": ["mappo"]}  # 3 + 2 × 2 trainings
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(tiny, tmp_path, PLAN, jobs=1, **ask)
+    assert len(drawn) == 3 and not (tmp_path / "results.json").exists()
+    monkeypatch.setattr(seeds, "train", whole)
+    reproduce(tiny, tmp_path, PLAN, jobs=1, **ask)
+    assert len(drawn) == 7 and (tmp_path / "results.json").exists()
+
+
+def test_points_differ_in_one_thing_alone(tiny):
+    base = tiny.model_dump(exclude={"name"})
+    touched = {"ues": "ues", "load": "arrivals", "bandwidth": "bss", "speed": "bss"}
+    for name, sweep in SWEEPS.items():
+        point = sweep.at(tiny, 2.0)
+        assert sweep.value(point) == pytest.approx(2.0 * sweep.value(tiny))
+        differs = {field for field, value in point.model_dump(exclude={"name"}).items() if value != base[field]}
+        assert differs == {touched.get(name, "requests")}
+    worlds = {each.name: each.world(tiny) for each in ablations(15)}
+    assert worlds["mappo-one-step-count"].decision.step_grid == (15,)
+    assert worlds["mappo-one-class"].decision.classes == 1
+    assert worlds["mappo-nearest-bs"].decision.neighbours == 1 and worlds["mappo-nearest-bs"].decision.local
+    assert worlds["mappo-no-broadcast"].broadcast_interval_s == math.inf
+    assert all(worlds[name] is tiny for name in ("ippo", "mappo-plain", "mappo-no-prices", "mappo-as-explored"))
+
+
+def test_all_points_of_a_sweep_are_trained_alike(tiny, drawn, tmp_path):
+    tiny_study(tiny, tmp_path, figures=["load"], algorithms=["mappo"])
+    trained = {}
+    for scenario, _, config, seed in drawn:
+        trained.setdefault((scenario.name, config.decisions), []).append(seed)
+    trained = {key: sorted(group) for key, group in trained.items()}
+    point = f"tiny-load-{SWEEPS['load'].factors[0]:g}".replace(".", "-")
+    assert trained == {("tiny", 64): [1, 2, 3], ("tiny-as-it-is", 32): [1, 2], (point, 32): [1, 2]}
+
+
+def test_what_is_played_at_a_point_needs_no_training_elsewhere(tiny, drawn, tmp_path):
+    ask = {"figures": ["load"], "algorithms": ["mappo"]}
+    here, there = tmp_path / "here", tmp_path / "there"
+    first = tiny_study(tiny, here, **ask)
+    for part in ("rules", "plays"):
+        shutil.copytree(here / "cache" / part, there / "cache" / part)
+    drawn.clear()
+    again = tiny_study(tiny, there, **ask)
+    assert {scenario.name for scenario, *_ in drawn} == {"tiny"}  # whose curves are to be drawn
+    assert again.means == first.means and (there / "figures" / "load.csv").is_file()
+
+
+def test_a_point_keeps_the_means_of_what_was_played(tiny, rule, tmp_path):
+    policy = rule(tiny, "priced-greedy")
+    whole, point = (kind(tiny, policy.name, policy, 3, tmp_path) for kind in (units.PlayUnit, units.PointUnit))
+    for unit in (whole, point):
+        unit.do(lambda share: None, [])
+    digest, means = whole.read(), point.read()
+    assert means["cost"] == pytest.approx(digest.total("cost").sum() / digest.total("tasks").sum())
+    assert means["delay_s"] == pytest.approx(digest.total("delay_s").sum() / digest.total("completed").sum())
+
+
+def test_ablations_train_what_they_say(tiny, drawn, tmp_path):
+    found = tiny_study(tiny, tmp_path, figures=["ablations"], algorithms=["mappo"])
+    asked = {}
+    for scenario, algorithm, config, _ in drawn:
+        asked.setdefault((scenario.name, algorithm, config.own_prices, config.sharpness), []).append(config)
+    assert all(len(group) == 3 for group in asked.values())
+    assert {("tiny", "ippo", False, 4.0), ("tiny", "mappo", True, 4.0), ("tiny", "mappo", False, 1.0)} < set(asked)
+    assert {name for name, *_ in asked} == {
+        "tiny",
+        "tiny-one-step-count",
+        "tiny-one-class",
+        "tiny-nearest-bs",
+        "tiny-no-broadcast",
+    }
+    rows = {row["policy"]: row for row in read(tmp_path / "figures" / "ablations.csv")}
+    costs = {name: found.results["policies"][name]["cost"]["mean"] for name in (*rows, "mappo")}
+    for name, row in rows.items():
+        assert float(row["more"]) == pytest.approx(costs[name] / costs["mappo"] - 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "loads"], "figure = 'loads': not known; it must be one of convergence, "),
+        (["--algorithm", "sarsa"], "algorithm = 'sarsa': not known"),
+        (["--jobs", "0"], "--jobs"),
+        (["--seeds", "1"], "--seeds"),
+        (["--out", "/proc/study"], "cannot be written"),
+        (["--out", "precious"], "holds something else than a study"),
+        (["--out", "precious/thesis.tex"], "is a file"),
+        (["--out", "carried"], "out = 'carried/cache': cannot be written"),
+    ],
+)
+def test_what_cannot_be_asked_for(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("precious").mkdir()
+    Path("precious/thesis.tex").write_text("42")
+    Path("carried").mkdir()
+    Path("carried/cache").write_text("a file")
+    assert command(["reproduce", "pair", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "\n" not in error.strip()
+    assert Path("precious/thesis.tex").read_text() == "42"
+    assert not Path("runs").exists()
+
+
+def test_the_verb(drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    ask = ["reproduce", "pair", "--quick", "--only", "comparison", "--algorithm", "mappo", "--seeds", "3"]
+    assert command(ask) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines[:-1]} == {"mappo", *KINDS}
+    assert lines[-1].startswith("study: runs/study-pair-quick/study.html")
+    assert Path("runs/study-pair-quick/figures/comparison.csv").is_file()
+    assert sorted((config.decisions, seed) for _, _, config, seed in drawn) == [(200_000, n) for n in (1, 2, 3)]
+
+
+def test_a_point_that_cannot_be_is_named(tiny):
+    with pytest.raises(UserError, match="tiny with load-1e\\+09"):
+        SWEEPS["load"].at(tiny, 1e9)
+
+
+def test_a_failing_training_ends_the_study(tiny, drawn, tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("training seed 1 failed")
+
+    monkeypatch.setattr(seeds, "train", broken)
+    with pytest.raises(RuntimeError, match="failed"):
+        tiny_study(tiny, tmp_path, figures=["comparison"])
+    assert study.STUDY in {path.name for path in tmp_path.iterdir()}
+
+
+SMALL = {"copies": 2, "groups": 2, "length": 8, "minibatches": 2, "epochs": 1, "critic_updates": 0}
+
+
+def test_a_training_that_is_interrupted_goes_on_from_its_checkpoint(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "tuned_settings", lambda preset, algorithm: SMALL)
+    plan = replace(PLAN, seeds=1, point_seeds=1, decisions=32 * 40)
+    ask = {"figures": ["convergence"], "algorithms": ["mappo"], "jobs": 1}
+    shares = []
+
+    def interrupt(phase, share, note):
+        if phase == "training the learners" and share > 0.0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(tiny, tmp_path, plan, progress=interrupt, **ask)
+    (checkpoint,) = tmp_path.glob("cache/trainings/*/checkpoint/seed-1.npz")
+    with np.load(checkpoint) as saved:
+        before = len(json.loads(str(saved["meta"]))["rows"])
+    assert 0 < before < 40
+
+    def hear(phase, share, note):
+        if phase == "training the learners":
+            shares.append(share)
+
+    reproduce(tiny, tmp_path, plan, progress=hear, **ask)
+    assert min(shares) > before / 40  # nothing was done twice
+    (curve,) = tmp_path.glob("cache/trainings/*/curve.csv")
+    assert [int(row["update"]) for row in read(curve)] == list(range(1, 41))

@@ -1,0 +1,11 @@
+"""What all tests of the runtime share."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def patient_agents(monkeypatch):
+    """Agents that a busy machine does not take for one whose BSs are away."""
+    monkeypatch.setattr("edgebrush.agent.stations.CONNECT_S", 60.0)
+    monkeypatch.setattr("edgebrush.agent.stations.POLL_S", 60.0)
+    monkeypatch.setattr("edgebrush.agent.agent.PATIENCE_S", 60.0)

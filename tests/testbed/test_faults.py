@@ -1,0 +1,123 @@
+"""Faults with real processes: tasks in = images + errors, none twice, none lost."""
+
+import asyncio
+import base64
+import signal
+import subprocess
+import sys
+import time
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from edgebrush.agent import agent as agents
+from edgebrush.diffusion.onnx import load_model
+from tests.support.agents import LARGE, SMALL, Prefers, agent_at_work, audit, lines, make_all, task
+from tests.support.fakes import fake
+from tests.support.processes import ENVIRONMENT, edgebrush_process, fake_process
+
+IMAGES = "/v1/images/generations"
+HEAVY = {"jax", "jaxlib", "numba", "llvmlite", "torch", "equinox", "optax", "cma", "scipy", "matplotlib"}
+LEARNERS = {"edgebrush.learning", "edgebrush.evaluation", "edgebrush.sim.simulator"}
+
+
+def test_kill_a_bs_with_tasks_in_it(tmp_path):
+    async def run(process, urls):
+        async with agent_at_work(tmp_path, Prefers(LARGE, SMALL), urls) as agent:
+            work = [asyncio.create_task(agent.make(task(f"t{n}"))) for n in range(5)]
+            while agent.stations[0].known.in_flight < 5:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            process.send_signal(signal.SIGKILL)
+            ended = await asyncio.gather(*work)
+            return ended, await agent.make(task("later"))
+
+    with fake_process(30) as (process, url), fake() as small:
+        ended, later = asyncio.run(run(process, {"large": url, "small": small.url}))
+    assert [each.place for each in ended] == ["small"] * 5 and later.place == "small" and later.attempts == 1
+    assert audit(tmp_path, 6) == 6 and len(small.asked) == 6
+
+
+def test_freeze_a_bs_and_thaw_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(agents, "PATIENCE_S", 1.5)
+    monkeypatch.setattr("edgebrush.agent.stations.POLL_S", 1.0)
+
+    async def run(process, urls):
+        async with agent_at_work(tmp_path, Prefers(LARGE, SMALL, 0), urls) as agent:
+            process.send_signal(signal.SIGSTOP)
+            frozen = await asyncio.gather(*(agent.make(task(f"t{n}")) for n in range(3)))
+            process.send_signal(signal.SIGCONT)
+            while agent.stations[0].away:
+                await asyncio.sleep(0.05)
+            return frozen, await agent.make(task("thawed"))
+
+    with fake_process(0.0) as (process, url), fake() as small:
+        frozen, thawed = asyncio.run(run(process, {"large": url, "small": small.url}))
+    assert "large" not in {each.place for each in frozen} and thawed.place == "large"
+    assert audit(tmp_path, 4) == 4
+
+
+def test_a_ue_restarts_mid_work_and_serves_real_images(tmp_path):
+    """Kill -9 an agent with tasks at a real BS; the next one on the journal ends them, and goes on with new ones."""
+    journal = tmp_path / "journal"
+    with edgebrush_process("serve", "--name", "large", "--port", "0", "--speed", "0.01") as (_, bs):
+        arguments = ("ue", "testbed", "--policy", "nearest-bs", "--port", "0", "--journal", str(journal), "--station")
+        with edgebrush_process(*arguments, f"large={bs}") as (process, url), httpx.Client(timeout=0.5) as client:
+            for n in range(3):
+                with pytest.raises(httpx.ReadTimeout):
+                    client.post(url + IMAGES, json={"prompt": "bag"}, headers={"idempotency-key": f"k{n}"}, timeout=0.1)
+            process.kill()
+        open_before = {line["task"] for line in lines(journal)} - ended_in(journal)
+        assert len(open_before) == 3
+        with edgebrush_process(*arguments, f"large={bs}") as (process, url):
+            own = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+            reply = own.images.generate(prompt="sneaker", size="28x28", response_format="b64_json")
+            assert base64.b64decode(reply.data[0].b64_json).startswith(b"\x89PNG") and reply.served_by == "large"
+            again = httpx.post(
+                url + IMAGES, json={"prompt": "bag"}, headers={"idempotency-key": "k1"}, timeout=60
+            ).json()
+            assert again["data"][0]["b64_json"]
+            until(lambda: open_before <= ended_in(journal))
+            assert psutil.Process(process.pid).memory_info().rss < 150e6
+    assert audit(journal, 4) == 4
+
+
+def ended_in(journal):
+    return {line["task"] for line in lines(journal) if line["event"] == "ended"}
+
+
+def until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_fill_a_real_bs_queue(tmp_path):
+    limits = ("--batch-limit", "1", "--queue-limit", "1", "--speed", "0.05")
+    with edgebrush_process("serve", "--port", "0", *limits) as (_, bs):
+        tasks = [task(f"t{n}", prompt="bag") for n in range(9)]
+        ended = make_all(tmp_path, Prefers(LARGE, 0, steps=10), {"large": bs}, tasks, backend=load_model("light"))
+    places = [each.place for each in ended if each.image]
+    reasons = " ".join(line["reason"] for line in lines(tmp_path) if line["event"] == "failed over")
+    assert "status 429" in reasons and set(places) == {"large", "own"}
+    assert audit(tmp_path, 9) == 9
+
+
+def test_the_agents_process_imports_nothing_heavy():
+    code = (
+        "import sys, edgebrush.cli.ue, edgebrush.agent.agent, edgebrush.agent.app, edgebrush.api.server;"
+        "from edgebrush.agent.agent import build_agent; from edgebrush.scenario.load import load_scenario;"
+        "import tempfile, pathlib;"
+        "agent = build_agent(load_scenario('testbed'), 1, 'priced-greedy', {}, pathlib.Path(tempfile.mkdtemp()));"
+        "agent.decide(agent.observer.wish('idle', 'bag', 0.0));"
+        "modules = [*sys.modules]; import psutil; print(psutil.Process().memory_info().rss, *modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    resident, *modules = done.stdout.split()
+    loaded = set(modules)
+    assert int(resident) < 150e6  # the light model included
+    assert "edgebrush.agent.agent" in loaded
+    assert not {name.split(".")[0] for name in loaded} & HEAVY and not loaded & LEARNERS

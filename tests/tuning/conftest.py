@@ -1,0 +1,5 @@
+"""Fixtures on one tiny scenario."""
+
+from tests.support.evaluation import drawn, quick, rule, tiny
+
+__all__ = ["drawn", "quick", "rule", "tiny"]

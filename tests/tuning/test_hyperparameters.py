@@ -1,0 +1,155 @@
+"""The equal search for learners' settings, on learners that are drawn instead of trained."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from edgebrush.cli.main import run as command
+from edgebrush.errors import UserError
+from edgebrush.evaluation.episodes import play
+from edgebrush.learning import launcher as seeds
+from edgebrush.learning import registry as algorithms
+from edgebrush.learning.registry import ALGORITHMS, configure, tuned_settings
+from edgebrush.scenario.load import fingerprint
+from edgebrush.sim.episode_seeds import VALIDATION_SEEDS
+from edgebrush.study.train import train_policies
+from edgebrush.tuning import hyperparameters as searching
+from edgebrush.tuning.hyperparameters import search, settings_of
+
+NAMES = ("mappo", "ippo")
+
+
+@pytest.fixture
+def drawn_by_settings(drawn, monkeypatch):
+    """A training's luck depends on its settings: its folder's name, a hash of them all, seeds it."""
+    whole = seeds.train
+
+    def train(scenario, algorithm, config, training_seeds, folder, prices, hear, workers):
+        whole(scenario, folder.name, config, training_seeds, folder, prices, hear, workers)
+
+    monkeypatch.setattr(seeds, "train", train)
+    monkeypatch.setattr(searching, "JUDGED_ON", 4)
+    return drawn
+
+
+def tiny_search(tiny, out, **changes):
+    asked = {"algorithms": NAMES, "trials": 3, "decisions": 64, "jobs": 1, "command": "edgebrush tune-learners"}
+    return search(tiny, out, **(asked | changes))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_trials_start_as_it_comes_stay_on_the_grid_and_never_repeat(name):
+    tried = settings_of(name, 12)
+    usual = configure(name, {}, seconds=None, decisions=None)
+    assert tried[0] == {number: getattr(usual, number) for number in ALGORITHMS[name].tuned}
+    assert all(value in ALGORITHMS[name].tuned[number] for each in tried for number, value in each.items())
+    assert len({json.dumps(each) for each in tried}) == 12
+    assert settings_of(name, 5) == tried[:5]  # a longer search goes on where a shorter one ended
+
+
+def test_every_learner_gets_the_same_and_the_cheapest_trial_is_chosen(tiny, quick, drawn_by_settings, tmp_path):
+    out = tmp_path / "tuned" / "tiny.json"
+    about = tiny_search(tiny, out)
+    assert json.loads(out.read_text()) == about and about["scenario"] == fingerprint(tiny)
+    with open(out.with_suffix(".csv"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["algorithm"], row["trial"]) for row in rows] == [(name, str(n)) for name in NAMES for n in range(3)]
+    assert {(row["decisions"], row["scenario"]) for row in rows} == {("64", fingerprint(tiny))}
+    assert {(config.decisions, seed) for _, _, config, seed in drawn_by_settings} == {(64, 1)}
+    for name in NAMES:
+        mine = [row for row in rows if row["algorithm"] == name]
+        costs = [float(row["cost"]) for row in mine]
+        best = about["algorithms"][name]
+        assert len(set(costs)) == 3 and best["cost"] == min(costs) and best["cost_as_it_comes"] == costs[0]
+        assert best["settings"] == json.loads(mine[int(np.argmin(costs))]["settings"])
+
+
+@pytest.mark.parametrize(("best", "chosen"), [(0.3995, 1e-3), (0.398, 2e-3)])
+def test_what_two_seeds_could_differ_by_replaces_nothing(best, chosen, tiny, tmp_path):
+    log = searching.Log(tmp_path / "log.csv", tiny, 64)
+    for trial, (rate, cost) in enumerate([(1e-3, 0.4), (2e-3, best), (3e-3, 0.5)]):
+        settings = json.dumps({"learning_rate": rate})
+        log.add({"algorithm": "mappo", "trial": trial, "settings": settings, "cost": cost})
+    found = searching._best(log, "mappo")
+    assert found["settings"] == {"learning_rate": chosen} and found["cost_as_it_comes"] == 0.4
+
+
+def test_a_trial_is_judged_on_validation_episodes(tiny, quick, drawn_by_settings, tmp_path, monkeypatch):
+    seen = []
+
+    def listen(scenario, policy, episode_seeds):
+        seen.append((policy, episode_seeds))
+        return play(scenario, policy, episode_seeds)
+
+    monkeypatch.setattr(searching, "play", listen)
+    about = tiny_search(tiny, tmp_path / "out.json", algorithms=["mappo"], trials=1)
+    ((policy, episode_seeds),) = seen
+    assert list(episode_seeds) == [VALIDATION_SEEDS + n for n in range(4)]
+    cost = play(tiny, policy, episode_seeds)["cost"].mean()
+    assert about["algorithms"]["mappo"]["cost"] == pytest.approx(cost, abs=1e-6)
+
+
+def test_what_was_tried_is_not_tried_again(tiny, quick, drawn_by_settings, tmp_path, monkeypatch):
+    out, whole = tmp_path / "out.json", seeds.train
+
+    def interrupted(*arguments):
+        if len(drawn_by_settings) == 2:
+            raise KeyboardInterrupt
+        whole(*arguments)
+
+    monkeypatch.setattr(seeds, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tiny_search(tiny, out)
+    assert not out.exists()
+    monkeypatch.setattr(seeds, "train", whole)
+    about = tiny_search(tiny, out)
+    assert len(drawn_by_settings) == 6
+    assert tiny_search(tiny, out)["algorithms"] == about["algorithms"]
+    assert len(drawn_by_settings) == 6
+    more = tiny_search(tiny, out, algorithms=["maa2c"])  # one more learner, the others keep their place
+    assert len(drawn_by_settings) == 9
+    assert set(more["algorithms"]) == {*NAMES, "maa2c"} and more["algorithms"]["ippo"] == about["algorithms"]["ippo"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.json"]
+
+
+def test_a_log_of_another_search_is_refused(tiny, quick, drawn_by_settings, tmp_path):
+    out = tmp_path / "out.json"
+    tiny_search(tiny, out, algorithms=["mappo"], trials=1)
+    with pytest.raises(UserError, match="of 64 decisions, not 65"):
+        tiny_search(tiny, out, decisions=65)
+    with pytest.raises(UserError, match="another scenario"):
+        tiny_search(tiny.model_copy(update={"horizon_s": 21.0}), out)
+    out.with_suffix(".csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="holds trials"):
+        tiny_search(tiny, out)
+
+
+def test_what_cannot_be_asked_for(tmp_path, capsys):
+    out = str(tmp_path / "deep" / "out.json")
+    for arguments, message in (
+        (["--algorithm", "sarsa"], "algorithm = 'sarsa': not known"),
+        (["--trials", "100000"], "trials = 100000: mappo has only"),
+        (["--trials", "0"], "--trials"),
+        (["--decisions", "0"], "--decisions"),
+    ):
+        assert command(["tune-learners", "pair", "--out", out, *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "deep").exists()
+    assert command(["tune-learners", "pair", "--out", "/proc/deep/out.json"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_trainings_use_what_was_chosen_for_their_preset(tiny, rule, monkeypatch, tmp_path):
+    monkeypatch.setattr(algorithms, "TUNED", tmp_path)
+    assert tuned_settings("tiny", "mappo") == {}
+    chosen = {"algorithms": {"mappo": {"settings": {"learning_rate": 5e-4, "epochs": 5}}}}
+    (tmp_path / "tiny.json").write_text(json.dumps(chosen))
+    assert tuned_settings("tiny", "ippo") == {} and tuned_settings("campus", "mappo") == {}
+    configs = []
+    monkeypatch.setattr(seeds, "train", lambda scenario, algorithm, config, *rest: configs.append(config))
+    prices = rule(tiny, "priced-greedy").numbers
+    train_policies(tiny, tmp_path / "a", seeds=1, decisions=9, prices=prices)
+    train_policies(tiny, tmp_path / "b", seeds=1, decisions=9, prices=prices, settings={"epochs": 2})
+    assert [(config.learning_rate, config.epochs) for config in configs] == [(5e-4, 5), (5e-4, 2)]
