@@ -5,11 +5,11 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from edgebrush.learning.registry.mappo import MappoConfig, Training
 
 from edgebrush.errors import UserError
 from edgebrush.evaluation.episodes import play
 from edgebrush.learning import CHECKPOINT
+from edgebrush.learning.algorithms.mappo import MappoConfig, Training
 from edgebrush.learning.launcher import train
 from edgebrush.learning.networks import new_actor, orthogonal
 from edgebrush.learning.onpolicy import gae, less_group_mean

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from edgebrush.learning.registry.masl import Learner, MaslConfig, Strategies, Training, cut, update
 
 from edgebrush.errors import UserError
+from edgebrush.learning.algorithms.masl import Learner, MaslConfig, Strategies, Training, cut, update
 from edgebrush.learning.rollout import Batch, act
 from edgebrush.policies.automata import context_of, features
 from edgebrush.policies.folder import read_policy

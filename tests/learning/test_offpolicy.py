@@ -5,11 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from edgebrush.learning.registry.maddpg import one_hot_draw
 
+from edgebrush.learning.algorithms import d3qn, qmix
+from edgebrush.learning.algorithms.maddpg import one_hot_draw
 from edgebrush.learning.networks import dueling, sharpened
 from edgebrush.learning.offpolicy import Look, lambda_returns, windows
-from edgebrush.learning.registry import ALGORITHMS, configure, d3qn, qmix
+from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.learning.replay_buffer import Sequences
 from edgebrush.learning.rollout import act
 from edgebrush.policies.diffusion import STEPS, noise_of

@@ -14,6 +14,7 @@ import pytest
 
 from edgebrush.cli.main import run as command
 from edgebrush.errors import UserError
+from edgebrush.jobs import keys
 from edgebrush.learning import launcher as seeds
 from edgebrush.learning.registry import ALGORITHMS
 from edgebrush.plotting import style
@@ -134,7 +135,7 @@ def test_what_is_done_is_not_done_again(tiny, drawn, tmp_path, monkeypatch):
     busier = tiny.model_copy(update={"broadcast_interval_s": 3.0})
     reproduce(busier, tmp_path, PLAN, jobs=1, **ask)
     assert len(drawn) == 9
-    monkeypatch.setattr(units, "FORMAT", units.FORMAT + 1)
+    monkeypatch.setattr(keys, "FORMAT", keys.FORMAT + 1)
     tiny_study(tiny, tmp_path, **ask)
     assert len(drawn) == 12
 

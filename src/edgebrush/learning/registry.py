@@ -78,11 +78,11 @@ class Algorithm:
 
     @property
     def config(self) -> type[Any]:
-        return getattr(import_module(f".{self.module}", __package__), self.config_name)
+        return getattr(import_module(f".algorithms.{self.module}", __package__), self.config_name)
 
     @property
     def training(self) -> type[Training]:
-        return import_module(f".{self.module}", __package__).Training
+        return import_module(f".algorithms.{self.module}", __package__).Training
 
 
 PPO_TUNED = {

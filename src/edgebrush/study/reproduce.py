@@ -36,7 +36,7 @@ from edgebrush.sim.episode_seeds import VALIDATION_SEEDS
 from .figures import FIGURES, draw
 from .findings import BEST_RULE, SUBJECT, Findings, Plan
 from .jobs import PlayUnit, PointUnit, RuleUnit
-from .state import tables, write_tables
+from .tables import tables, write_tables
 from .variations import SWEEPS, Ablation, ablations, as_it_is
 
 STUDY, CACHE = "study.json", "cache"
