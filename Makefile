@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help compare test test-diffusers test-slow lint bench clean
+.PHONY: help compare test test-diffusers test-slow lint bench docs clean
 
 help:
 	@echo "make compare     train MAPPO and compare it with every rule on campus: runs/<...>/report.html (6 minutes)"
 	@echo "                 ARGS='mine.yaml --seconds 60' passes arguments; '$(BIN)/edgebrush compare --help' lists them"
 	@echo "make test        the tests;  make test-slow: the long ones too;  make lint: ruff and mypy"
 	@echo "make test-diffusers  the tests that need PyTorch and diffusers, which it installs"
+	@echo "make docs        the documentation site: site/index.html"
 	@echo "make bench       decisions per second of the simulator; latency of the step-level engine; a decision on a UE"
 
 compare: .venv/ready
@@ -27,6 +28,9 @@ test-slow: .venv/ready-dev
 lint: .venv/ready-dev
 	$(BIN)/ruff check src tests tools benchmarks examples
 	$(BIN)/mypy
+
+docs: .venv/ready-docs
+	$(BIN)/mkdocs build --strict $(ARGS)
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/simulator.py $(ARGS)
@@ -47,4 +51,8 @@ clean:
 
 .venv/ready-diffusers: .venv/ready-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[diffusers]"
+	touch $@
+
+.venv/ready-docs: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
 	touch $@
