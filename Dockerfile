@@ -12,9 +12,9 @@ RUN /opt/edgebrush/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.11-slim
 COPY --from=build /opt/edgebrush /opt/edgebrush
-# Caches of compiled code and fonts go to the home folder, which the user can write.
+# Compiled code is cached in the home folder.
 RUN useradd --create-home --uid 1000 edgebrush && mkdir -p /work/runs && chown -R edgebrush /work
-ENV PATH=/opt/edgebrush/bin:$PATH NUMBA_CACHE_DIR=/home/edgebrush/.cache/numba
+ENV PATH=/opt/edgebrush/bin:$PATH
 USER edgebrush
 WORKDIR /work
 # A station or an agent in a container must listen on all addresses: `serve --host 0.0.0.0 --token-env TOKEN`.
