@@ -57,11 +57,9 @@ def site_link(link: re.Match[str], written_in: Path, page_folder: Path) -> str:
 def room_reference(room: str) -> str:
     """What a room may import, its files with their first lines, and the generated reference of each file."""
     modules = list(modules_of(room))
-    rows = [f"| [`{path.relative_to(PACKAGE / room)}`](#{name}) | {first_line(path)} |" for path, name in modules]
-    blocks = [f"::: {name}" for _, name in modules]
-    return "\n".join(
-        [f"May import: {may_import(room)}.", "", "| file | what it is for |", "|---|---|", *rows, "", "## Reference", ""]
-    ) + "\n\n".join(blocks)
+    head = f"May import: {may_import(room)}.\n\n| file | what it is for |\n|---|---|\n"
+    rows = (f"| [`{path.relative_to(PACKAGE / room)}`](#{name}) | {first_line(path)} |\n" for path, name in modules)
+    return head + "".join(rows) + "\n## Reference\n" + "\n\n".join(f"::: {name}" for _, name in modules)
 
 
 def modules_of(room: str) -> Iterator[tuple[Path, str]]:
