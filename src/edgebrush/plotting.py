@@ -1,30 +1,28 @@
-"""One style for every figure: colours, axes, percent labels, and how a figure is saved."""
+"""The one plotting style: colours, rc parameters, labels in percent, log axes, and saving."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from edgebrush.files import whole
 
-BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, YELLOW, GREY = (
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#cc79a7",
-    "#56b4e9",
-    "#d55e00",
-    "#f0e442",
-    "#9a9a9a",
-)
-
+# Okabe and Ito (2008): readers with any kind of colour vision can tell these apart.
+BLUE, ORANGE, GREEN, PINK = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
+SKY, VERMILION, YELLOW, GREY = "#56b4e9", "#d55e00", "#f0e442", "#9a9a9a"
+COLOURS = (BLUE, VERMILION, GREEN, PINK, SKY, ORANGE)  # of a figure's series, in this order
 
 STYLE = {
     "font.size": 10,
+    "figure.titlesize": 11,
+    "figure.titleweight": "bold",
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -46,10 +44,26 @@ STYLE = {
 
 
 @contextmanager
-def style():
-    """The look of all figures, wherever one is made and saved."""
+def style() -> Iterator[None]:
+    """Apply the style to figures that are made and saved inside the block."""
     with matplotlib.rc_context(STYLE):
         yield
+
+
+def save_figure(figure: Figure | Callable[[], Figure], path: Path, dpi: float | None = None) -> None:
+    """Draw a figure in the style and write it in the format of ``path``'s ending.
+
+    Give the function that draws it, so that drawing and saving share the style. Raises ``UserError`` where the file
+    cannot be written.
+    """
+    with style(), whole(path) as unfinished:
+        drawn = figure() if callable(figure) else figure
+        drawn.savefig(unfinished, format=path.suffix[1:].lower(), dpi=dpi or STYLE["savefig.dpi"])
+
+
+def set_title(figure: FigureBase, title: str) -> None:
+    """Title a figure or a part of one at its left edge; the panels of ``axes.set_title`` look the same."""
+    figure.suptitle(title, x=0.01, ha="left")
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -57,21 +71,25 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:+.{digits}f}%".replace("-", "−")
 
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito
+def percent_ticks(axis: Axis, zero: float = 0.0) -> None:
+    """Label an axis of shares with whole signed percents, relative to ``zero``."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: percent(value - zero, 0) if value != zero else "0"))
 
 
-def save_figure(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a figure in the format that ``path`` ends in. Raises ``UserError`` where it cannot be written."""
-    with whole(path) as unfinished:
-        figure.savefig(unfinished, format=path.suffix[1:].lower(), dpi=dpi)
+def log_ticks(axis: Axis) -> None:
+    """Label a log axis with plain numbers at 1, 2 and 5 of each decade."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def plain(axes: Axes) -> None:
-    """No frame above and at the right, a faint grid below the data."""
+    """Deprecated: the style does this. Removed once the profiles' figures use it."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
 
 
 def titled(axes: Axes, title: str) -> None:
+    """Deprecated: ``axes.set_title`` does this in the style."""
     axes.set_title(title, loc="left", fontweight="bold", fontsize=11)

@@ -1,12 +1,16 @@
-"""Progress callbacks of long work: every long function reports its phase and the share that is done."""
+"""Progress callbacks: what long functions call to report how far they are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# (phase, the share of it that is done, a note): what a progress bar needs.
-Progress = Callable[[str, float, str], None]
+ProgressCallback = Callable[[str, float, str], None]  # (phase, share of the phase that is done, a note)
+ShareCallback = Callable[[float], None]  # (share that is done), of work that has one phase
 
 
-def silent(phase: str, share: float, note: str) -> None:
-    """No progress at all."""
+def no_progress(phase: str, share: float, note: str) -> None:
+    """A ``ProgressCallback`` that ignores every report."""
+
+
+def no_share(share: float) -> None:
+    """A ``ShareCallback`` that ignores every report."""

@@ -12,7 +12,7 @@ import numpy as np
 from edgebrush.evaluation.episodes import play
 from edgebrush.evaluation.statistics import Digest, digest, join, load_edges
 from edgebrush.policies.protocol import Policy
-from edgebrush.progress import Progress, silent
+from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.episode_seeds import HELD_OUT_SEEDS
 from edgebrush.sim.state import OUTCOME
@@ -40,7 +40,7 @@ def play_all(
     policies: dict[str, list[Policy]],
     episodes: int,
     tasks_csv: Path | None = None,
-    progress: Progress = silent,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, list[Digest]]:
     """A digest for each policy and training seed, all on the same held-out episodes."""
     seeds = HELD_OUT_SEEDS + np.arange(episodes)

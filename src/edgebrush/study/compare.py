@@ -13,7 +13,7 @@ from edgebrush.learning import CURVE
 from edgebrush.policies.load import load_policy
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS
-from edgebrush.progress import Progress, silent
+from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.report.rendering import render
 from edgebrush.scenario.parameters import build_params
 from edgebrush.scenario.schema import Scenario
@@ -32,7 +32,7 @@ def compare(
     tasks_csv: bool = False,
     overwrite: bool = False,
     command: str = "edgebrush compare",
-    progress: Progress = silent,
+    progress: ProgressCallback = no_progress,
 ) -> Run:
     """Train and compare; the folder ``out`` then holds the run (see ``runs``), or is not there at all.
 
@@ -76,7 +76,7 @@ def evaluate(
     tasks_csv: bool = False,
     overwrite: bool = False,
     command: str = "edgebrush evaluate",
-    progress: Progress = silent,
+    progress: ProgressCallback = no_progress,
 ) -> Run:
     """Play rules (by name) and trained policies (by folder) on held-out episodes; ``out`` then holds the run.
 
@@ -114,7 +114,7 @@ def _finish(
     tasks_csv: bool,
     command: str,
     stopwatch: Stopwatch,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> Run:
     """Play all policies, then write the results, the figures and the report."""
     with stopwatch("evaluation"):

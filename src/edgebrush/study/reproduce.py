@@ -28,7 +28,7 @@ from edgebrush.learning import CURVE
 from edgebrush.learning.registry import ALGORITHMS, algorithm_of, configure, tuned_settings
 from edgebrush.policies.load import shipped_rules
 from edgebrush.policies.rules import KINDS, Rule, numbers_of
-from edgebrush.progress import Progress, silent
+from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.scenario.parameters import build_params
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.episode_seeds import VALIDATION_SEEDS
@@ -51,7 +51,7 @@ def reproduce(
     algorithms: Sequence[str] = (),
     jobs: int,
     command: str = "edgebrush reproduce",
-    progress: Progress = silent,
+    progress: ProgressCallback = no_progress,
 ) -> Findings:
     """Do the study, or go on with it; ``out`` then holds figures with their CSV, tables and ``results.json``.
 
@@ -140,7 +140,9 @@ def _shipped(point: Scenario) -> dict[str, Rule]:
 class _Work:
     """All units of a study, phase by phase."""
 
-    def __init__(self, scenario: Scenario, plan: Plan, home: Path, jobs: int, progress: Progress, stopwatch: Stopwatch):
+    def __init__(
+        self, scenario: Scenario, plan: Plan, home: Path, jobs: int, progress: ProgressCallback, stopwatch: Stopwatch
+    ):
         self.scenario, self.plan, self.home, self.jobs = scenario, plan, home, jobs
         self.progress, self.stopwatch = progress, stopwatch
         self.trainings: list[TrainingUnit] = []

@@ -12,7 +12,7 @@ from edgebrush.errors import UserError
 from edgebrush.files import check_writable
 from edgebrush.learning import CHECKPOINT
 from edgebrush.learning.registry import ALGORITHMS, configure, tuned_settings
-from edgebrush.progress import Progress, silent
+from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.scenario.parameters import build_params
 from edgebrush.scenario.schema import Scenario
 from edgebrush.tuning.rules import prices_of
@@ -35,7 +35,7 @@ def train_policies(
     settings: Mapping[str, Any] | None = None,
     resume: bool = False,
     prices: np.ndarray | None = None,
-    progress: Progress = silent,
+    progress: ProgressCallback = no_progress,
 ) -> list[Path]:
     """Train an algorithm on seeds 1, 2, ...; the policy folders, which lie in ``out`` beside the curve and a
     checkpoint.

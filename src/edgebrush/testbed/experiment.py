@@ -15,7 +15,7 @@ from edgebrush.evaluation.results import Stopwatch, pool, results_of
 from edgebrush.evaluation.run_folder import Run, new_folder, store_run, store_scenario
 from edgebrush.evaluation.statistics import Digest, digest, load_edges
 from edgebrush.policies.load import load_policy
-from edgebrush.progress import Progress, silent
+from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.report.rendering import render
 from edgebrush.scenario.load import load_scenario
 
@@ -54,7 +54,7 @@ def run_trial(
     live: Live | None = None,
     overwrite: bool = False,
     command: str = "edgebrush testbed",
-    progress: Progress = silent,
+    progress: ProgressCallback = no_progress,
 ) -> Run:
     """Play ``policies`` (names of rules, folders) on ``seconds`` of arrivals; ``out`` then holds the run.
 
@@ -92,7 +92,12 @@ def simulated(episode: Episode, played: Round) -> np.ndarray:
 
 
 async def _play_all(
-    source: str, episode: Episode, named: list[tuple[str, str]], home: Path, live: Live | None, progress: Progress
+    source: str,
+    episode: Episode,
+    named: list[tuple[str, str]],
+    home: Path,
+    live: Live | None,
+    progress: ProgressCallback,
 ) -> list[Round]:
     async with live or contextlib.nullcontext():
         rounds: list[Round] = []
@@ -104,7 +109,7 @@ async def _play_all(
 
 
 async def _play(
-    source: str, episode: Episode, policy: str, name: str, folder: Path, live: Live | None, progress: Progress
+    source: str, episode: Episode, policy: str, name: str, folder: Path, live: Live | None, progress: ProgressCallback
 ) -> Round:
     """Bring the testbed up for one policy, live the episode through, and take stock."""
     folder.mkdir(parents=True)

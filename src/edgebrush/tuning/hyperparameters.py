@@ -31,7 +31,7 @@ from edgebrush.jobs.training import TrainingUnit
 from edgebrush.learning import CURVE
 from edgebrush.learning.registry import ALGORITHMS, algorithm_of, configure
 from edgebrush.policies.load import load_policy
-from edgebrush.progress import Progress, silent
+from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.scenario.load import fingerprint
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.episode_seeds import VALIDATION_SEEDS
@@ -140,7 +140,7 @@ def search(
     decisions: int,
     jobs: int,
     command: str,
-    progress: Progress = silent,
+    progress: ProgressCallback = no_progress,
 ) -> dict:
     """Tune learners (none named: all), ``trials`` of ``decisions`` each; ``out`` gets the choice as JSON.
 

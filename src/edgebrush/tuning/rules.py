@@ -18,7 +18,7 @@ import numpy as np
 from edgebrush.evaluation.episodes import RuleTable
 from edgebrush.policies.load import shipped_rules
 from edgebrush.policies.rules import KINDS, Rule, numbers_of
-from edgebrush.progress import Progress, silent
+from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.scenario.expand import choice_shape
 from edgebrush.scenario.load import fingerprint
 from edgebrush.scenario.schema import Scenario
@@ -100,7 +100,7 @@ def log_csv(tuned: Sequence[Tuned]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def rules_of(scenario: Scenario, progress: Progress = silent) -> list[Rule]:
+def rules_of(scenario: Scenario, progress: ProgressCallback = no_progress) -> list[Rule]:
     """Every rule, with the numbers that ship with a preset, else tuned on the spot."""
     shipped = shipped_rules(scenario)
     if shipped is not None:
@@ -109,6 +109,6 @@ def rules_of(scenario: Scenario, progress: Progress = silent) -> list[Rule]:
     return [rule_of(scenario, each.rule, each.numbers) for each in tuned]
 
 
-def prices_of(scenario: Scenario, progress: Progress = silent) -> np.ndarray:
+def prices_of(scenario: Scenario, progress: ProgressCallback = no_progress) -> np.ndarray:
     """The numbers of the tuned priced greedy rule, from which learners start."""
     return next(rule.numbers for rule in rules_of(scenario, progress) if rule.name == "priced-greedy")
