@@ -22,7 +22,7 @@ from edgebrush.decision.observation import PRESENT, TASK_FEATURES
 from edgebrush.scenario.load import load_scenario, preset_names
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.compile import CORES, compiled
-from edgebrush.sim.simulator import Simulator, episode, shared
+from edgebrush.sim.simulator import Simulator, compiled_parameters, episode_world
 from edgebrush.sim.world import advance, decide, observe, reset
 
 MEASURE_S = 3.0
@@ -56,15 +56,15 @@ def cheapest(observation, slots, features, per_slot):
 @compiled(entry=True)
 def play_all(first, last, arrays, worlds, seeds, horizon_s, features, observations, decisions):
     """Play one whole episode per seed; ``decisions (E,)`` counts what was decided."""
-    params = shared(arrays)
+    params = compiled_parameters(arrays)
     for e in range(first, last):
-        world = episode(worlds, e)
-        slots, per_slot = params.head[0].neighbours + 1, params.head[0].steps * params.head[0].classes
+        world = episode_world(worlds, e)
+        slots, per_slot = params.common[0].neighbours + 1, params.common[0].steps * params.common[0].classes
         reset(params, world, seeds[e], horizon_s)
         while advance(params, world):
             observe(params, world, observations[e])
             decide(params, world, cheapest(observations[e], slots, features, per_slot))
-        decisions[e] = world.clock[0].decisions
+        decisions[e] = world.episode[0].decisions
 
 
 def decisions_per_s(scenario: Scenario, episodes: int, threads: int) -> float:

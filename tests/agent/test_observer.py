@@ -14,9 +14,9 @@ STEPS = 300
 
 def as_the_agent_sees(simulator, observers):
     """The state of the one episode, told to the deciding UE's observer in the agent's terms."""
-    clock, worlds = simulator.worlds.clock[0, 0], simulator.worlds
-    task = worlds.task[0, clock["deciding"]]
-    ue, now, classes = worlds.ue[0, task["ue"]], float(clock["time"]), simulator.shape.classes
+    episode, worlds = simulator.worlds.episode[0, 0], simulator.worlds
+    task = worlds.task[0, episode["deciding"]]
+    ue, now, classes = worlds.ue[0, task["ue"]], float(episode["time"]), simulator.shape.classes
     _, candidates, _ = simulator.layout.split(simulator.observations[0].astype(float))
     wish = Wish(
         *(

@@ -14,14 +14,14 @@ from edgebrush.scenario.expand import expand_bss, expand_ues
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.compile import compiled
 from edgebrush.sim.radio import gain_of_block
-from edgebrush.sim.simulator import Simulator, episode, records_needed, shared
+from edgebrush.sim.simulator import Simulator, compiled_parameters, episode_world, records_needed
 from tests.reference.model import Task, run
 from tests.support.worlds import deciding, write_profile
 
 
 @compiled(entry=True)
 def block_gain(params, worlds, ue, bs, block):
-    return gain_of_block(shared(params), episode(worlds, 0), ue, bs, block)
+    return gain_of_block(compiled_parameters(params), episode_world(worlds, 0), ue, bs, block)
 
 
 NUMBERS = (
@@ -213,8 +213,8 @@ def play_both(scenario: Scenario, seed: int, choose: np.random.Generator):
         decisions[ue, number] = place, scenario.decision.step_grid[step_index], service_class
         simulator.step(np.array([choice]))
     outcomes = simulator.outcomes()
-    clock = simulator.worlds.clock[0, 0]
-    assert len(outcomes) == clock["arrived"] == clock["ended"]
+    episode = simulator.worlds.episode[0, 0]
+    assert len(outcomes) == episode["arrived"] == episode["ended"]
     # The oracle takes tasks as they came; those of one instant came in the order in which they were decided.
     turn = {key: n for n, key in enumerate(decisions)}
     rows = sorted(outcomes, key=lambda row: (row["arrival_s"], turn.get((row["ue"], row["number"]), len(turn))))

@@ -81,10 +81,10 @@ def test_aec_is_the_simulators_episode():
     decisions, returns, seconds = play_aec(AecEnv(MERGED), 7, np.random.default_rng(0))
     simulator = Simulator(MERGED, 1, records=records_needed(MERGED))
     simulator.reset(np.array([7]))
-    first_s = simulator.worlds.clock["time"][0, 0]
+    first_s = simulator.worlds.episode["time"][0, 0]
     for agent, observation, choice in decisions:
         assert simulator.alive[0]
-        ue = simulator.worlds.task["ue"][0, simulator.worlds.clock["deciding"][0, 0]]
+        ue = simulator.worlds.task["ue"][0, simulator.worlds.episode["deciding"][0, 0]]
         assert agent == f"ue_{ue}"
         np.testing.assert_array_equal(observation, simulator.observations[0])
         simulator.step(np.array([choice]))
@@ -93,7 +93,7 @@ def test_aec_is_the_simulators_episode():
     assert cost > 0
     for agent in returns:  # the team's reward: every agent's return is minus the cost of all tasks
         assert returns[agent] == pytest.approx(-cost, rel=1e-9)
-        assert seconds[agent] == pytest.approx(simulator.worlds.clock["time"][0, 0] - first_s, rel=1e-9)
+        assert seconds[agent] == pytest.approx(simulator.worlds.episode["time"][0, 0] - first_s, rel=1e-9)
 
 
 def test_aec_shows_nothing_to_an_agent_that_is_not_asked():
@@ -129,7 +129,7 @@ def test_slot_observations_are_those_that_the_simulator_gives_one_by_one(broadca
         assert [f"ue_{i}" for i in np.flatnonzero(state)] == asked
         expected = 0.0
         for agent in asked:
-            ue = simulator.worlds.task["ue"][0, simulator.worlds.clock["deciding"][0, 0]]
+            ue = simulator.worlds.task["ue"][0, simulator.worlds.episode["deciding"][0, 0]]
             assert agent == f"ue_{ue}"
             np.testing.assert_array_equal(seen[agent]["observation"], simulator.observations[0])
             simulator.step(np.array([actions[agent]]))

@@ -6,7 +6,7 @@ import pytest
 from edgebrush.decision.observation import AGE_S, DOWN_S, IN_FLIGHT, LOAD, NUMBER, PRESENT, QUEUED, TASK_FEATURES, UP_S
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.compile import compiled
-from edgebrush.sim.simulator import Simulator, episode, records_needed, shared
+from edgebrush.sim.simulator import Simulator, compiled_parameters, episode_world, records_needed
 from edgebrush.sim.state import World
 from edgebrush.sim.world import observe
 from tests.support.worlds import at_random, deciding, plain, play
@@ -20,7 +20,7 @@ DEADLINE = [PATIENT | dict(bits_in=1e5, bits_out=1e6, deadline_s=8.0)]
 
 @compiled(entry=True)
 def write_observation(params, worlds, e, out):
-    observe(shared(params), episode(worlds, e), out)
+    observe(compiled_parameters(params), episode_world(worlds, e), out)
 
 
 def look(simulator, e):
@@ -70,10 +70,10 @@ def test_the_tables_hold_all_that_the_limits_admit_and_nothing_is_lost_from_sigh
         )
         simulator = Simulator(slotted, 4, records=records_needed(slotted))
         play(simulator, range(4), at_random(2))
-        clock = simulator.worlds.clock[:, 0]
-        assert (clock["arrived"] > 5000).all()
-        assert (clock["arrived"] == clock["ended"]).all() and not clock["in_system"].any()
-        assert len(simulator.outcomes()) == clock["arrived"].sum()
+        episode = simulator.worlds.episode[:, 0]
+        assert (episode["arrived"] > 5000).all()
+        assert (episode["arrived"] == episode["ended"]).all() and not episode["in_system"].any()
+        assert len(simulator.outcomes()) == episode["arrived"].sum()
         assert not simulator.worlds.bs["connections"].any() and not simulator.worlds.link["in_flight"].any()
 
 
@@ -104,7 +104,7 @@ def test_copies_decide_on_the_same_tasks_whatever_they_decide(interval_s):
         decisions += 1
     assert decisions > 50
     assert len(set(np.bincount(simulator.outcomes()["episode"]))) == 1
-    assert len({float(cost) for cost in simulator.worlds.clock["cost"][:, 0]}) == 4  # they did decide differently
+    assert len({float(cost) for cost in simulator.worlds.episode["cost"][:, 0]}) == 4  # they did decide differently
 
 
 @pytest.mark.parametrize("preset", ["campus"])
@@ -123,12 +123,12 @@ def test_resetting_some_episodes_leaves_the_others_alone():
     simulator.reset(np.arange(3))
     for _ in range(10):
         simulator.step(np.zeros(3))
-    times = simulator.worlds.clock["time"][:, 0].copy()
+    times = simulator.worlds.episode["time"][:, 0].copy()
     observations = simulator.observations.copy()
     simulator.reset(np.array([7, 1, 8]), which=np.array([False, True, False]))
-    assert (simulator.worlds.clock["time"][:, 0][[0, 2]] == times[[0, 2]]).all()
+    assert (simulator.worlds.episode["time"][:, 0][[0, 2]] == times[[0, 2]]).all()
     assert (simulator.observations[[0, 2]] == observations[[0, 2]]).all()
-    assert simulator.worlds.clock["decisions"][:, 0].tolist() == [10, 0, 10]
+    assert simulator.worlds.episode["decisions"][:, 0].tolist() == [10, 0, 10]
 
 
 def test_what_does_not_fit_is_an_error():

@@ -7,7 +7,7 @@ import pytest
 
 from edgebrush.sim.compile import compiled
 from edgebrush.sim.radio import gain_of_block, mean_gain, position
-from edgebrush.sim.simulator import Simulator, episode, shared
+from edgebrush.sim.simulator import Simulator, compiled_parameters, episode_world
 from tests.support.worlds import plain
 
 UES, BSS = 500, 6
@@ -18,7 +18,7 @@ STATIONS = [dict(name="bs", count=BSS, profile="sd15-a100")]
 @compiled(entry=True)
 def fill_gains(arrays, worlds, time, block, mean, full):
     """Gains without fading at a moment, and with it in a block."""
-    params, world = shared(arrays), episode(worlds, 0)
+    params, world = compiled_parameters(arrays), episode_world(worlds, 0)
     for i in range(mean.shape[0]):
         for j in range(mean.shape[1]):
             mean[i, j] = mean_gain(params, world, i, j, time)
@@ -27,7 +27,7 @@ def fill_gains(arrays, worlds, time, block, mean, full):
 
 @compiled(entry=True)
 def fill_places(arrays, worlds, time, places):
-    params, world = shared(arrays), episode(worlds, 0)
+    params, world = compiled_parameters(arrays), episode_world(worlds, 0)
     for i in range(places.shape[0]):
         places[i, 0], places[i, 1] = position(params, world, i, time)
 

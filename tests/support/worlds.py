@@ -61,9 +61,9 @@ def plain(folder: Path = Path(), **fields) -> Scenario:
 
 def deciding(simulator: Simulator, e: int = 0) -> tuple[int, int, float]:
     """UE, number and moment of the decision that episode e waits for."""
-    clock = simulator.worlds.clock[e, 0]
-    task = simulator.worlds.task[e, clock["deciding"]]
-    return int(task["ue"]), int(task["number"]), float(clock["time"])
+    episode = simulator.worlds.episode[e, 0]
+    task = simulator.worlds.task[e, episode["deciding"]]
+    return int(task["ue"]), int(task["number"]), float(episode["time"])
 
 
 def play(simulator: Simulator, seeds, decide, **options) -> np.ndarray:

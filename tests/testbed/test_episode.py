@@ -37,7 +37,7 @@ def test_rates_are_those_that_the_simulator_measures(episode):
     """The observation holds bits / rate of each BS: it must be this link's rate with nobody else on it."""
     simulator = Simulator(TESTBED, 1)
     simulator.reset(np.array([SEED]))
-    ue = int(simulator.worlds.task[0][simulator.worlds.clock[0]["deciding"][0]]["ue"])
+    ue = int(simulator.worlds.task[0][simulator.worlds.episode[0]["deciding"][0]]["ue"])
     _, candidates, _ = simulator.layout.split(simulator.observations[0])
     kind = TESTBED.requests[episode.arrivals[0].request]
     for bs in (0, 1):

@@ -96,7 +96,7 @@ class Observer:
 
     def __post_init__(self) -> None:
         params = build_params(self.scenario)
-        self.head, self.device, self.bss = params.head[0], params.ue[self.ue], params.bs
+        self.common, self.device, self.bss = params.common[0], params.ue[self.ue], params.bs
         self.requests = {kind.name: row for kind, row in zip(self.scenario.requests, params.request, strict=True)}
         self.contents = {each.name: each.difficulty for each in self.scenario.contents}
         self.battery_j = self.battery_level * float(self.device["battery_j"])
@@ -163,11 +163,11 @@ class Observer:
         self._describe_queue(queue)
         for row, each in zip(self.stations, known, strict=False):
             self._describe_station(row, each, now)
-        classes, weight = self.layout.shape.classes, float(self.head["bs_energy_weight"])
+        classes, weight = self.layout.shape.classes, float(self.common["bs_energy_weight"])
         obs.describe_candidates(self.task, self.own, self.stations, len(known), classes, weight, self.candidates)
         for slot in masked:
             self.candidates[slot, obs.PRESENT] = 0.0
-        missed = float(self.head["missed"])
+        missed = float(self.common["missed"])
         obs.expected_cost(self.task, self.candidates, self.grid, self.log_grid, classes, missed, self.cost)
         return np.concatenate([self.task, self.candidates.ravel(), self.cost.ravel()]).astype(np.float32)
 
@@ -197,7 +197,7 @@ class Observer:
     def _describe_queue(self, queue: OwnQueue) -> None:
         row = self.own
         room = queue.busy_s == 0.0 or queue.waiting < self.device["queue_limit"]
-        row[obs.OWN_ALLOWED] = 1.0 if self.head["local"] == 1 and room else 0.0
+        row[obs.OWN_ALLOWED] = 1.0 if self.common["local"] == 1 and room else 0.0
         row[obs.OWN_BUSY_S], row[obs.OWN_WAITING] = queue.busy_s, queue.waiting
         row[obs.OWN_WORK_S :] = queue.work_s
 
@@ -205,7 +205,7 @@ class Observer:
         board, classes = known.board, self.layout.shape.classes
         row[obs.BS_NUMBER] = known.number + 1
         row[obs.BS_UP_BPS] = known.up_bps
-        row[obs.BS_DOWN_BPS] = known.down_bps if self.head["downlink"] == 1 else inf
+        row[obs.BS_DOWN_BPS] = known.down_bps if self.common["downlink"] == 1 else inf
         row[obs.BS_IN_FLIGHT] = known.in_flight
         row[obs.BS_AGE_S] = now - board.time
         row[SERVER] = self.servers[known.number]

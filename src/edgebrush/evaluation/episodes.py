@@ -17,7 +17,7 @@ from edgebrush.policies.rules import KINDS, Rule
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim import draws
 from edgebrush.sim.compile import compiled, spread
-from edgebrush.sim.simulator import Simulator, episode, records_needed, shared
+from edgebrush.sim.simulator import Simulator, compiled_parameters, episode_world, records_needed
 from edgebrush.sim.world import advance, decide, observe, reset
 
 SIDE_BY_SIDE = 256  # episodes that a policy decides for at once
@@ -29,28 +29,28 @@ choose = compiled(rules.choose)
 
 @compiled
 def _draw(world):
-    clock = world.clock[0]
-    return draws.uniform(clock.seed, draws.POLICY, clock.decisions, 0)
+    episode = world.episode[0]
+    return draws.uniform(episode.seed, draws.POLICY, episode.decisions, 0)
 
 
 @compiled(entry=True)
 def _play_rule(first, last, params, worlds, seeds, horizon_s, kind, numbers, shape, observations, cost, tasks):
     """Episode e under numbers[e]: whole, inside one compiled loop."""
-    scenario = shared(params)
+    scenario = compiled_parameters(params)
     for e in range(first, last):
-        world = episode(worlds, e)
+        world = episode_world(worlds, e)
         reset(scenario, world, seeds[e], horizon_s)
         while advance(scenario, world):
             observe(scenario, world, observations[e])
             draw = _draw(world)
             decide(scenario, world, choose(kind, numbers[e], shape, params.step_grid, observations[e], draw))
-        cost[e], tasks[e] = world.clock[0].cost, world.clock[0].ended
+        cost[e], tasks[e] = world.episode[0].cost, world.episode[0].ended
 
 
 @compiled(entry=True)
 def draw_all(worlds, out):
     for e in range(out.shape[0]):
-        out[e] = _draw(episode(worlds, e))
+        out[e] = _draw(episode_world(worlds, e))
 
 
 class RuleTable:

@@ -26,7 +26,7 @@ POISSON, BURSTY, TRACE = 0, 1, 2
 UMI, LOG_DISTANCE = 0, 1
 
 
-HEAD = np.dtype(
+GLOBAL_PARAMS = np.dtype(
     [
         ("ue_count", i8), ("bs_count", i8), ("neighbours", i8), ("classes", i8), ("steps", i8), ("local", i8),
         ("horizon_s", f8), ("interval_s", f8), ("broadcast_s", f8),
@@ -80,7 +80,7 @@ IMAGES = np.dtype([("upto", f8), ("count", i8)])
 class Params(NamedTuple):
     """The scenario as numbers; shared by all episodes. The compiled loops see each field as ``Rows``."""
 
-    head: np.ndarray  # (1,) HEAD
+    common: np.ndarray  # (1,) GLOBAL_PARAMS
     ue: np.ndarray  # (N,) UE_PARAMS
     bs: np.ndarray  # (M,) BS_PARAMS
     request: np.ndarray  # (kinds,) REQUEST
@@ -97,15 +97,15 @@ def build_params(scenario: Scenario) -> Params:
     trace_s, trace_ue, trace_span_s = trace_rows(scenario)
     step_grid = np.array(scenario.decision.step_grid, i8)
     return Params(
-        _head(scenario, trace_span_s, len(trace_s)), _ue_params(scenario), _bs_params(scenario),
+        _common_params(scenario, trace_span_s, len(trace_s)), _ue_params(scenario), _bs_params(scenario),
         _requests(scenario), _contents(scenario), _images(scenario), step_grid, np.log(step_grid),
         trace_s, trace_ue,
     )  # fmt: skip
 
 
-def _head(scenario: Scenario, trace_span_s: float, trace_length: int) -> np.ndarray:
+def _common_params(scenario: Scenario, trace_span_s: float, trace_length: int) -> np.ndarray:
     decision, radio, arrivals = scenario.decision, scenario.radio, scenario.arrivals
-    head = np.zeros(1, HEAD)
+    common = np.zeros(1, GLOBAL_PARAMS)
     noise_db = radio.noise_dbm_per_hz + radio.noise_figure_db
     values = {
         "ue_count": scenario.ue_count, "bs_count": scenario.bs_count,
@@ -133,8 +133,8 @@ def _head(scenario: Scenario, trace_span_s: float, trace_length: int) -> np.ndar
     elif isinstance(arrivals, TraceArrivals):
         values["arrivals"] = TRACE
     for name, value in values.items():
-        head[name] = value
-    return head
+        common[name] = value
+    return common
 
 
 def _ue_params(scenario: Scenario) -> np.ndarray:

@@ -11,58 +11,58 @@ from .compile import compiled
 @compiled
 def start_arrivals(params, world):
     """Draw every UE's first request, or the window of the trace that this episode replays."""
-    head, clock = params.head[0], world.clock[0]
-    if head.arrivals == TRACE:
-        clock.trace_start_s = draws.uniform(clock.seed, draws.WINDOW, 0, 0) * head.trace_s
-        clock.trace_next = _first_row_from(params.trace_s, head.trace_rows, clock.trace_start_s)
-        clock.trace_wraps = 0
-        clock.open_arrivals = 1
+    common, episode = params.common[0], world.episode[0]
+    if common.arrivals == TRACE:
+        episode.trace_start_s = draws.uniform(episode.seed, draws.WINDOW, 0, 0) * common.trace_s
+        episode.trace_next = _first_row_from(params.trace_s, common.trace_rows, episode.trace_start_s)
+        episode.trace_wraps = 0
+        episode.open_arrivals = 1
         _next_of_trace(params, world)
-        for i in range(1, head.ue_count):
+        for i in range(1, common.ue_count):
             world.ue[i].next_arrival = np.inf
         return
-    clock.open_arrivals = head.ue_count
-    for i in range(head.ue_count):
+    episode.open_arrivals = common.ue_count
+    for i in range(common.ue_count):
         ue = world.ue[i]
-        if head.arrivals == BURSTY:
-            stay = head.calm_s + head.burst_s
-            chain = _chain(head, i)
-            burst = draws.uniform(clock.seed, draws.PHASE_START, chain, 0) < head.burst_s / stay
+        if common.arrivals == BURSTY:
+            stay = common.calm_s + common.burst_s
+            chain = _chain(common, i)
+            burst = draws.uniform(episode.seed, draws.PHASE_START, chain, 0) < common.burst_s / stay
             ue.phase = 1 if burst else 0
             ue.phase_until = 0.0
-            _stay(head, clock.seed, ue, i)
+            _stay(common, episode.seed, ue, i)
         next_request(params, world, i, 0.0)
 
 
 @compiled
 def next_request(params, world, i, time):
     """Draw when UE i's next request comes after ``time``, and of how many images it is."""
-    head, clock, ue = params.head[0], world.clock[0], world.ue[i]
-    work = draws.exponential(clock.seed, draws.GAP, i, ue.requests) / (head.rate_hz * params.ue[i].rate_factor)
-    if head.arrivals == BURSTY:
+    common, episode, ue = params.common[0], world.episode[0], world.ue[i]
+    work = draws.exponential(episode.seed, draws.GAP, i, ue.requests) / (common.rate_hz * params.ue[i].rate_factor)
+    if common.arrivals == BURSTY:
         # A unit-rate exponential, used up at the rate of the phase that is on (a time change).
         while True:
-            factor = head.burst if ue.phase == 1 else head.calm
+            factor = common.burst if ue.phase == 1 else common.calm
             if work <= factor * (ue.phase_until - time):
                 time += work / factor
                 break
             work -= factor * (ue.phase_until - time)
             time = ue.phase_until
             ue.phase = 1 - ue.phase
-            _stay(head, clock.seed, ue, i)
+            _stay(common, episode.seed, ue, i)
         ue.next_arrival = time
     else:
         ue.next_arrival = time + work
-    ue.images_left = _images(params, clock.seed, i, ue.requests)
+    ue.images_left = _images(params, episode.seed, i, ue.requests)
     ue.requests += 1
-    _close(clock, ue)
+    _close(episode, ue)
 
 
 @compiled
 def after_task(params, world, i, time):
     """Move arrival source i on, after it gave one task."""
     ue = world.ue[i]
-    if params.head[0].arrivals == TRACE:
+    if params.common[0].arrivals == TRACE:
         _next_of_trace(params, world)
         return
     ue.images_left -= 1
@@ -72,18 +72,18 @@ def after_task(params, world, i, time):
 
 @compiled
 def _next_of_trace(params, world):
-    head, clock, source = params.head[0], world.clock[0], world.ue[0]
-    if clock.trace_next >= head.trace_rows:
-        clock.trace_next = 0
-        clock.trace_wraps += 1
-    row = clock.trace_next
-    clock.trace_next += 1
-    clock.trace_ue = params.trace_ue[row]
+    common, episode, source = params.common[0], world.episode[0], world.ue[0]
+    if episode.trace_next >= common.trace_rows:
+        episode.trace_next = 0
+        episode.trace_wraps += 1
+    row = episode.trace_next
+    episode.trace_next += 1
+    episode.trace_ue = params.trace_ue[row]
     same_time = row > 0 and params.trace_s[row - 1] == params.trace_s[row]
     if not (same_time and params.trace_ue[row - 1] == params.trace_ue[row]):
-        world.ue[clock.trace_ue].requests += 1  # images of one request come at one instant and share its kind
-    source.next_arrival = params.trace_s[row] + clock.trace_wraps * head.trace_s - clock.trace_start_s
-    _close(clock, source)
+        world.ue[episode.trace_ue].requests += 1  # images of one request come at one instant and share its kind
+    source.next_arrival = params.trace_s[row] + episode.trace_wraps * common.trace_s - episode.trace_start_s
+    _close(episode, source)
 
 
 @compiled
@@ -100,22 +100,22 @@ def _first_row_from(times, count, time):
 
 
 @compiled
-def _close(clock, ue):
-    if ue.next_arrival >= clock.horizon_s:
+def _close(episode, ue):
+    if ue.next_arrival >= episode.horizon_s:
         ue.next_arrival = np.inf
-        clock.open_arrivals -= 1
+        episode.open_arrivals -= 1
 
 
 @compiled
-def _chain(head, i):
+def _chain(common, i):
     """Which modulating chain UE i follows: one for all, or its own."""
-    return 0 if head.shared_bursts == 1 else i + 1
+    return 0 if common.shared_bursts == 1 else i + 1
 
 
 @compiled
-def _stay(head, seed, ue, i):
-    mean_s = head.burst_s if ue.phase == 1 else head.calm_s
-    ue.phase_until += mean_s * draws.exponential(seed, draws.PHASE_STAY, _chain(head, i), ue.phases)
+def _stay(common, seed, ue, i):
+    mean_s = common.burst_s if ue.phase == 1 else common.calm_s
+    ue.phase_until += mean_s * draws.exponential(seed, draws.PHASE_STAY, _chain(common, i), ue.phases)
     ue.phases += 1
 
 

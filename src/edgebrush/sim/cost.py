@@ -12,10 +12,10 @@ from .compile import compiled
 
 @compiled
 def pass_time(world, time):
-    """Move the clock on; every task in the system costs its delay weight per second."""
-    clock = world.clock[0]
-    clock.cost += clock.cost_rate * (time - clock.time)
-    clock.time = time
+    """Advance the clock; every task in the system costs its delay weight per second."""
+    episode = world.episode[0]
+    episode.cost += episode.cost_rate * (time - episode.time)
+    episode.time = time
 
 
 @compiled
@@ -25,7 +25,7 @@ def charge_ue(world, t, joules):
     ue = world.ue[task.ue]
     task.energy_ue_j += joules
     ue.battery_j = max(0.0, ue.battery_j - joules)
-    world.clock[0].cost += task.energy_weight * joules
+    world.episode[0].cost += task.energy_weight * joules
 
 
 @compiled
@@ -33,7 +33,7 @@ def charge_bs(params, world, t, joules):
     """Charge task t's share of its BS's energy."""
     task = world.task[t]
     task.energy_bs_j += joules
-    world.clock[0].cost += task.energy_weight * params.head[0].bs_energy_weight * joules
+    world.episode[0].cost += task.energy_weight * params.common[0].bs_energy_weight * joules
 
 
 @compiled
@@ -52,7 +52,7 @@ def complete(params, world, t):
     else:
         server = params.bs[task.bs]
         quality = quality_at(server.ceiling, server.half_steps, server.sharpness, task.difficulty, task.steps)
-    _end(params, world, t, quality, world.clock[0].time > task.deadline_at, False, False)
+    _end(params, world, t, quality, world.episode[0].time > task.deadline_at, False, False)
 
 
 @compiled
@@ -69,32 +69,32 @@ def lose(params, world, t):
 
 @compiled
 def _end(params, world, t, quality, missed, dropped, lost):
-    head, clock, task = params.head[0], world.clock[0], world.task[t]
-    penalty = (head.missed if missed else 0.0) + (head.lost if lost else 0.0)
-    clock.cost += task.quality_weight * (1.0 - quality) + penalty
-    clock.ended += 1
-    clock.in_system -= 1
-    clock.cost_rate -= task.delay_weight
-    if clock.in_system == 0:
-        clock.cost_rate = 0.0  # no rounding is carried from one busy period to the next
-    if clock.records > 0:
-        if clock.recorded < clock.records:
+    common, episode, task = params.common[0], world.episode[0], world.task[t]
+    penalty = (common.missed if missed else 0.0) + (common.lost if lost else 0.0)
+    episode.cost += task.quality_weight * (1.0 - quality) + penalty
+    episode.ended += 1
+    episode.in_system -= 1
+    episode.cost_rate -= task.delay_weight
+    if episode.in_system == 0:
+        episode.cost_rate = 0.0  # no rounding is carried from one busy period to the next
+    if episode.records > 0:
+        if episode.recorded < episode.records:
             _record(params, world, t, quality, penalty, missed, dropped, lost)
-        clock.recorded += 1
-    task.next, clock.free = clock.free, t
+        episode.recorded += 1
+    task.next, episode.free = episode.free, t
 
 
 @compiled
 def _record(params, world, t, quality, penalty, missed, dropped, lost):
-    head, clock, task = params.head[0], world.clock[0], world.task[t]
-    row = world.outcome[clock.recorded]
+    common, episode, task = params.common[0], world.episode[0], world.task[t]
+    row = world.outcome[episode.recorded]
     row.ue, row.number, row.request, row.content = task.ue, task.number, task.request, task.content
-    row.arrival_s, row.end_s = task.arrival, clock.time
+    row.arrival_s, row.end_s = task.arrival, episode.time
     row.place, row.steps, row.service_class = task.bs + 1, task.steps, task.service_class
-    row.delay_s = clock.time - task.arrival
+    row.delay_s = episode.time - task.arrival
     row.energy_ue_j, row.energy_bs_j, row.quality = task.energy_ue_j, task.energy_bs_j, quality
     row.delay_cost = task.delay_weight * row.delay_s
-    row.energy_cost = task.energy_weight * (task.energy_ue_j + head.bs_energy_weight * task.energy_bs_j)
+    row.energy_cost = task.energy_weight * (task.energy_ue_j + common.bs_energy_weight * task.energy_bs_j)
     row.quality_cost = task.quality_weight * (1.0 - quality)
     row.penalty_cost = penalty
     row.cost = row.delay_cost + row.energy_cost + row.quality_cost + penalty

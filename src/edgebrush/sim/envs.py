@@ -36,7 +36,7 @@ from edgebrush.scenario.parameters import NONE
 from edgebrush.scenario.schema import Scenario
 
 from .compile import compiled
-from .simulator import Simulator, episode, shared
+from .simulator import Simulator, compiled_parameters, episode_world
 from .world import GLOBAL_OF_UE, observe
 
 SEEDS = 2**62  # fresh episodes are drawn from so many
@@ -194,7 +194,7 @@ class AecEnv(_Team, pettingzoo.AECEnv):
         worlds = self._simulator.worlds
         self.agent_selection = self.agents[0]
         if self._alive:
-            self.agent_selection = self.agents[worlds.task["ue"][0, worlds.clock["deciding"][0, 0]]]
+            self.agent_selection = self.agents[worlds.task["ue"][0, worlds.episode["deciding"][0, 0]]]
 
 
 class SlottedEnv(_Team, pettingzoo.ParallelEnv):
@@ -269,16 +269,16 @@ def _observe_slot(params, worlds, observations, pending):
 
     Called at the slot's first decision, before any has decided.
     """
-    scenario = shared(params)
-    world = episode(worlds, 0)
-    clock = world.clock[0]
-    first = clock.deciding
+    scenario = compiled_parameters(params)
+    world = episode_world(worlds, 0)
+    episode = world.episode[0]
+    first = episode.deciding
     for i in range(observations.shape[0]):
-        clock.deciding = first if i == world.task[first].ue else world.ue[i].pending_head
-        pending[i] = clock.deciding != NONE
+        episode.deciding = first if i == world.task[first].ue else world.ue[i].pending_head
+        pending[i] = episode.deciding != NONE
         if pending[i]:
             observe(scenario, world, observations[i])
-    clock.deciding = first
+    episode.deciding = first
 
 
 class MergedEnv(gymnasium.Env):

@@ -13,23 +13,23 @@ BROADCAST, FIRST_ARRIVAL = 0, 1
 
 @compiled
 def device_leaf(params, i):
-    return FIRST_ARRIVAL + params.head[0].ue_count + i
+    return FIRST_ARRIVAL + params.common[0].ue_count + i
 
 
 @compiled
 def station_leaf(params, j):
     """The engine's leaf; the uplink's is the next one, the downlink's the one after."""
-    return FIRST_ARRIVAL + 2 * params.head[0].ue_count + 3 * j
+    return FIRST_ARRIVAL + 2 * params.common[0].ue_count + 3 * j
 
 
 @compiled
 def slot_leaf(params):
-    return FIRST_ARRIVAL + 2 * params.head[0].ue_count + 3 * params.head[0].bs_count
+    return FIRST_ARRIVAL + 2 * params.common[0].ue_count + 3 * params.common[0].bs_count
 
 
 @compiled
 def clear(world):
-    for node in range(2 * world.clock[0].leaves):
+    for node in range(2 * world.episode[0].leaves):
         world.tree[node] = np.inf
 
 
@@ -37,7 +37,7 @@ def clear(world):
 def schedule(world, leaf, time):
     """Set the time of a leaf's next event (inf: none)."""
     tree = world.tree
-    node = world.clock[0].leaves + leaf
+    node = world.episode[0].leaves + leaf
     tree[node] = time
     node //= 2
     while node >= 1:
@@ -51,7 +51,7 @@ def schedule(world, leaf, time):
 @compiled
 def earliest(world):
     """The leaf whose event comes first; its time is ``tree[1]``."""
-    tree, leaves = world.tree, world.clock[0].leaves
+    tree, leaves = world.tree, world.episode[0].leaves
     node = 1
     while node < leaves:
         node *= 2

@@ -21,7 +21,7 @@ def append(world, owner, t):
 @compiled
 def pop_first(params, world, owner):
     """Take out the first task of the first class that has one, or NONE."""
-    for p in range(params.head[0].classes):
+    for p in range(params.common[0].classes):
         t = owner.head[p]
         if t != NONE:
             owner.head[p] = world.task[t].next

@@ -22,15 +22,15 @@ LIGHT_MPS = 299_792_458.0
 @compiled
 def block_at(params, time):
     """The coherence block of a moment; the small term keeps a block's own border inside it."""
-    return math.floor(time / params.head[0].coherence_s + 1e-9)
+    return math.floor(time / params.common[0].coherence_s + 1e-9)
 
 
 @compiled
 def place_ue(params, world, i):
     """Put UE i somewhere in the area, and start its first leg."""
-    head, ue, seed = params.head[0], world.ue[i], world.clock[0].seed
-    ue.x = head.width_m * draws.uniform(seed, draws.PLACE_X, i, 0)
-    ue.y = head.height_m * draws.uniform(seed, draws.PLACE_Y, i, 0)
+    common, ue, seed = params.common[0], world.ue[i], world.episode[0].seed
+    ue.x = common.width_m * draws.uniform(seed, draws.PLACE_X, i, 0)
+    ue.y = common.height_m * draws.uniform(seed, draws.PLACE_Y, i, 0)
     ue.leg_s, ue.leg_until, ue.legs = 0.0, 0.0, 0
     ue.leg_x, ue.leg_y = ue.x, ue.y
 
@@ -38,18 +38,18 @@ def place_ue(params, world, i):
 @compiled
 def position(params, world, i, time):
     """Where UE i is (random waypoint: walk straight to a drawn place, pause, draw the next)."""
-    head, ue = params.head[0], world.ue[i]
-    if head.speed_mps == 0.0:
+    common, ue = params.common[0], world.ue[i]
+    if common.speed_mps == 0.0:
         return ue.x, ue.y
     while time >= ue.leg_until:
-        seed = world.clock[0].seed
+        seed = world.episode[0].seed
         ue.x, ue.y, ue.leg_s = ue.leg_x, ue.leg_y, ue.leg_until
-        ue.leg_x = head.width_m * draws.uniform(seed, draws.WAYPOINT_X, i, ue.legs)
-        ue.leg_y = head.height_m * draws.uniform(seed, draws.WAYPOINT_Y, i, ue.legs)
+        ue.leg_x = common.width_m * draws.uniform(seed, draws.WAYPOINT_X, i, ue.legs)
+        ue.leg_y = common.height_m * draws.uniform(seed, draws.WAYPOINT_Y, i, ue.legs)
         ue.legs += 1
-        walk_s = math.hypot(ue.leg_x - ue.x, ue.leg_y - ue.y) / head.speed_mps
-        ue.leg_until = ue.leg_s + walk_s + head.pause_s
-    walk_s = math.hypot(ue.leg_x - ue.x, ue.leg_y - ue.y) / head.speed_mps
+        walk_s = math.hypot(ue.leg_x - ue.x, ue.leg_y - ue.y) / common.speed_mps
+        ue.leg_until = ue.leg_s + walk_s + common.pause_s
+    walk_s = math.hypot(ue.leg_x - ue.x, ue.leg_y - ue.y) / common.speed_mps
     done = min(1.0, (time - ue.leg_s) / walk_s) if walk_s > 0.0 else 1.0
     return ue.x + done * (ue.leg_x - ue.x), ue.y + done * (ue.leg_y - ue.y)
 
@@ -83,17 +83,17 @@ def umi_line_of_sight_probability(distance_m):
 @compiled
 def mean_gain(params, world, i, j, time):
     """Gain of UE i to BS j by path loss and shadowing, without fading, at a moment."""
-    head, link = params.head[0], link_of(params, world, i, j)
-    knot = math.floor(time / head.shadowing_s)
-    if link.knot == NONE or head.speed_mps > 0.0:
+    common, link = params.common[0], link_of(params, world, i, j)
+    knot = math.floor(time / common.shadowing_s)
+    if link.knot == NONE or common.speed_mps > 0.0:
         _see_path(params, world, i, j, time)
     if link.knot != knot:
-        seed, pair = world.clock[0].seed, i * head.bs_count + j
+        seed, pair = world.episode[0].seed, i * common.bs_count + j
         link.shadow_before = draws.normal(seed, draws.SHADOW, pair, knot)
         link.shadow_after = draws.normal(seed, draws.SHADOW, pair, knot + 1)
         link.knot = knot
     # A circular interpolation of independent normals keeps the variance and can be had at any moment.
-    turn = 0.5 * math.pi * (time / head.shadowing_s - knot)
+    turn = 0.5 * math.pi * (time / common.shadowing_s - knot)
     shadow_db = link.deviation_db * (math.cos(turn) * link.shadow_before + math.sin(turn) * link.shadow_after)
     return 10.0 ** (-(link.loss_db + shadow_db) / 10.0)
 
@@ -101,47 +101,47 @@ def mean_gain(params, world, i, j, time):
 @compiled
 def _see_path(params, world, i, j, time):
     """Path and wall loss of UE i to BS j at a moment, and the deviation of the shadowing there."""
-    head, link = params.head[0], link_of(params, world, i, j)
+    common, link = params.common[0], link_of(params, world, i, j)
     x, y = position(params, world, i, time)
     distance = math.hypot(x - params.bs[j].x, y - params.bs[j].y)
-    if head.path_loss == UMI:
-        drawn = draws.uniform(world.clock[0].seed, draws.LOS, i, j)
+    if common.path_loss == UMI:
+        drawn = draws.uniform(world.episode[0].seed, draws.LOS, i, j)
         los = drawn < umi_line_of_sight_probability(distance)
-        link.loss_db = umi_path_loss_db(distance, head.carrier_ghz, los)
+        link.loss_db = umi_path_loss_db(distance, common.carrier_ghz, los)
         link.deviation_db = 4.0 if los else 7.82
     else:
-        link.loss_db = head.intercept_db + head.exponent_db * math.log10(max(distance, 1.0))
+        link.loss_db = common.intercept_db + common.exponent_db * math.log10(max(distance, 1.0))
         link.deviation_db = 4.0
-    link.loss_db += head.wall_db
-    if head.shadowing_db >= 0.0:
-        link.deviation_db = head.shadowing_db
+    link.loss_db += common.wall_db
+    if common.shadowing_db >= 0.0:
+        link.deviation_db = common.shadowing_db
 
 
 @compiled
 def gain_of_block(params, world, i, j, block):
     """Full gain of UE i to BS j in a coherence block."""
-    gain = mean_gain(params, world, i, j, block * params.head[0].coherence_s)
-    if params.head[0].rayleigh == 1:
-        pair = i * params.head[0].bs_count + j
-        gain *= draws.exponential(world.clock[0].seed, draws.FADING, pair, block)
+    gain = mean_gain(params, world, i, j, block * params.common[0].coherence_s)
+    if params.common[0].rayleigh == 1:
+        pair = i * params.common[0].bs_count + j
+        gain *= draws.exponential(world.episode[0].seed, draws.FADING, pair, block)
     return gain
 
 
 @compiled
 def choose_neighbours(params, world, i, time):
     """List the BSs that UE i hears best, in BS order; all of them where they are few enough."""
-    head = params.head[0]
-    if head.neighbours == 0 or head.neighbours == head.bs_count:
-        for j in range(head.neighbours):
-            world.neighbour[i * head.neighbours + j] = j
+    common = params.common[0]
+    if common.neighbours == 0 or common.neighbours == common.bs_count:
+        for j in range(common.neighbours):
+            world.neighbour[i * common.neighbours + j] = j
         return
-    block_start = block_at(params, time) * head.coherence_s
-    heard = array_at(world.neighbour, i * head.neighbours, (head.neighbours,))
-    gains = np.empty(head.neighbours)
+    block_start = block_at(params, time) * common.coherence_s
+    heard = array_at(world.neighbour, i * common.neighbours, (common.neighbours,))
+    gains = np.empty(common.neighbours)
     count = 0
-    for j in range(head.bs_count):  # keep the best so far, the best first
+    for j in range(common.bs_count):  # keep the best so far, the best first
         gain = mean_gain(params, world, i, j, block_start)
-        if count < head.neighbours:
+        if count < common.neighbours:
             at = count
             count += 1
         elif gain > gains[count - 1]:
@@ -163,7 +163,7 @@ def choose_neighbours(params, world, i, time):
 @compiled
 def link_of(params, world, i, j):
     """The record of the pair UE i, BS j."""
-    return world.link[i * params.head[0].bs_count + j]
+    return world.link[i * params.common[0].bs_count + j]
 
 
 @compiled
@@ -187,7 +187,7 @@ def measured_rates(params, world, i, j, block):
     """(uplink, downlink) rate in bit/s of UE i to BS j, were it alone on the band."""
     bs = params.bs[j]
     gain = link_gain(params, world, i, j, block)
-    noise_w = params.head[0].noise_w_per_hz * bs.bandwidth_hz
+    noise_w = params.common[0].noise_w_per_hz * bs.bandwidth_hz
     up = capacity_bps(bs.bandwidth_hz, params.ue[i].radiated_w, gain, noise_w)
     return up, capacity_bps(bs.bandwidth_hz, bs.power_w, gain, noise_w)
 
@@ -279,37 +279,37 @@ def _settle(world, t, elapsed):
 @compiled
 def _uplinks_changed(params, world, j, time):
     """New rates for BS j's uplinks, and, where cells interfere, for all."""
-    if params.head[0].interference == 0:
+    if params.common[0].interference == 0:
         _rate_uplinks(params, world, j, time)
         return
-    for other in range(params.head[0].bs_count):
+    for other in range(params.common[0].bs_count):
         _settle_up(world, other, time)
-    for other in range(params.head[0].bs_count):
+    for other in range(params.common[0].bs_count):
         _rate_uplinks(params, world, other, time)
 
 
 @compiled
 def _downlinks_changed(params, world, j, time, cell_switched):
     """New rates for BS j's downlinks, and, where cells interfere and this one went on or off, for all."""
-    if params.head[0].interference == 0 or not cell_switched:
+    if params.common[0].interference == 0 or not cell_switched:
         _rate_downlinks(params, world, j, time)
         return
-    for other in range(params.head[0].bs_count):
+    for other in range(params.common[0].bs_count):
         _settle_down(world, other, time)
-    for other in range(params.head[0].bs_count):
+    for other in range(params.common[0].bs_count):
         _rate_downlinks(params, world, other, time)
 
 
 @compiled
 def _rate_uplinks(params, world, j, time):
-    head, bs, fixed = params.head[0], world.bs[j], params.bs[j]
+    common, bs, fixed = params.common[0], world.bs[j], params.bs[j]
     leaf = station_leaf(params, j) + 1
     if bs.up_count == 0:
         schedule(world, leaf, np.inf)
         return
     block = block_at(params, time)
-    noise_w = head.noise_w_per_hz * fixed.bandwidth_hz
-    if head.interference == 1:
+    noise_w = common.noise_w_per_hz * fixed.bandwidth_hz
+    if common.interference == 1:
         noise_w += _received_uplinks(params, world, j, block)
     soonest, first = np.inf, NONE
     t = bs.up_head
@@ -328,7 +328,7 @@ def _rate_uplinks(params, world, j, time):
 
 @compiled
 def _rate_downlinks(params, world, j, time):
-    head, bs, fixed = params.head[0], world.bs[j], params.bs[j]
+    common, bs, fixed = params.common[0], world.bs[j], params.bs[j]
     leaf = station_leaf(params, j) + 2
     if bs.down_count == 0:
         schedule(world, leaf, np.inf)
@@ -339,8 +339,8 @@ def _rate_downlinks(params, world, j, time):
     while t != NONE:
         task = world.task[t]
         gain = link_gain(params, world, task.ue, j, block)
-        noise_w = head.noise_w_per_hz * fixed.bandwidth_hz
-        if head.interference == 1:
+        noise_w = common.noise_w_per_hz * fixed.bandwidth_hz
+        if common.interference == 1:
             noise_w += _received_downlinks(params, world, task.ue, j, block)
         share = bs.down_count
         task.rate = capacity_bps(fixed.bandwidth_hz / share, fixed.power_w / share, gain, noise_w / share)
@@ -354,7 +354,7 @@ def _rate_downlinks(params, world, j, time):
 @compiled
 def _schedule_transfer(params, world, leaf, time, block, soonest, first):
     """Plan the band's next event: its first transfer to finish, or the block's border if that is first."""
-    border = (block + 1) * params.head[0].coherence_s
+    border = (block + 1) * params.common[0].coherence_s
     if time + soonest <= border:
         schedule(world, leaf, time + max(soonest, 0.0))
         return first
@@ -366,7 +366,7 @@ def _schedule_transfer(params, world, leaf, time, block, soonest, first):
 def _received_uplinks(params, world, j, block):
     """Watts that BS j hears from other cells' uplinks; each transfer fills its share of the band."""
     heard = 0.0
-    for other in range(params.head[0].bs_count):
+    for other in range(params.common[0].bs_count):
         if other == j:
             continue
         t = world.bs[other].up_head
@@ -382,7 +382,7 @@ def _received_uplinks(params, world, j, block):
 def _received_downlinks(params, world, i, j, block):
     """Watts that UE i hears from BSs other than j that are sending."""
     heard = 0.0
-    for other in range(params.head[0].bs_count):
+    for other in range(params.common[0].bs_count):
         if other != j and world.bs[other].down_count > 0:
             heard += params.bs[other].power_w * link_gain(params, world, i, other, block)
     return heard

@@ -3,7 +3,7 @@
 A numba array is seven words or more, and a tuple of twenty of them is passed to every function word by word:
 that took half of the simulator's time and most of its compile time. Rows are one word. They have no length
 and no bounds and keep nothing alive: whoever makes them holds the array, and its size stands in the
-scenario's head or the clock.
+common parameters or in the episode's state.
 """
 
 import operator

@@ -30,10 +30,10 @@ EPISODES_PER_THREAD = 64  # where steps are short, one more thread costs more th
 
 
 @compiled
-def shared(params):
+def compiled_parameters(params):
     """The scenario's numbers as the loops take them; every entry starts with this and ``episode``."""
     return Params(
-        rows(params.head),
+        rows(params.common),
         rows(params.ue),
         rows(params.bs),
         rows(params.request),
@@ -47,10 +47,10 @@ def shared(params):
 
 
 @compiled
-def episode(worlds, e):
+def episode_world(worlds, e):
     """The world of episode e, as the loops take it."""
     return World(
-        rows(worlds.clock[e]),
+        rows(worlds.episode[e]),
         rows(worlds.ue[e]),
         rows(worlds.bs[e]),
         rows(worlds.neighbour[e]),
@@ -65,7 +65,7 @@ def episode(worlds, e):
 
 @compiled
 def _look(params, world, observation, state):
-    if world.clock[0].done == 1:
+    if world.episode[0].done == 1:
         return
     if observation.shape[0] > 0:
         observe(params, world, observation)
@@ -91,14 +91,14 @@ def _reset_or_step(
     states,
 ):
     """One kernel for both, because most of it is ``advance``, which takes long to compile."""
-    scenario = shared(params)
+    scenario = compiled_parameters(params)
     for e in range(first, last):
         if not which[e]:
             continue
-        world = episode(worlds, e)
+        world = episode_world(worlds, e)
         if resetting:
             reset(scenario, world, seeds[e], horizon_s)
-        elif world.clock[0].done == 1:
+        elif world.episode[0].done == 1:
             rewards[e], gaps[e] = 0.0, 0.0
             continue
         else:
@@ -176,12 +176,12 @@ class Simulator:
         buffers = self.rewards, self.gaps_s, self.alive, self.observations, self.states
         threads = min(self.threads, 1 + self.episodes // EPISODES_PER_THREAD)
         spread(_reset_or_step, self.episodes, threads, *given, *buffers)
-        if self.worlds.clock["overflow"].any():
+        if self.worlds.episode["overflow"].any():
             raise RuntimeError("a task table overflowed: this is a defect of edgebrush, please report the scenario")
 
     def outcomes(self) -> np.ndarray:
         """The ended tasks of all episodes, one structured array (``state.OUTCOME``), in episode order."""
-        recorded = self.worlds.clock["recorded"][:, 0]
+        recorded = self.worlds.episode["recorded"][:, 0]
         room = self.worlds.outcome.shape[1]
         if recorded.max(initial=0) > room:
             raise RuntimeError(f"{recorded.max()} tasks ended in one episode, but only {room} can be recorded")

@@ -17,7 +17,7 @@ from edgebrush.scenario.schema import MAX_CLASSES, Scenario
 f8, i8 = np.float64, np.int64
 
 
-CLOCK = np.dtype(
+EPISODE_STATE = np.dtype(
     [
         ("seed", i8), ("time", f8), ("horizon_s", f8), ("deciding", i8), ("slot_cursor", i8), ("done", i8),
         ("in_system", i8), ("open_arrivals", i8), ("free", i8), ("capacity", i8),
@@ -91,7 +91,7 @@ OUTCOME = np.dtype(
 class World(NamedTuple):
     """The state of many episodes, with a leading axis E; in the compiled loops, of one, as ``Rows``."""
 
-    clock: np.ndarray  # (1,) CLOCK
+    episode: np.ndarray  # (1,) EPISODE_STATE
     ue: np.ndarray  # (N,) UE_STATE
     bs: np.ndarray  # (M,) BS_STATE
     neighbour: np.ndarray  # (N, S-1) int64, the BSs that each UE considers
@@ -112,11 +112,11 @@ def build_worlds(scenario: Scenario, episodes: int, records: int) -> World:
     capacity = per_ue + sum(bs.count * bs.connection_limit for bs in scenario.bss) + 2
     leaves = 1 << (leaf_count(n, m) - 1).bit_length()
     described = OWN_COLUMNS + shape.classes + (shape.slots - 1) * (BS_COLUMNS + 2 * shape.classes)
-    clock = np.zeros((episodes, 1), CLOCK)
-    clock["done"] = 1  # until reset
-    clock["capacity"], clock["leaves"], clock["records"] = capacity, leaves, records
+    episode = np.zeros((episodes, 1), EPISODE_STATE)
+    episode["done"] = 1  # until reset
+    episode["capacity"], episode["leaves"], episode["records"] = capacity, leaves, records
     return World(
-        clock,
+        episode,
         np.zeros((episodes, n), UE_STATE),
         np.zeros((episodes, m), BS_STATE),
         np.zeros((episodes, n, shape.slots - 1), i8),

@@ -28,17 +28,17 @@ def connect(params, world, t):
         return
     bs.connections += 1
     link_of(params, world, task.ue, task.bs).in_flight += 1
-    start_uplink(params, world, t, world.clock[0].time)
+    start_uplink(params, world, t, world.episode[0].time)
 
 
 @compiled
 def admit(params, world, t):
     """Task t has been sent up; it waits, or starts, or is refused where the queue is full."""
-    clock, task = world.clock[0], world.task[t]
+    episode, task = world.episode[0], world.task[t]
     j = task.bs
     bs, fixed = world.bs[j], params.bs[j]
-    charge_ue(world, t, params.ue[task.ue].transmit_w * (clock.time - task.since))
-    task.since = clock.time
+    charge_ue(world, t, params.ue[task.ue].transmit_w * (episode.time - task.since))
+    task.since = episode.time
     if bs.busy == 1 and bs.queued >= fixed.queue_limit:
         _leave(params, world, t)
         _refuse(params, world, t)
@@ -56,7 +56,7 @@ def admit(params, world, t):
 @compiled
 def end_run(params, world, j):
     """The engine's event of BS j: the run is over; tasks leave, others enter, the next run starts."""
-    clock, bs, fixed = world.clock[0], world.bs[j], params.bs[j]
+    episode, bs, fixed = world.episode[0], world.bs[j], params.bs[j]
     share_j = bs.rounds * (fixed.alpha_j / bs.running + fixed.beta_j)
     stay, leave = NONE, NONE
     t = bs.running_head
@@ -76,9 +76,9 @@ def end_run(params, world, j):
     while leave != NONE:
         after = world.task[leave].next
         bs.running -= 1
-        charge_ue(world, leave, params.ue[world.task[leave].ue].standby_w * (clock.time - world.task[leave].since))
-        if params.head[0].downlink == 1:
-            start_downlink(params, world, leave, clock.time)
+        charge_ue(world, leave, params.ue[world.task[leave].ue].standby_w * (episode.time - world.task[leave].since))
+        if params.common[0].downlink == 1:
+            start_downlink(params, world, leave, episode.time)
         else:
             _leave(params, world, leave)
             complete(params, world, leave)
@@ -89,8 +89,8 @@ def end_run(params, world, j):
 @compiled
 def deliver(params, world, t):
     """Task t's result has come down."""
-    clock, task = world.clock[0], world.task[t]
-    charge_ue(world, t, params.ue[task.ue].receive_w * (clock.time - task.since))
+    episode, task = world.episode[0], world.task[t]
+    charge_ue(world, t, params.ue[task.ue].receive_w * (episode.time - task.since))
     _leave(params, world, t)
     complete(params, world, t)
 
@@ -113,7 +113,7 @@ def steps_left_now(bs, time):
 @compiled
 def _start_run(params, world, j):
     """At a boundary: let waiting tasks enter, then plan the rounds until the batch changes."""
-    clock, bs, fixed = world.clock[0], world.bs[j], params.bs[j]
+    episode, bs, fixed = world.episode[0], world.bs[j], params.bs[j]
     entered = _enter_waiting(params, world, j)
     leaf = station_leaf(params, j)
     if bs.running == 0:
@@ -121,7 +121,7 @@ def _start_run(params, world, j):
         schedule(world, leaf, np.inf)
         return
     bs.busy = 1
-    bs.run_start = clock.time
+    bs.run_start = episode.time
     bs.run_encode_s = entered * fixed.encode_s
     bs.round_s = fixed.alpha_s + fixed.beta_s * bs.running
     bs.rounds = world.task[bs.running_head].steps_left
@@ -134,7 +134,7 @@ def _start_run(params, world, j):
     while t != NONE:
         bs.run_leaves += 1 if world.task[t].steps_left == bs.rounds else 0
         t = world.task[t].next
-    end = clock.time + bs.run_encode_s + bs.rounds * bs.round_s + bs.run_leaves * fixed.decode_s
+    end = episode.time + bs.run_encode_s + bs.rounds * bs.round_s + bs.run_leaves * fixed.decode_s
     schedule(world, leaf, end)
 
 
@@ -142,7 +142,7 @@ def _start_run(params, world, j):
 def _cut_run(params, world, j):
     """A task was admitted while a place is free: the run ends with the round in progress."""
     bs = world.bs[j]
-    rounds = rounds_done(bs, world.clock[0].time) + 1
+    rounds = rounds_done(bs, world.episode[0].time) + 1
     if rounds < bs.rounds:
         bs.rounds = rounds
         schedule(world, station_leaf(params, j), bs.run_start + bs.run_encode_s + rounds * bs.round_s)
@@ -151,7 +151,7 @@ def _cut_run(params, world, j):
 @compiled
 def _enter_waiting(params, world, j):
     """Fill the batch from the waiting tasks; those past their deadline are dropped. How many entered."""
-    clock, bs = world.clock[0], world.bs[j]
+    episode, bs = world.episode[0], world.bs[j]
     entered = 0
     while bs.running < params.bs[j].batch_limit:
         t = pop_first(params, world, bs)
@@ -161,8 +161,8 @@ def _enter_waiting(params, world, j):
         bs.queued -= 1
         bs.waiting[task.service_class] -= 1
         bs.waiting_steps[task.service_class] -= task.steps
-        if clock.time > task.deadline_at:
-            charge_ue(world, t, params.ue[task.ue].standby_w * (clock.time - task.since))
+        if episode.time > task.deadline_at:
+            charge_ue(world, t, params.ue[task.ue].standby_w * (episode.time - task.since))
             _leave(params, world, t)
             drop(params, world, t)
             continue

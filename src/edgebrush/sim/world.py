@@ -33,56 +33,56 @@ expected_cost = compiled(obs.expected_cost)
 @compiled
 def reset(params, world, seed, horizon_s):
     """Start the episode of this seed, empty, at time 0; arrivals stop at ``horizon_s`` (inf: never)."""
-    head, clock = params.head[0], world.clock[0]
-    clock.seed, clock.time, clock.horizon_s = seed, 0.0, horizon_s
-    clock.deciding, clock.slot_cursor, clock.done = NONE, NONE, 0
-    clock.in_system, clock.cost, clock.cost_seen, clock.time_seen, clock.cost_rate = 0, 0.0, 0.0, 0.0, 0.0
-    clock.arrived, clock.ended, clock.recorded, clock.overflow, clock.decisions = 0, 0, 0, 0, 0
-    for t in range(clock.capacity):
-        world.task[t].next = t + 1 if t + 1 < clock.capacity else NONE
-    clock.free = 0
+    common, episode = params.common[0], world.episode[0]
+    episode.seed, episode.time, episode.horizon_s = seed, 0.0, horizon_s
+    episode.deciding, episode.slot_cursor, episode.done = NONE, NONE, 0
+    episode.in_system, episode.cost, episode.cost_seen, episode.time_seen, episode.cost_rate = 0, 0.0, 0.0, 0.0, 0.0
+    episode.arrived, episode.ended, episode.recorded, episode.overflow, episode.decisions = 0, 0, 0, 0, 0
+    for t in range(episode.capacity):
+        world.task[t].next = t + 1 if t + 1 < episode.capacity else NONE
+    episode.free = 0
     clear(world)
-    for i in range(head.ue_count):
+    for i in range(common.ue_count):
         _reset_ue(params, world, i)
-    for j in range(head.bs_count):
-        _reset_bs(head, world, j)
+    for j in range(common.bs_count):
+        _reset_bs(common, world, j)
     start_arrivals(params, world)
-    for i in range(head.ue_count):
+    for i in range(common.ue_count):
         schedule(world, FIRST_ARRIVAL + i, world.ue[i].next_arrival)
-    if 0.0 < head.broadcast_s < np.inf:
+    if 0.0 < common.broadcast_s < np.inf:
         schedule(world, BROADCAST, 0.0)
-    if head.interval_s > 0.0:
-        schedule(world, slot_leaf(params), head.interval_s)
+    if common.interval_s > 0.0:
+        schedule(world, slot_leaf(params), common.interval_s)
 
 
 @compiled
 def advance(params, world):
-    """Run to the next decision. True: task ``clock.deciding`` waits for it; False: the episode is over."""
-    head, clock = params.head[0], world.clock[0]
-    clock.deciding = NONE
+    """Run to the next decision. True: task ``episode.deciding`` waits for it; False: the episode is over."""
+    common, episode = params.common[0], world.episode[0]
+    episode.deciding = NONE
     while True:
-        if clock.slot_cursor != NONE and _next_of_slot(params, world):
+        if episode.slot_cursor != NONE and _next_of_slot(params, world):
             return True
-        if clock.in_system == 0 and clock.open_arrivals == 0:
-            clock.done = 1
+        if episode.in_system == 0 and episode.open_arrivals == 0:
+            episode.done = 1
             return False
         leaf = earliest(world)
         pass_time(world, world.tree[1])
         if leaf == BROADCAST:
             _publish_all(params, world)
-            schedule(world, BROADCAST, _next_multiple(clock.time, head.broadcast_s))
-        elif leaf < FIRST_ARRIVAL + head.ue_count:
+            schedule(world, BROADCAST, _next_multiple(episode.time, common.broadcast_s))
+        elif leaf < FIRST_ARRIVAL + common.ue_count:
             if _arrive(params, world, leaf - FIRST_ARRIVAL):
                 return True
-        elif leaf < FIRST_ARRIVAL + 2 * head.ue_count:
-            end_service(params, world, leaf - FIRST_ARRIVAL - head.ue_count)
+        elif leaf < FIRST_ARRIVAL + 2 * common.ue_count:
+            end_service(params, world, leaf - FIRST_ARRIVAL - common.ue_count)
         elif leaf < slot_leaf(params):
-            _station_event(params, world, leaf - FIRST_ARRIVAL - 2 * head.ue_count)
+            _station_event(params, world, leaf - FIRST_ARRIVAL - 2 * common.ue_count)
         else:
-            if head.broadcast_s == 0.0:
+            if common.broadcast_s == 0.0:
                 _publish_all(params, world)
-            clock.slot_cursor = 0
-            schedule(world, leaf, _next_multiple(clock.time, head.interval_s))
+            episode.slot_cursor = 0
+            schedule(world, leaf, _next_multiple(episode.time, common.interval_s))
 
 
 @compiled
@@ -94,54 +94,54 @@ def _next_multiple(time, interval_s):
 @compiled
 def decide(params, world, choice):
     """Apply a joint choice (see decision/choices.py) to the task that waits for one."""
-    head, clock = params.head[0], world.clock[0]
-    t = clock.deciding
+    common, episode = params.common[0], world.episode[0]
+    t = episode.deciding
     task = world.task[t]
-    service_class = choice % head.classes
-    step_index = (choice // head.classes) % head.steps
-    slot = choice // (head.classes * head.steps)
+    service_class = choice % common.classes
+    step_index = (choice // common.classes) % common.steps
+    slot = choice // (common.classes * common.steps)
     task.service_class = service_class
     task.steps = params.step_grid[step_index]
-    clock.decisions += 1
-    clock.deciding = NONE
+    episode.decisions += 1
+    episode.deciding = NONE
     if slot == 0:
         enter_device(params, world, t)
     else:
-        task.bs = world.neighbour[task.ue * head.neighbours + slot - 1]
+        task.bs = world.neighbour[task.ue * common.neighbours + slot - 1]
         connect(params, world, t)
 
 
 @compiled
 def take_reward(world):
     """(reward, seconds) since this was last asked: minus the cost that accrued meanwhile, and the gap."""
-    clock = world.clock[0]
-    reward, gap = clock.cost_seen - clock.cost, clock.time - clock.time_seen
-    clock.cost_seen, clock.time_seen = clock.cost, clock.time
+    episode = world.episode[0]
+    reward, gap = episode.cost_seen - episode.cost, episode.time - episode.time_seen
+    episode.cost_seen, episode.time_seen = episode.cost, episode.time
     return reward, gap
 
 
 @compiled
 def observe(params, world, out):
     """Write the local observation of the deciding task's UE to ``out (layout.size,)`` float32."""
-    head = params.head[0]
-    classes, slots = head.classes, head.neighbours + 1
+    common = params.common[0]
+    classes, slots = common.classes, common.neighbours + 1
     own_columns, bs_columns = obs.OWN_COLUMNS + classes, obs.BS_COLUMNS + 2 * classes
     own_at = obs.TASK_FEATURES
     stations_at = own_at + own_columns
-    candidates_at = stations_at + head.neighbours * bs_columns
+    candidates_at = stations_at + common.neighbours * bs_columns
     cost_at = candidates_at + slots * (obs.CANDIDATE_FEATURES + classes)
     task = array_at(world.scratch, 0, (obs.TASK_FEATURES,))
     own = array_at(world.scratch, own_at, (own_columns,))
-    stations = array_at(world.scratch, stations_at, (head.neighbours, bs_columns))
+    stations = array_at(world.scratch, stations_at, (common.neighbours, bs_columns))
     candidates = array_at(world.scratch, candidates_at, (slots, obs.CANDIDATE_FEATURES + classes))
-    cost = array_at(world.scratch, cost_at, (slots, head.steps, classes))
+    cost = array_at(world.scratch, cost_at, (slots, common.steps, classes))
     describe_task(params, world, task)
     describe_own(params, world, own)
     describe_stations(params, world, stations)
-    describe_candidates(task, own, stations, head.neighbours, classes, head.bs_energy_weight, candidates)
-    step_grid = array_at(params.step_grid, 0, (head.steps,))
-    log_step_grid = array_at(params.log_step_grid, 0, (head.steps,))
-    expected_cost(task, candidates, step_grid, log_step_grid, classes, head.missed, cost)
+    describe_candidates(task, own, stations, common.neighbours, classes, common.bs_energy_weight, candidates)
+    step_grid = array_at(params.step_grid, 0, (common.steps,))
+    log_step_grid = array_at(params.log_step_grid, 0, (common.steps,))
+    expected_cost(task, candidates, step_grid, log_step_grid, classes, common.missed, cost)
     for f in range(obs.TASK_FEATURES):
         out[f] = task[f]
     for f in range(out.shape[0] - obs.TASK_FEATURES):  # candidates and cost lie one after the other
@@ -151,56 +151,56 @@ def observe(params, world, out):
 @compiled
 def describe_task(params, world, row):
     """The deciding task's features, see decision/observation.py."""
-    clock = world.clock[0]
-    task = world.task[clock.deciding]
+    episode = world.episode[0]
+    task = world.task[episode.deciding]
     row[obs.DELAY_WEIGHT] = task.delay_weight
     row[obs.ENERGY_WEIGHT] = task.energy_weight
     row[obs.QUALITY_WEIGHT] = task.quality_weight
     row[obs.DIFFICULTY] = task.difficulty
     row[obs.BITS_IN] = task.bits_in
     row[obs.BITS_OUT] = task.bits_out
-    row[obs.DEADLINE_RATE] = 1.0 / max(task.deadline_at - clock.time, 1e-3)
+    row[obs.DEADLINE_RATE] = 1.0 / max(task.deadline_at - episode.time, 1e-3)
     row[obs.BATTERY] = world.ue[task.ue].battery_j / params.ue[task.ue].battery_j
 
 
 @compiled
 def describe_own(params, world, row):
     """The deciding UE's device and its queue."""
-    head, clock = params.head[0], world.clock[0]
-    i = world.task[clock.deciding].ue
+    common, episode = params.common[0], world.episode[0]
+    i = world.task[episode.deciding].ue
     ue, fixed = world.ue[i], params.ue[i]
     row[obs.OWN_FIXED_S], row[obs.OWN_STEP_S] = fixed.fixed_s, fixed.step_s
     row[obs.OWN_FIXED_J], row[obs.OWN_STEP_J] = fixed.fixed_j, fixed.step_j
     row[obs.OWN_CEILING], row[obs.OWN_HALF_STEPS] = fixed.ceiling, fixed.half_steps
     row[obs.OWN_SHARPNESS] = fixed.sharpness
-    row[obs.OWN_ALLOWED] = 1.0 if head.local == 1 and device_has_room(params, world, i) else 0.0
-    row[obs.OWN_BUSY_S] = ue.serving_until - clock.time if ue.serving != NONE else 0.0
+    row[obs.OWN_ALLOWED] = 1.0 if common.local == 1 and device_has_room(params, world, i) else 0.0
+    row[obs.OWN_BUSY_S] = ue.serving_until - episode.time if ue.serving != NONE else 0.0
     row[obs.OWN_WAITING] = ue.waiting
     row[obs.OWN_TRANSMIT_W], row[obs.OWN_RECEIVE_W] = fixed.transmit_w, fixed.receive_w
     row[obs.OWN_STANDBY_W] = fixed.standby_w
-    for p in range(head.classes):
+    for p in range(common.classes):
         row[obs.OWN_WORK_S + p] = ue.work_s[p]
 
 
 @compiled
 def describe_stations(params, world, rows):
     """The deciding UE's neighbours: measured rates, what is known of the servers, the last broadcasts."""
-    head, clock = params.head[0], world.clock[0]
-    i = world.task[clock.deciding].ue
-    if head.speed_mps > 0.0:
-        choose_neighbours(params, world, i, clock.time)
-    block = block_at(params, clock.time)
-    for s in range(head.neighbours):
-        row, j = rows[s], world.neighbour[i * head.neighbours + s]
+    common, episode = params.common[0], world.episode[0]
+    i = world.task[episode.deciding].ue
+    if common.speed_mps > 0.0:
+        choose_neighbours(params, world, i, episode.time)
+    block = block_at(params, episode.time)
+    for s in range(common.neighbours):
+        row, j = rows[s], world.neighbour[i * common.neighbours + s]
         fixed, board = params.bs[j], world.board[j]
-        if head.broadcast_s == 0.0 and head.interval_s == 0.0:
+        if common.broadcast_s == 0.0 and common.interval_s == 0.0:
             _publish(world, j)
         row[obs.BS_NUMBER] = j + 1
         row[obs.BS_UP_BPS], row[obs.BS_DOWN_BPS] = measured_rates(params, world, i, j, block)
-        if head.downlink == 0:
+        if common.downlink == 0:
             row[obs.BS_DOWN_BPS] = np.inf
         row[obs.BS_IN_FLIGHT] = link_of(params, world, i, j).in_flight
-        row[obs.BS_AGE_S] = clock.time - board.time
+        row[obs.BS_AGE_S] = episode.time - board.time
         row[obs.BS_ROUND_INTERCEPT_S], row[obs.BS_ROUND_SLOPE_S] = fixed.alpha_s, fixed.beta_s
         row[obs.BS_FIXED_S] = fixed.encode_s + fixed.decode_s
         row[obs.BS_BATCH_LIMIT], row[obs.BS_QUEUE_LIMIT] = fixed.batch_limit, fixed.queue_limit
@@ -211,9 +211,9 @@ def describe_stations(params, world, rows):
         row[obs.BS_SHARPNESS] = fixed.sharpness
         row[obs.BS_RUNNING], row[obs.BS_STEPS_LEFT] = board.running, board.steps_left
         row[obs.BS_CONNECTIONS] = board.connections
-        for p in range(head.classes):
+        for p in range(common.classes):
             row[obs.BS_WAITING + p] = board.waiting[p]
-            row[obs.BS_WAITING + head.classes + p] = board.waiting_steps[p]
+            row[obs.BS_WAITING + common.classes + p] = board.waiting_steps[p]
 
 
 GLOBAL_OF_WORLD, GLOBAL_OF_BS, GLOBAL_OF_UE = 3, 5, 6  # numbers of features; BSs have 3 more per class
@@ -228,33 +228,33 @@ def global_state(params, world, out):
     their steps, their cost per second. Per UE: seconds of work in service and waiting, tasks waiting, in a
     burst or not, cost per second of its queue, whether it is the one that decides.
     """
-    head, clock = params.head[0], world.clock[0]
+    common, episode = params.common[0], world.episode[0]
     at = GLOBAL_OF_WORLD
-    for j in range(head.bs_count):
+    for j in range(common.bs_count):
         bs = world.bs[j]
         out[at], out[at + 1] = bs.up_count, bs.running
-        out[at + 2], out[at + 3] = steps_left_now(bs, clock.time), bs.down_count
+        out[at + 2], out[at + 3] = steps_left_now(bs, episode.time), bs.down_count
         out[at + 4] = _cost_rate_of(world, bs.running_head)
         at += GLOBAL_OF_BS
-        for p in range(head.classes):
+        for p in range(common.classes):
             out[at], out[at + 1] = bs.waiting[p], bs.waiting_steps[p]
             out[at + 2] = _cost_rate_of(world, bs.head[p])
             at += 3
     bursting = 0.0
-    asking = world.task[clock.deciding].ue if clock.deciding != NONE else NONE
-    for i in range(head.ue_count):
+    asking = world.task[episode.deciding].ue if episode.deciding != NONE else NONE
+    for i in range(common.ue_count):
         ue = world.ue[i]
         work_s, waiting_rate = 0.0, 0.0
-        for p in range(head.classes):
+        for p in range(common.classes):
             work_s += ue.work_s[p]
             waiting_rate += _cost_rate_of(world, ue.head[p])
-        out[at] = ue.serving_until - clock.time if ue.serving != NONE else 0.0
+        out[at] = ue.serving_until - episode.time if ue.serving != NONE else 0.0
         out[at + 1], out[at + 2], out[at + 3] = work_s, ue.waiting, ue.phase
         out[at + 4] = waiting_rate
         out[at + 5] = 1.0 if i == asking else 0.0
         bursting += ue.phase
         at += GLOBAL_OF_UE
-    out[0], out[1], out[2] = clock.in_system, clock.cost_rate, bursting / head.ue_count
+    out[0], out[1], out[2] = episode.in_system, episode.cost_rate, bursting / common.ue_count
 
 
 @compiled
@@ -269,37 +269,37 @@ def _cost_rate_of(world, t):
 
 @compiled
 def _reset_ue(params, world, i):
-    head, ue, fixed, seed = params.head[0], world.ue[i], params.ue[i], world.clock[0].seed
+    common, ue, fixed, seed = params.common[0], world.ue[i], params.ue[i], world.episode[0].seed
     ue.serving, ue.serving_until, ue.waiting = NONE, 0.0, 0
-    for p in range(head.classes):
+    for p in range(common.classes):
         ue.head[p], ue.tail[p], ue.work_s[p] = NONE, NONE, 0.0
     ue.pending, ue.pending_head, ue.pending_tail = 0, NONE, NONE
     level = fixed.level_low + (fixed.level_high - fixed.level_low) * draws.uniform(seed, draws.BATTERY, i, 0)
     ue.battery_j = level * fixed.battery_j
     ue.requests, ue.images_left, ue.tasks, ue.phase, ue.phases, ue.phase_until = 0, 0, 0, 0, 0, 0.0
     place_ue(params, world, i)
-    for j in range(head.bs_count):
+    for j in range(common.bs_count):
         link = link_of(params, world, i, j)
         link.in_flight, link.block, link.knot = 0, NONE, NONE
     choose_neighbours(params, world, i, 0.0)
 
 
 @compiled
-def _reset_bs(head, world, j):
+def _reset_bs(common, world, j):
     bs, board = world.bs[j], world.board[j]
     bs.connections, bs.queued = 0, 0
     bs.up_head, bs.up_count, bs.up_since, bs.up_first = NONE, 0, 0.0, NONE
     bs.down_head, bs.down_count, bs.down_since, bs.down_first = NONE, 0, 0.0, NONE
     bs.running_head, bs.running, bs.steps_left, bs.busy = NONE, 0, 0, 0
     board.time, board.running, board.steps_left, board.connections = 0.0, 0, 0, 0
-    for p in range(head.classes):
+    for p in range(common.classes):
         bs.head[p], bs.tail[p], bs.waiting[p], bs.waiting_steps[p] = NONE, NONE, 0, 0
         board.waiting[p], board.waiting_steps[p] = 0, 0
 
 
 @compiled
 def _publish(world, j):
-    bs, board, time = world.bs[j], world.board[j], world.clock[0].time
+    bs, board, time = world.bs[j], world.board[j], world.episode[0].time
     board.time, board.running, board.connections = time, bs.running, bs.connections
     board.steps_left = steps_left_now(bs, time)
     for p in range(MAX_CLASSES):
@@ -308,22 +308,22 @@ def _publish(world, j):
 
 @compiled
 def _publish_all(params, world):
-    for j in range(params.head[0].bs_count):
+    for j in range(params.common[0].bs_count):
         _publish(world, j)
 
 
 @compiled
 def _arrive(params, world, source):
     """Arrival source ``source`` gives a task. True where its UE decides at once."""
-    head, clock = params.head[0], world.clock[0]
-    i = clock.trace_ue if head.arrivals == TRACE else source
+    common, episode = params.common[0], world.episode[0]
+    i = episode.trace_ue if common.arrivals == TRACE else source
     t = _new_task(params, world, i)
-    after_task(params, world, source, clock.time)
+    after_task(params, world, source, episode.time)
     schedule(world, FIRST_ARRIVAL + source, world.ue[source].next_arrival)
     if t == NONE:
         return False
-    if head.interval_s == 0.0:
-        clock.deciding = t
+    if common.interval_s == 0.0:
+        episode.deciding = t
         return True
     _put_off(params, world, t)
     return False
@@ -332,20 +332,20 @@ def _arrive(params, world, source):
 @compiled
 def _new_task(params, world, i):
     """A task of UE i's present request enters. NONE, and an overflow counted, where no room is left."""
-    clock, ue = world.clock[0], world.ue[i]
-    t = clock.free
+    episode, ue = world.episode[0], world.ue[i]
+    t = episode.free
     if t == NONE:
-        clock.overflow += 1
+        episode.overflow += 1
         return NONE
     task = world.task[t]
-    clock.free = task.next
+    episode.free = task.next
     number = ue.requests - 1
-    task.request = pick(params.request, draws.uniform(clock.seed, draws.REQUEST, i, number))
-    task.content = pick(params.content, draws.uniform(clock.seed, draws.CONTENT, i, number))
+    task.request = pick(params.request, draws.uniform(episode.seed, draws.REQUEST, i, number))
+    task.content = pick(params.content, draws.uniform(episode.seed, draws.CONTENT, i, number))
     kind = params.request[task.request]
     level = ue.battery_j / params.ue[i].battery_j
     task.ue, task.number, task.next = i, ue.tasks, NONE
-    task.arrival, task.deadline_at = clock.time, clock.time + kind.deadline_s
+    task.arrival, task.deadline_at = episode.time, episode.time + kind.deadline_s
     task.delay_weight, task.quality_weight = kind.delay_weight, kind.quality_weight
     task.energy_weight = kind.energy_weight * (1.0 + params.ue[i].battery_care * (1.0 - level))
     task.difficulty = params.content[task.content].difficulty
@@ -353,9 +353,9 @@ def _new_task(params, world, i):
     task.bs, task.steps, task.service_class, task.steps_left = NONE, -1, -1, 0
     task.energy_ue_j, task.energy_bs_j, task.refused = 0.0, 0.0, 0
     ue.tasks += 1
-    clock.arrived += 1
-    clock.in_system += 1
-    clock.cost_rate += task.delay_weight
+    episode.arrived += 1
+    episode.in_system += 1
+    episode.cost_rate += task.delay_weight
     return t
 
 
@@ -377,16 +377,16 @@ def _put_off(params, world, t):
 @compiled
 def _next_of_slot(params, world):
     """Slotted mode: the next UE with a pending task decides its oldest one; False at the slot's end."""
-    clock = world.clock[0]
-    for i in range(clock.slot_cursor, params.head[0].ue_count):
+    episode = world.episode[0]
+    for i in range(episode.slot_cursor, params.common[0].ue_count):
         ue = world.ue[i]
         if ue.pending > 0:
-            clock.deciding = ue.pending_head
+            episode.deciding = ue.pending_head
             ue.pending_head = world.task[ue.pending_head].next
             ue.pending -= 1
-            clock.slot_cursor = i + 1
+            episode.slot_cursor = i + 1
             return True
-    clock.slot_cursor = NONE
+    episode.slot_cursor = NONE
     return False
 
 
@@ -396,7 +396,7 @@ def _station_event(params, world, leaf):
     if part == 0:
         end_run(params, world, j)
         return
-    time = world.clock[0].time
+    time = world.episode[0].time
     if part == 1:
         sent = end_uplink(params, world, j, time)
         if sent != NONE:

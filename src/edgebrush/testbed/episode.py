@@ -63,14 +63,14 @@ class Episode:
     def downlink(self, bs: int) -> Rate:
         """Rates from a BS, which divides its power, too."""
         fixed, noise_w = self.params.bs[bs], self._noise_w(bs)
-        if self.params.head[0]["downlink"] == 0:
+        if self.params.common[0]["downlink"] == 0:
             return lambda ue, sharing: np.inf
         return lambda ue, sharing: capacity_bps.py_func(
             fixed["bandwidth_hz"] / sharing, fixed["power_w"] / sharing, self.gains[ue, bs], noise_w / sharing
         )
 
     def _noise_w(self, bs: int) -> float:
-        return float(self.params.head[0]["noise_w_per_hz"] * self.params.bs[bs]["bandwidth_hz"])
+        return float(self.params.common[0]["noise_w_per_hz"] * self.params.bs[bs]["bandwidth_hz"])
 
 
 def draw_episode(scenario: Scenario, seed: int, seconds: float) -> Episode:
@@ -78,13 +78,13 @@ def draw_episode(scenario: Scenario, seed: int, seconds: float) -> Episode:
     check(scenario)
     classes = load_model("light").classes
     simulator = Simulator(scenario, 1)
-    clock, tasks = simulator.worlds.clock[0], simulator.worlds.task[0]
+    episode, tasks = simulator.worlds.episode[0], simulator.worlds.task[0]
     simulator.reset(np.array([seed]), horizon_s=np.inf)
     batteries = simulator.worlds.ue[0]["battery_j"] / simulator.params.ue["battery_j"]
     arrivals: list[Arrival] = []
     asked: set[int] = set()
-    while clock["time"][0] < seconds or (len(asked) < scenario.ue_count and clock["decisions"][0] < PATIENCE):
-        task = tasks[clock["deciding"][0]]
+    while episode["time"][0] < seconds or (len(asked) < scenario.ue_count and episode["decisions"][0] < PATIENCE):
+        task = tasks[episode["deciding"][0]]
         if task["arrival"] < seconds:
             arrivals.append(arrival_of(scenario, seed, task, classes))
         asked.add(int(task["ue"]))  # its links' gains are known from now on

@@ -122,7 +122,7 @@ def _note_end(row: np.void, ended: dict[str, Any], image: bool, places: list[str
 
 
 def _charge(row: np.void, episode: Episode, story: Story) -> None:
-    head, device = episode.params.head[0], episode.params.ue[row["ue"]]
+    common, device = episode.params.common[0], episode.params.ue[row["ue"]]
     kind, difficulty = episode.params.request[row["request"]], episode.params.content[row["content"]]["difficulty"]
     maker = device if row["place"] == 0 else episode.params.bs[row["place"] - 1]
     if story.image:
@@ -131,9 +131,9 @@ def _charge(row: np.void, episode: Episode, story: Story) -> None:
     level = story.decided["battery"] if story.decided else 1.0
     energy_weight = kind["energy_weight"] * (1.0 + device["battery_care"] * (1.0 - level))
     row["delay_cost"] = kind["delay_weight"] * row["delay_s"]
-    row["energy_cost"] = energy_weight * (row["energy_ue_j"] + head["bs_energy_weight"] * row["energy_bs_j"])
+    row["energy_cost"] = energy_weight * (row["energy_ue_j"] + common["bs_energy_weight"] * row["energy_bs_j"])
     row["quality_cost"] = kind["quality_weight"] * (1.0 - row["quality"])
-    row["penalty_cost"] = head["missed"] * row["missed"] + head["lost"] * row["lost"]
+    row["penalty_cost"] = common["missed"] * row["missed"] + common["lost"] * row["lost"]
     row["cost"] = row["delay_cost"] + row["energy_cost"] + row["quality_cost"] + row["penalty_cost"]
 
 

@@ -70,8 +70,8 @@ class ActorTable:
             observations = simulator.observations.reshape(*shape, -1)
             choices = self.choose(weights, observations, draws.reshape(shape).astype(np.float32))
             simulator.step(np.asarray(choices).ravel())
-        clock = simulator.worlds.clock.reshape(shape)
-        return clock["cost"].sum(1) / clock["ended"].sum(1)
+        episode = simulator.worlds.episode.reshape(shape)
+        return episode["cost"].sum(1) / episode["ended"].sum(1)
 
 
 def numbers_in(weights: dict[str, np.ndarray]) -> np.ndarray:
