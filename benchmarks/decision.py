@@ -34,7 +34,7 @@ from edgebrush.agent.observer import Board
 from edgebrush.decision.action_space import ChoiceShape
 from edgebrush.diffusion.measure import processor_name
 from edgebrush.files import check_writable, write_csv, write_text
-from edgebrush.policies.actor import Actor, network_inputs, network_outputs
+from edgebrush.policies.actor import Actor, input_size, output_size
 from edgebrush.policies.load import load_policy
 from edgebrush.policies.protocol import Policy
 from edgebrush.scenario.expand import bs_names
@@ -101,7 +101,7 @@ class Footprint:
 def random_actor(shape: ChoiceShape, step_grid: list[int], bs_count: int) -> Actor:
     """An actor of MAPPO's size with random weights."""
     rng = np.random.default_rng(1)
-    inputs, outputs = network_inputs(shape), network_outputs(shape)
+    inputs, outputs = input_size(shape), output_size(shape)
 
     def matrix(rows: int, columns: int) -> np.ndarray:
         return (rng.standard_normal((rows, columns)) / rows**0.5).astype(np.float32)

@@ -13,7 +13,7 @@ from edgebrush.learning.offpolicy import Look, lambda_returns, windows
 from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.learning.replay_buffer import Sequences
 from edgebrush.learning.rollout import act
-from edgebrush.policies.diffusion import STEPS, noise_of
+from edgebrush.policies.diffusion import STEPS, noise_from_draws
 from edgebrush.policies.folder import read_policy
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.simulator import Simulator
@@ -207,13 +207,13 @@ def test_sharpening_multiplies_the_logits():
 
 def test_the_noise_of_a_decision_is_standard_normal_and_its_own():
     draws = np.random.default_rng(0).random(2000)
-    noise = noise_of(draws, 8, np)
+    noise = noise_from_draws(draws, 8, np)
     assert noise.shape == (2000, STEPS, 8)
     assert abs(noise.mean()) < 0.02 and noise.std() == pytest.approx(1.0, abs=0.02)
     apart = np.corrcoef(noise.reshape(2000, -1).T) - np.eye(STEPS * 8)
     assert np.abs(apart).max() < 0.12
-    np.testing.assert_array_equal(noise_of(draws[5:6], 8, np)[0], noise[5])
-    np.testing.assert_allclose(noise_of(jnp.asarray(draws, jnp.float32), 8, jnp), noise, atol=2e-4)
+    np.testing.assert_array_equal(noise_from_draws(draws[5:6], 8, np)[0], noise[5])
+    np.testing.assert_allclose(noise_from_draws(jnp.asarray(draws, jnp.float32), 8, jnp), noise, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", ["qmix", "d2sac"])  # a softmax and a diffusion; the others leave a softmax too

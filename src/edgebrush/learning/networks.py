@@ -29,7 +29,7 @@ class Actor(eqx.Module):
     """The actor's weights; what they mean is in policies/actor.py. ``scale`` is not trained."""
 
     weights: dict[str, jax.Array]
-    scale: jax.Array  # (network_inputs,)
+    scale: jax.Array  # (input_size,)
     step_grid: tuple[int, ...] = eqx.field(static=True)
     layout: ObservationLayout = eqx.field(static=True)
 
@@ -51,8 +51,8 @@ def new_actor(
     numbers: np.ndarray | None,
 ) -> Actor:
     """An actor that starts as the priced greedy rule with its tuned ``numbers``, or, with None, with no prices."""
-    inputs = acting.network_inputs(layout.shape)
-    weights = first_weights(rng, inputs, acting.network_outputs(layout.shape), hidden, bs_count, numbers)
+    inputs = acting.input_size(layout.shape)
+    weights = first_weights(rng, inputs, acting.output_size(layout.shape), hidden, bs_count, numbers)
     return Actor(weights, jnp.ones(inputs), tuple(int(k) for k in step_grid), layout)
 
 
@@ -108,14 +108,14 @@ class Diffusion(eqx.Module):
     """The diffusion policy's weights; what they mean is in policies/diffusion.py. ``scale`` is not trained."""
 
     weights: dict[str, jax.Array]
-    scale: jax.Array  # (denoising.network_inputs,)
+    scale: jax.Array  # (denoising.input_size,)
     log_sharpness: jax.Array
     step_grid: tuple[int, ...] = eqx.field(static=True)
     layout: ObservationLayout = eqx.field(static=True)
 
     def __call__(self, observations: jax.Array, draws: jax.Array) -> jax.Array:
         """Logits ``(B, C)`` of observations ``(B, layout.size)``, denoised from what ``draws (B,)`` say."""
-        return self.denoise(observations, denoising.noise_of(draws, self.layout.shape.count, jnp))
+        return self.denoise(observations, denoising.noise_from_draws(draws, self.layout.shape.count, jnp))
 
     def denoise(self, observations: jax.Array, noise: jax.Array) -> jax.Array:
         """Logits ``(B, C)`` denoised from ``noise (B, STEPS, C)``."""

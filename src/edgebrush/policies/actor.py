@@ -27,18 +27,18 @@ from edgebrush.decision.observation import (
 FORBIDDEN = -1e9  # the logit of a choice whose candidate is not present
 
 
-def network_inputs(shape: ChoiceShape) -> int:
-    """Numbers that the network reads of one candidate."""
+def input_size(shape: ChoiceShape) -> int:
+    """Number of network inputs per candidate."""
     return 1 + TASK_FEATURES + CANDIDATE_FEATURES + shape.classes + shape.steps * shape.classes
 
 
-def network_outputs(shape: ChoiceShape) -> int:
-    """Numbers that the network says of one candidate: a score per (steps, class), a price per class."""
+def output_size(shape: ChoiceShape) -> int:
+    """Number of network outputs per candidate: a score per (steps, class), a price per class."""
     return (shape.steps + 1) * shape.classes
 
 
 def raw_inputs(layout: ObservationLayout, observations, xp):
-    """What the network reads, before scaling: ``(B, S, network_inputs)``."""
+    """The network's inputs before scaling, ``(B, S, input_size)``."""
     shape = layout.shape
     task, candidates, cost = layout.split(observations)
     batch = observations.shape[0]
@@ -58,16 +58,16 @@ def logits(weights, layout: ObservationLayout, step_grid, observations, xp):
 
     ``weights`` maps names to arrays; ``xp`` is numpy or jax.numpy.
     """
-    said = network(weights, raw_inputs(layout, observations, xp), xp)
-    return weigh(weights, layout, step_grid, observations, said, xp)
+    outputs = forward(weights, raw_inputs(layout, observations, xp), xp)
+    return combine_logits(weights, layout, step_grid, observations, outputs, xp)
 
 
-def weigh(weights, layout: ObservationLayout, step_grid, observations, said, xp):
-    """The logits, from what a network ``said`` of every candidate, ``(B, S, network_outputs)``."""
+def combine_logits(weights, layout: ObservationLayout, step_grid, observations, outputs, xp):
+    """The logits, from the network's ``outputs (B, S, output_size)`` and the priced expected cost."""
     shape = layout.shape
     task, candidates, cost = layout.split(observations)
-    scores = said[..., shape.classes :].reshape(*said.shape[:-1], shape.steps, shape.classes)
-    price = _price(weights, candidates, xp)[..., None] + said[..., : shape.classes]  # (B, S, P)
+    scores = outputs[..., shape.classes :].reshape(*outputs.shape[:-1], shape.steps, shape.classes)
+    price = _price(weights, candidates, xp)[..., None] + outputs[..., : shape.classes]  # (B, S, P)
     server_s = candidates[..., FIXED_S, None] + step_grid * candidates[..., SERVER_STEP_S, None]  # (B, S, K)
     waits_s = candidates[..., WAIT_S : WAIT_S + shape.classes]
     waiting = weights["wait_factor"] * task[:, None, DELAY_WEIGHT, None] * waits_s
@@ -90,19 +90,19 @@ def _price(weights, candidates, xp):
     return xp.where(number < 0, weights["price_own"] + weights["growth_own"] * load, bs)
 
 
-def network(weights, inputs, xp):
-    """What the network says of candidates of which it reads ``inputs (B, S, n)``."""
-    return say(weights, read_inputs(weights, inputs, slice(None), xp), xp)
+def forward(weights, inputs, xp):
+    """The network's outputs ``(B, S, output_size)`` for ``inputs (B, S, n)``."""
+    return head(weights, first_layer(weights, inputs, slice(None), xp), xp)
 
 
-def read_inputs(weights, inputs, which: slice, xp):
-    """What those of the network's ``inputs (B, S, n)`` add to its first layer, ``(B, S, hidden)``."""
+def first_layer(weights, inputs, which: slice, xp):
+    """The first layer's sums ``(B, S, hidden)`` over ``inputs (B, S, n)``, the columns ``which`` of all inputs."""
     x = xp.arcsinh(inputs / weights["scale"][which])
     return (x.reshape(-1, x.shape[-1]) @ weights["w_in"][which]).reshape(*x.shape[:-1], -1)
 
 
-def say(weights, x, xp):
-    """What the network says, from its first layer's sums ``(B, S, hidden)``."""
+def head(weights, x, xp):
+    """The network's outputs, from the first layer's sums ``(B, S, hidden)``."""
     batch, slots, _ = x.shape
     x = xp.maximum(x.reshape(batch * slots, -1) + weights["b_in"], 0.0)
     x = xp.maximum(x @ weights["w_embed"] + weights["b_embed"], 0.0)

@@ -1,9 +1,9 @@
 """A diffusion model as the policy (D2SAC: Du et al. 2023), on arrays alone as actor.py: the logits are denoised.
 
 From Gaussian noise, ``STEPS`` steps of the reverse diffusion (Ho et al. 2020, variance-preserving schedule as in Xiao
-et al. 2022) lead to what the trained actor's network would say of each (slot, steps, class). The denoiser is that
-network, which here also reads the noisy scores and the step, and predicts the clean ones; what it says in the last
-step joins the priced expected cost as in actor.py. All noise is a hash of the decision's one uniform draw, so a
+et al. 2022) lead to the scores that the trained actor's network gives each (slot, steps, class). The denoiser is that
+network, which here also reads the noisy scores and the step, and predicts the clean ones; its outputs in the last
+step join the priced expected cost as in actor.py. All noise is a hash of the decision's one uniform draw, so a
 decision is reproducible and does not depend on what else is decided.
 """
 
@@ -18,15 +18,15 @@ from . import actor
 from .actor import draw_choice
 
 STEPS = 5
-BETA_LOW, BETA_HIGH = 0.1, 10.0
-_AT = np.arange(1, STEPS + 1)
-ALPHAS = np.exp(-BETA_LOW / STEPS - 0.5 * (BETA_HIGH - BETA_LOW) * (2 * _AT - 1) / STEPS**2)
-ALPHAS_UPTO = np.cumprod(ALPHAS)
+BETA_MIN, BETA_MAX = 0.1, 10.0
+_STEP = np.arange(1, STEPS + 1)
+ALPHAS = np.exp(-BETA_MIN / STEPS - 0.5 * (BETA_MAX - BETA_MIN) * (2 * _STEP - 1) / STEPS**2)
+ALPHAS_CUMPROD = np.cumprod(ALPHAS)
 
 
-def network_inputs(shape: ChoiceShape) -> int:
-    """Numbers that the denoiser reads of one candidate: the actor's, its noisy scores, which step it is."""
-    return actor.network_inputs(shape) + shape.steps * shape.classes + STEPS
+def input_size(shape: ChoiceShape) -> int:
+    """Number of denoiser inputs per candidate: the actor's, the noisy scores, the step one-hot."""
+    return actor.input_size(shape) + shape.steps * shape.classes + STEPS
 
 
 def logits(weights, layout: ObservationLayout, step_grid, observations, noise, xp):
@@ -37,37 +37,38 @@ def logits(weights, layout: ObservationLayout, step_grid, observations, noise, x
     shape, batch = layout.shape, len(observations)
     raw = actor.raw_inputs(layout, observations, xp)
     noise = noise.reshape(batch, STEPS, shape.slots, shape.steps * shape.classes)
-    known = actor.read_inputs(weights, raw, slice(raw.shape[-1]), xp)  # the same in all steps
+    known = actor.first_layer(weights, raw, slice(raw.shape[-1]), xp)  # the same in all steps
     noisy, at = slice(raw.shape[-1], -STEPS), weights["w_in"][-STEPS:]
     x = noise[:, STEPS - 1]
     for t in reversed(range(STEPS)):
-        said = actor.say(weights, known + actor.read_inputs(weights, x, noisy, xp) + at[t], xp)
+        outputs = actor.head(weights, known + actor.first_layer(weights, x, noisy, xp) + at[t], xp)
         if t:
-            x = _denoised(x, said[..., shape.classes :], t) + _deviation(t) * noise[:, t - 1]
-    return xp.exp(weights["log_sharpness"]) * actor.weigh(weights, layout, step_grid, observations, said, xp)
+            x = _posterior_mean(x, outputs[..., shape.classes :], t) + _posterior_std(t) * noise[:, t - 1]
+    combined = actor.combine_logits(weights, layout, step_grid, observations, outputs, xp)
+    return xp.exp(weights["log_sharpness"]) * combined
 
 
-def _denoised(x, clean, t):
+def _posterior_mean(x, clean, t):
     """Mean of the scores at step ``t`` of 0..STEPS-1, one step less noisy, given the clean ones as predicted."""
-    alpha, upto, before = float(ALPHAS[t]), float(ALPHAS_UPTO[t]), float(ALPHAS_UPTO[t - 1])
+    alpha, upto, before = float(ALPHAS[t]), float(ALPHAS_CUMPROD[t]), float(ALPHAS_CUMPROD[t - 1])
     return (before**0.5 * (1.0 - alpha) * clean + alpha**0.5 * (1.0 - before) * x) / (1.0 - upto)
 
 
-def _deviation(t):
-    return float(((1.0 - ALPHAS[t]) * (1.0 - ALPHAS_UPTO[t - 1]) / (1.0 - ALPHAS_UPTO[t])) ** 0.5)
+def _posterior_std(t):
+    return float(((1.0 - ALPHAS[t]) * (1.0 - ALPHAS_CUMPROD[t - 1]) / (1.0 - ALPHAS_CUMPROD[t])) ** 0.5)
 
 
-def noise_of(draws, count: int, xp):
+def noise_from_draws(draws, count: int, xp):
     """Standard normal numbers ``(B, STEPS, count)`` that follow from ``draws (B,)`` in [0, 1), by Box and Muller."""
     seeds = (draws.astype(np.float32) * np.float32(2**24)).astype(np.uint32)[:, None]
     numbers = xp.arange(2 * STEPS * count, dtype=np.uint32)[None]
-    uniforms = (_mixed(_mixed(seeds) ^ numbers).astype(np.float32) + 0.5) * np.float32(2.0**-32)
+    uniforms = (_murmur_mix(_murmur_mix(seeds) ^ numbers).astype(np.float32) + 0.5) * np.float32(2.0**-32)
     radius, turn = uniforms[:, ::2], uniforms[:, 1::2]
     normal = xp.sqrt(-2.0 * xp.log(radius)) * xp.cos(np.float32(2.0 * np.pi) * turn)
     return normal.reshape(-1, STEPS, count)
 
 
-def _mixed(x):
+def _murmur_mix(x):
     """The finaliser of MurmurHash3 (Appleby), on uint32 arrays."""
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
     x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
@@ -83,7 +84,7 @@ class DiffusionActor:
 
     def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """See ``Policy.choose``."""
-        noise = noise_of(draws, self.layout.shape.count, np)
+        noise = noise_from_draws(draws, self.layout.shape.count, np)
         grid = self.step_grid.astype(np.float32)
         return draw_choice(logits(self.weights, self.layout, grid, observations, noise, np), draws, np)
 

@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from pydantic import PositiveFloat
 
-from edgebrush.policies.diffusion import STEPS, network_inputs
+from edgebrush.policies.diffusion import STEPS, input_size
 from edgebrush.policies.folder import DIFFUSION
 
 from ..networks import Actor, Critic, Diffusion, dueling, first_weights, towards, unit_of
@@ -73,7 +73,7 @@ def new_diffusion(look: Look, rng: np.random.Generator, hidden: int) -> Diffusio
     """A diffusion policy that starts as the softmax of the tuned rule."""
     shape = look.layout.shape
     plain = look.new_actor(rng, hidden)  # for its scales and its outputs
-    inputs, outputs = network_inputs(shape), len(plain.weights["b_out"])
+    inputs, outputs = input_size(shape), len(plain.weights["b_out"])
     weights = first_weights(rng, inputs, outputs, hidden, look.bs_count, look.numbers)
     scale = jnp.concatenate([plain.scale, jnp.ones(inputs - len(plain.scale))])
     return Diffusion(weights, scale, jnp.zeros(()), plain.step_grid, look.layout)
