@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ BLUE, ORANGE, GREEN, PINK = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
 SKY, VERMILION, YELLOW, GREY = "#56b4e9", "#d55e00", "#f0e442", "#9a9a9a"
 COLOURS = (BLUE, VERMILION, GREEN, PINK, SKY, ORANGE)  # of a figure's series, in this order
 
-STYLE = {
+STYLE: dict[Any, Any] = {  # of matplotlib.rcParams
     "font.size": 10,
     "figure.titlesize": 11,
     "figure.titleweight": "bold",
