@@ -6,7 +6,8 @@ RUN python -m venv /opt/edgebrush
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir -p src/edgebrush && touch src/edgebrush/__init__.py \
  && /opt/edgebrush/bin/pip install --no-cache-dir --constraint constraints.txt . \
- && /opt/edgebrush/bin/pip uninstall --yes edgebrush
+ && /opt/edgebrush/bin/pip uninstall --yes edgebrush \
+ && rm -rf build src
 COPY src src
 RUN /opt/edgebrush/bin/pip install --no-cache-dir --no-deps .
 
