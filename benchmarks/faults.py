@@ -1,11 +1,11 @@
-"""What becomes of the tasks when something fails: the testbed under each fault, tasks in = images + errors.
+"""Count images, errors, lost tasks and repeated tasks of the testbed under each fault.
 
     python benchmarks/faults.py                      all faults, 12 s of arrivals each, into docs/results/faults
     python benchmarks/faults.py --seconds 10 --faults kill-bs,freeze-bs --out /tmp/faults
 
-The world is the preset testbed with half the phones, each asking three times as often on a device a quarter as fast, so
-that nearly all goes to the BSs. Writes faults.csv and the same as a table, README.md; ends with 1 where a task was lost
-or ended twice.
+The world is the preset testbed with half the phones. Each sends three times as many requests and has a device a quarter
+as fast, so nearly all tasks go to the BSs. Writes faults.csv and the same table as README.md. The exit code is 1 if a
+task was lost or ended twice.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ from edgebrush.testbed.episode import draw_episode
 from edgebrush.testbed.faults import FAULTS, run_fault
 from edgebrush.testbed.outcomes import Audit
 
-POLICY = "selfish-greedy"  # has no numbers that would have to be tuned for this world
+POLICY = "selfish-greedy"  # it has no parameters to tune for this world
 
 INTRODUCTION = """\
 # Faults
-`python benchmarks/faults.py`: {seconds:g} s of arrivals at two base stations and three phones under the rule
-`selfish-greedy`, and one fault each, which strikes after 30% of that time. Asked = images + errors; lost never ended;
-twice ended more than once. Failed over are tries at a place that came to nothing: the task then went elsewhere.
+This page shows that every task ends exactly once under each fault of the [testbed](../../testbed.md#faults).
+`python benchmarks/faults.py`: {seconds:g} s of arrivals at two base stations and three phones under the rule `selfish-greedy`,
+with one fault each, injected after 30% of that time. Requested = images + errors. Lost tasks never ended; twice means ended
+more than once. "Failed over" counts failed attempts at a place, after which the task went elsewhere.
 """
 
 
 def world(folder: Path) -> str:
-    """The faults' world, as a scenario file in a folder."""
+    """Write the scenario file of this benchmark into a folder and return its path."""
     content = load_scenario("testbed").model_dump(mode="json")
     content["ues"] = [
         ue | {"count": ue["count"] // 2, "speed": 0.25 * ue["speed"], "rate_factor": 3.0} for ue in content["ues"]
