@@ -33,9 +33,9 @@ POLICY = "selfish-greedy"  # it has no parameters to tune for this world
 INTRODUCTION = """\
 # Faults
 This page shows that every task ends exactly once under each fault of the [testbed](../../testbed.md#faults).
-`python benchmarks/faults.py`: {seconds:g} s of arrivals at two base stations and three phones under the rule `selfish-greedy`,
-with one fault each, injected after 30% of that time. Requested = images + errors. Lost tasks never ended; twice means ended
-more than once. "Failed over" counts failed attempts at a place, after which the task went elsewhere.
+`python benchmarks/faults.py`: {seconds:g} s of arrivals at two base stations and three phones under the rule
+`selfish-greedy`, with one fault each, injected after 30% of that time. Requested = images + errors. Lost tasks never
+ended; twice means ended more than once. "Failed over" counts failed attempts at a place. The task then went elsewhere.
 """
 
 
