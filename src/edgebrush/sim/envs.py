@@ -36,8 +36,9 @@ from edgebrush.scenario.parameters import NONE
 from edgebrush.scenario.schema import Scenario
 
 from .compile import compiled
+from .global_state import GLOBAL_OF_UE
 from .simulator import Simulator, compiled_parameters, episode_world
-from .world import GLOBAL_OF_UE, observe
+from .world import observe
 
 SEEDS = 2**62  # fresh episodes are drawn from so many
 

@@ -14,6 +14,7 @@ from . import draws
 from .compile import compiled
 from .events import schedule, station_leaf
 from .rows import array_at
+from .state import DOWN, UP
 
 UE_HEIGHT_M, BS_HEIGHT_M = 1.5, 10.0
 LIGHT_MPS = 299_792_458.0
@@ -193,58 +194,41 @@ def measured_rates(params, world, i, j, block):
 
 
 @compiled
-def start_uplink(params, world, t, time):
-    """Task t starts to send to its BS."""
+def band_of(world, j, direction):
+    """The state of BS j's uplink or downlink band."""
+    return world.band[2 * j + direction]
+
+
+@compiled
+def start_transfer(params, world, t, direction, time):
+    """Task t starts to send its input to its BS (``UP``), or to receive its result (``DOWN``)."""
     task = world.task[t]
-    bs = world.bs[task.bs]
-    _settle_up(world, task.bs, time)
-    task.remaining, task.since = task.bits_in, time
-    task.next, bs.up_head = bs.up_head, t
-    bs.up_count += 1
-    _uplinks_changed(params, world, task.bs, time)
+    j = task.bs
+    band = band_of(world, j, direction)
+    _advance_transfers(world, band, time)
+    task.remaining = task.bits_in if direction == UP else task.bits_out
+    task.since = time
+    task.next, band.head = band.head, t
+    band.count += 1
+    _update_rates(params, world, j, direction, time, direction == UP or band.count == 1)
 
 
 @compiled
-def end_uplink(params, world, j, time):
-    """The uplink event of BS j: the task that finished sending, or NONE where only the block changed."""
-    bs = world.bs[j]
-    finished = bs.up_first
-    _settle_up(world, j, time)
+def end_transfer(params, world, j, direction, time):
+    """The band's event at BS j: the task whose transfer is done, or NONE where only the coherence block changed."""
+    band = band_of(world, j, direction)
+    finished = band.first
+    _advance_transfers(world, band, time)
     if finished != NONE:
-        bs.up_head = _unlink(world, bs.up_head, finished)
-        bs.up_count -= 1
-    _uplinks_changed(params, world, j, time)
-    return finished
-
-
-@compiled
-def start_downlink(params, world, t, time):
-    """Task t's result starts to come down."""
-    task = world.task[t]
-    bs = world.bs[task.bs]
-    _settle_down(world, task.bs, time)
-    task.remaining, task.since = task.bits_out, time
-    task.next, bs.down_head = bs.down_head, t
-    bs.down_count += 1
-    _downlinks_changed(params, world, task.bs, time, bs.down_count == 1)
-
-
-@compiled
-def end_downlink(params, world, j, time):
-    """The downlink event of BS j: the task whose result is there, or NONE where only the block changed."""
-    bs = world.bs[j]
-    finished = bs.down_first
-    _settle_down(world, j, time)
-    if finished != NONE:
-        bs.down_head = _unlink(world, bs.down_head, finished)
-        bs.down_count -= 1
-    _downlinks_changed(params, world, j, time, bs.down_count == 0)
+        band.head = _unlink(world, band.head, finished)
+        band.count -= 1
+    _update_rates(params, world, j, direction, time, direction == UP or band.count == 0)
     return finished
 
 
 @compiled
 def _unlink(world, head, t):
-    """Take task t out of the list that starts at ``head``; the list's new head."""
+    """Take task t out of the list that starts at ``head``; returns the list's new head."""
     if head == t:
         return world.task[t].next
     at = head
@@ -255,100 +239,60 @@ def _unlink(world, head, t):
 
 
 @compiled
-def _settle_up(world, j, time):
-    bs = world.bs[j]
-    _settle(world, bs.up_head, time - bs.up_since)
-    bs.up_since = time
-
-
-@compiled
-def _settle_down(world, j, time):
-    bs = world.bs[j]
-    _settle(world, bs.down_head, time - bs.down_since)
-    bs.down_since = time
-
-
-@compiled
-def _settle(world, t, elapsed):
+def _advance_transfers(world, band, time):
+    """Subtract what the band's transfers have moved since its last event."""
+    elapsed = time - band.since
+    t = band.head
     while t != NONE:
         task = world.task[t]
         task.remaining -= task.rate * elapsed
         t = task.next
+    band.since = time
 
 
 @compiled
-def _uplinks_changed(params, world, j, time):
-    """New rates for BS j's uplinks, and, where cells interfere, for all."""
-    if params.common[0].interference == 0:
-        _rate_uplinks(params, world, j, time)
+def _update_rates(params, world, j, direction, time, heard_elsewhere):
+    """New rates for a band of BS j; with interference for all BSs' bands of that direction, if they hear the change.
+
+    Other cells hear every uplink that starts or ends. A BS transmits at constant power while it has any downlink, so
+    they hear it only switch on or off.
+    """
+    if params.common[0].interference == 0 or not heard_elsewhere:
+        _set_rates(params, world, j, direction, time)
         return
     for other in range(params.common[0].bs_count):
-        _settle_up(world, other, time)
+        _advance_transfers(world, band_of(world, other, direction), time)
     for other in range(params.common[0].bs_count):
-        _rate_uplinks(params, world, other, time)
+        _set_rates(params, world, other, direction, time)
 
 
 @compiled
-def _downlinks_changed(params, world, j, time, cell_switched):
-    """New rates for BS j's downlinks, and, where cells interfere and this one went on or off, for all."""
-    if params.common[0].interference == 0 or not cell_switched:
-        _rate_downlinks(params, world, j, time)
-        return
-    for other in range(params.common[0].bs_count):
-        _settle_down(world, other, time)
-    for other in range(params.common[0].bs_count):
-        _rate_downlinks(params, world, other, time)
-
-
-@compiled
-def _rate_uplinks(params, world, j, time):
-    common, bs, fixed = params.common[0], world.bs[j], params.bs[j]
-    leaf = station_leaf(params, j) + 1
-    if bs.up_count == 0:
+def _set_rates(params, world, j, direction, time):
+    """Give each transfer its rate: bandwidth, noise and a BS's power are shared equally (processor sharing)."""
+    common, fixed, band = params.common[0], params.bs[j], band_of(world, j, direction)
+    leaf = station_leaf(params, j) + 1 + direction
+    if band.count == 0:
         schedule(world, leaf, np.inf)
         return
     block = block_at(params, time)
-    noise_w = common.noise_w_per_hz * fixed.bandwidth_hz
-    if common.interference == 1:
-        noise_w += _received_uplinks(params, world, j, block)
+    interference_w = 0.0
+    if common.interference == 1 and direction == UP:
+        interference_w = _received_uplinks(params, world, j, block)
     soonest, first = np.inf, NONE
-    t = bs.up_head
+    t = band.head
     while t != NONE:
         task = world.task[t]
         gain = link_gain(params, world, task.ue, j, block)
-        task.rate = capacity_bps(
-            fixed.bandwidth_hz / bs.up_count, params.ue[task.ue].radiated_w, gain, noise_w / bs.up_count
-        )
+        if common.interference == 1 and direction == DOWN:
+            interference_w = _received_downlinks(params, world, task.ue, j, block)
+        noise_w = common.noise_w_per_hz * fixed.bandwidth_hz + interference_w
+        power_w = params.ue[task.ue].radiated_w if direction == UP else fixed.power_w / band.count
+        task.rate = capacity_bps(fixed.bandwidth_hz / band.count, power_w, gain, noise_w / band.count)
         left = task.remaining / task.rate
         if left <= soonest:  # of several that end together, the one that started first
             soonest, first = left, t
         t = task.next
-    bs.up_first = _schedule_transfer(params, world, leaf, time, block, soonest, first)
-
-
-@compiled
-def _rate_downlinks(params, world, j, time):
-    common, bs, fixed = params.common[0], world.bs[j], params.bs[j]
-    leaf = station_leaf(params, j) + 2
-    if bs.down_count == 0:
-        schedule(world, leaf, np.inf)
-        return
-    block = block_at(params, time)
-    soonest, first = np.inf, NONE
-    t = bs.down_head
-    while t != NONE:
-        task = world.task[t]
-        gain = link_gain(params, world, task.ue, j, block)
-        noise_w = common.noise_w_per_hz * fixed.bandwidth_hz
-        if common.interference == 1:
-            noise_w += _received_downlinks(params, world, task.ue, j, block)
-        share = bs.down_count
-        task.rate = capacity_bps(fixed.bandwidth_hz / share, fixed.power_w / share, gain, noise_w / share)
-        left = task.remaining / task.rate
-        if left <= soonest:  # of several that end together, the one that started first
-            soonest, first = left, t
-        t = task.next
-    bs.down_first = _schedule_transfer(params, world, leaf, time, block, soonest, first)
+    band.first = _schedule_transfer(params, world, leaf, time, block, soonest, first)
 
 
 @compiled
@@ -369,11 +313,11 @@ def _received_uplinks(params, world, j, block):
     for other in range(params.common[0].bs_count):
         if other == j:
             continue
-        t = world.bs[other].up_head
+        t = band_of(world, other, UP).head
         while t != NONE:
             i = world.task[t].ue
             watts = params.ue[i].radiated_w * link_gain(params, world, i, j, block)
-            heard += watts / world.bs[other].up_count
+            heard += watts / band_of(world, other, UP).count
             t = world.task[t].next
     return heard
 
@@ -383,6 +327,6 @@ def _received_downlinks(params, world, i, j, block):
     """Watts that UE i hears from BSs other than j that are sending."""
     heard = 0.0
     for other in range(params.common[0].bs_count):
-        if other != j and world.bs[other].down_count > 0:
+        if other != j and band_of(world, other, DOWN).count > 0:
             heard += params.bs[other].power_w * link_gain(params, world, i, other, block)
     return heard

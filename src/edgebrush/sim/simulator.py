@@ -12,15 +12,12 @@ from edgebrush.scenario.parameters import Params, build_params, trace_rows
 from edgebrush.scenario.schema import BurstyArrivals, Scenario, TraceArrivals
 
 from .compile import CORES, compiled, spread
+from .global_state import GLOBAL_OF_BS, GLOBAL_OF_UE, GLOBAL_OF_WORLD, global_state
 from .rows import rows
 from .state import World, build_worlds
 from .world import (
-    GLOBAL_OF_BS,
-    GLOBAL_OF_UE,
-    GLOBAL_OF_WORLD,
     advance,
     decide,
-    global_state,
     observe,
     reset,
     take_reward,
@@ -53,6 +50,7 @@ def episode_world(worlds, e):
         rows(worlds.episode[e]),
         rows(worlds.ue[e]),
         rows(worlds.bs[e]),
+        rows(worlds.band[e]),
         rows(worlds.neighbour[e]),
         rows(worlds.link[e]),
         rows(worlds.board[e]),

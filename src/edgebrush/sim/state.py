@@ -42,14 +42,16 @@ UE_STATE = np.dtype(
 BS_STATE = np.dtype(
     [
         ("connections", i8),
-        ("up_head", i8), ("up_count", i8), ("up_since", f8), ("up_first", i8),
-        ("down_head", i8), ("down_count", i8), ("down_since", f8), ("down_first", i8),
         ("running_head", i8), ("running", i8), ("steps_left", i8), ("busy", i8),
         ("run_start", f8), ("run_encode_s", f8), ("round_s", f8), ("rounds", i8), ("run_leaves", i8),
         ("head", i8, (MAX_CLASSES,)), ("tail", i8, (MAX_CLASSES,)),
         ("waiting", i8, (MAX_CLASSES,)), ("waiting_steps", i8, (MAX_CLASSES,)), ("queued", i8),
     ]
 )  # fmt: skip
+
+UP, DOWN = 0, 1  # the two bands of a BS
+
+BAND = np.dtype([("head", i8), ("count", i8), ("since", f8), ("first", i8)])  # transfers in progress, a linked list
 
 LINK = np.dtype(
     [
@@ -94,6 +96,7 @@ class World(NamedTuple):
     episode: np.ndarray  # (1,) EPISODE_STATE
     ue: np.ndarray  # (N,) UE_STATE
     bs: np.ndarray  # (M,) BS_STATE
+    band: np.ndarray  # (2 M,) BAND, each BS's uplink and downlink
     neighbour: np.ndarray  # (N, S-1) int64, the BSs that each UE considers
     link: np.ndarray  # (N, M) LINK
     board: np.ndarray  # (M,) BOARD, the last broadcasts
@@ -119,6 +122,7 @@ def build_worlds(scenario: Scenario, episodes: int, records: int) -> World:
         episode,
         np.zeros((episodes, n), UE_STATE),
         np.zeros((episodes, m), BS_STATE),
+        np.zeros((episodes, 2 * m), BAND),
         np.zeros((episodes, n, shape.slots - 1), i8),
         np.zeros((episodes, n, m), LINK),
         np.zeros((episodes, m), BOARD),

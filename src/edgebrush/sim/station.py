@@ -15,7 +15,8 @@ from .cost import charge_bs, charge_ue, complete, drop
 from .device import enter_device
 from .events import schedule, station_leaf
 from .queues import append, pop_first
-from .radio import link_of, start_downlink, start_uplink
+from .radio import link_of, start_transfer
+from .state import DOWN, UP
 
 
 @compiled
@@ -28,7 +29,7 @@ def connect(params, world, t):
         return
     bs.connections += 1
     link_of(params, world, task.ue, task.bs).in_flight += 1
-    start_uplink(params, world, t, world.episode[0].time)
+    start_transfer(params, world, t, UP, world.episode[0].time)
 
 
 @compiled
@@ -78,7 +79,7 @@ def end_run(params, world, j):
         bs.running -= 1
         charge_ue(world, leave, params.ue[world.task[leave].ue].standby_w * (episode.time - world.task[leave].since))
         if params.common[0].downlink == 1:
-            start_downlink(params, world, leave, episode.time)
+            start_transfer(params, world, leave, DOWN, episode.time)
         else:
             _leave(params, world, leave)
             complete(params, world, leave)

@@ -14,16 +14,16 @@ from .cost import lose, pass_time
 from .device import device_has_room, end_service, enter_device
 from .events import BROADCAST, FIRST_ARRIVAL, clear, earliest, schedule, slot_leaf
 from .radio import (
+    band_of,
     block_at,
     choose_neighbours,
-    end_downlink,
-    end_uplink,
+    end_transfer,
     link_of,
     measured_rates,
     place_ue,
 )
 from .rows import array_at
-from .state import MAX_CLASSES
+from .state import MAX_CLASSES, UP
 from .station import admit, connect, deliver, end_run, steps_left_now
 
 describe_candidates = compiled(obs.describe_candidates)
@@ -216,57 +216,6 @@ def describe_stations(params, world, rows):
             row[obs.BS_WAITING + common.classes + p] = board.waiting_steps[p]
 
 
-GLOBAL_OF_WORLD, GLOBAL_OF_BS, GLOBAL_OF_UE = 3, 5, 6  # numbers of features; BSs have 3 more per class
-
-
-@compiled
-def global_state(params, world, out):
-    """Write the global state, for a critic in training only: everything, fresh, at the decision.
-
-    World: tasks in the system, cost accruing per second, share of UEs in a burst. Per BS: tasks sending up,
-    running, steps left, sending down, cost per second of the tasks that run; and by class waiting tasks,
-    their steps, their cost per second. Per UE: seconds of work in service and waiting, tasks waiting, in a
-    burst or not, cost per second of its queue, whether it is the one that decides.
-    """
-    common, episode = params.common[0], world.episode[0]
-    at = GLOBAL_OF_WORLD
-    for j in range(common.bs_count):
-        bs = world.bs[j]
-        out[at], out[at + 1] = bs.up_count, bs.running
-        out[at + 2], out[at + 3] = steps_left_now(bs, episode.time), bs.down_count
-        out[at + 4] = _cost_rate_of(world, bs.running_head)
-        at += GLOBAL_OF_BS
-        for p in range(common.classes):
-            out[at], out[at + 1] = bs.waiting[p], bs.waiting_steps[p]
-            out[at + 2] = _cost_rate_of(world, bs.head[p])
-            at += 3
-    bursting = 0.0
-    asking = world.task[episode.deciding].ue if episode.deciding != NONE else NONE
-    for i in range(common.ue_count):
-        ue = world.ue[i]
-        work_s, waiting_rate = 0.0, 0.0
-        for p in range(common.classes):
-            work_s += ue.work_s[p]
-            waiting_rate += _cost_rate_of(world, ue.head[p])
-        out[at] = ue.serving_until - episode.time if ue.serving != NONE else 0.0
-        out[at + 1], out[at + 2], out[at + 3] = work_s, ue.waiting, ue.phase
-        out[at + 4] = waiting_rate
-        out[at + 5] = 1.0 if i == asking else 0.0
-        bursting += ue.phase
-        at += GLOBAL_OF_UE
-    out[0], out[1], out[2] = episode.in_system, episode.cost_rate, bursting / common.ue_count
-
-
-@compiled
-def _cost_rate_of(world, t):
-    """Delay cost per second of the tasks of a list."""
-    rate = 0.0
-    while t != NONE:
-        rate += world.task[t].delay_weight
-        t = world.task[t].next
-    return rate
-
-
 @compiled
 def _reset_ue(params, world, i):
     common, ue, fixed, seed = params.common[0], world.ue[i], params.ue[i], world.episode[0].seed
@@ -288,8 +237,9 @@ def _reset_ue(params, world, i):
 def _reset_bs(common, world, j):
     bs, board = world.bs[j], world.board[j]
     bs.connections, bs.queued = 0, 0
-    bs.up_head, bs.up_count, bs.up_since, bs.up_first = NONE, 0, 0.0, NONE
-    bs.down_head, bs.down_count, bs.down_since, bs.down_first = NONE, 0, 0.0, NONE
+    for direction in range(2):
+        band = band_of(world, j, direction)
+        band.head, band.count, band.since, band.first = NONE, 0, 0.0, NONE
     bs.running_head, bs.running, bs.steps_left, bs.busy = NONE, 0, 0, 0
     board.time, board.running, board.steps_left, board.connections = 0.0, 0, 0, 0
     for p in range(common.classes):
@@ -396,12 +346,11 @@ def _station_event(params, world, leaf):
     if part == 0:
         end_run(params, world, j)
         return
-    time = world.episode[0].time
-    if part == 1:
-        sent = end_uplink(params, world, j, time)
-        if sent != NONE:
-            admit(params, world, sent)
+    direction = part - 1
+    moved = end_transfer(params, world, j, direction, world.episode[0].time)
+    if moved == NONE:
         return
-    received = end_downlink(params, world, j, time)
-    if received != NONE:
-        deliver(params, world, received)
+    if direction == UP:
+        admit(params, world, moved)
+    else:
+        deliver(params, world, moved)
