@@ -20,7 +20,7 @@ test: .venv/ready-dev
 	$(BIN)/python -m pytest $(ARGS)
 
 test-diffusers: .venv/ready-diffusers
-	$(BIN)/python -m pytest tests/diffusion $(ARGS)
+	$(BIN)/python -m pytest tests/diffusion tests/profiling $(ARGS)
 
 test-slow: .venv/ready-dev
 	$(BIN)/python -m pytest -m "slow or not slow" --timeout 3600 $(ARGS)

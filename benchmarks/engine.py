@@ -35,13 +35,13 @@ import numpy as np
 
 from edgebrush.diffusion.backend import Backend, Prompt
 from edgebrush.diffusion.engine import Engine, Job, Request
-from edgebrush.diffusion.measure import processor_name
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.diffusion.pacing import PacedBackend
 from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.errors import UserError
 from edgebrush.files import check_writable, write_csv, write_text
 from edgebrush.profiles.catalogue import load_profile
+from edgebrush.profiling.measure import processor_name
 
 STEP_COUNTS = (2, 4, 6, 8, 10, 15, 20, 30, 50)
 BATCHES = (1, 2, 4, 8, 16)

@@ -11,13 +11,13 @@ QUICK = ["--steps", "1,2,4", "--samples", "30", "--batches", "1,4,16", "--watts"
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
-    monkeypatch.setattr("edgebrush.diffusion.measure.TIMING_S", 0.0)
+    monkeypatch.setattr("edgebrush.profiling.measure.TIMING_S", 0.0)
 
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """The folder of a tiny model, whose judge is a tiny classifier."""
-    from edgebrush.diffusion import quality
+    from edgebrush.profiling import quality
 
     judge = write_classifier(tmp_path / "judge")
     quality.write_reference(draw_images(1, 60), draw_images(2, 60), judge)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgebrush.diffusion.images import to_pixels
+from edgebrush.diffusion.onnx import OnnxBackend, load_model
 from edgebrush.errors import UserError
 
 CLASSES = ["circle", "square", "star"]
@@ -74,7 +75,6 @@ def write_model(folder: Path) -> Path:
 def write_classifier(folder: Path) -> Path:
     """A classifier of ``CLASSES`` that tells how bright an image's upper third, middle and lower third are."""
     onnx = pytest.importorskip("onnx")
-    import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
     thirds = np.zeros((784, 3), np.float32)
@@ -102,8 +102,6 @@ def write_classifier(folder: Path) -> Path:
 
 def draw_images(seed: int, n: int):
     """An ``ImageSet`` of n images, classes in turn: the class's third is bright, the rest is noise."""
-    import numpy as np
-
     from edgebrush.diffusion.training.data import ImageSet
 
     rng = np.random.default_rng(seed)
@@ -112,3 +110,23 @@ def draw_images(seed: int, n: int):
     for image, label, light in zip(images, labels, rng.integers(60, 190, n), strict=True):
         image.reshape(-1)[np.array_split(np.arange(784), 3)[label]] += np.uint8(light)
     return ImageSet(images, labels, tuple(CLASSES))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder) -> OnnxBackend:
+    return load_model(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tmp_path_factory) -> Path:
+    """A classifier whose features are three means, with the reference of drawn images beside it."""
+    from edgebrush.profiling.quality import write_reference
+
+    folder = write_classifier(tmp_path_factory.mktemp("classifier") / "classifier")
+    write_reference(draw_images(1, 600), draw_images(2, 300), folder)
+    return folder

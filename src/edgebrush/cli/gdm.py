@@ -48,8 +48,7 @@ def train(
     bf16: Bf16 = False,
 ) -> None:
     """Train by rectified flow; run it again to go on from its last checkpoint."""
-    from edgebrush.diffusion.images import FASHION_MNIST
-    from edgebrush.diffusion.training.data import load_images
+    from edgebrush.diffusion.training.data import FASHION_MNIST, load_images
     from edgebrush.files import check_writable
 
     from .progress import bars
@@ -58,9 +57,9 @@ def train(
     source = data or FASHION_MNIST
     image_set = load_images(source)
     with_torch(threads)
-    from edgebrush.diffusion.quality import write_reference
     from edgebrush.diffusion.training.train import Settings
     from edgebrush.diffusion.training.train import train as run
+    from edgebrush.profiling.quality import write_reference
 
     settings = Settings(images, step_size=step_size, seed=seed, bf16=bf16)
     with bars() as progress:

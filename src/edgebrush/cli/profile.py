@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from edgebrush.diffusion.backend import Backend, Prompt
-    from edgebrush.diffusion.quality import Scorer
+    from edgebrush.profiling.quality import Scorer
 
 EPILOG = """\
 edgebrush profile light --role light --watts 15 --out light.json
@@ -73,13 +73,13 @@ def profile(
     Writes FILE, a .csv of the measured points, a .png of the curves, and sample images. Can be interrupted: the same
     command goes on where it stopped.
     """
-    from edgebrush.diffusion.measure import Plan, Work, describe_hardware, load_measured, measure, save_measured
-    from edgebrush.diffusion.meters import find_meter
-    from edgebrush.diffusion.plot import save_picture
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
     from edgebrush.files import check_writable
     from edgebrush.profiles.catalogue import load_profile
+    from edgebrush.profiling.measure import Plan, Work, describe_hardware, load_measured, measure, save_measured
+    from edgebrush.profiling.meters import find_meter
+    from edgebrush.profiling.plot import save_picture
 
     from .progress import bars
 
@@ -127,9 +127,9 @@ def profile(
 
 def load(model: str, backend: str, device: str, threads: int) -> tuple[Backend, str]:
     """The model, and a fingerprint of its contents."""
-    from edgebrush.diffusion.measure import fingerprint
     from edgebrush.diffusion.onnx import WEIGHTS, load_model, shipped_models
     from edgebrush.errors import UserError
+    from edgebrush.profiling.measure import fingerprint
 
     if device == "cuda" and backend == "onnx":
         raise UserError(
@@ -186,8 +186,8 @@ def asked_prompts(backend: Backend, shape: bool, file: Path | None, guidance: fl
 
 def find_scorer(name: str | None) -> tuple[Scorer, str]:
     """The user's scorer or the built-in one, and what a kept score depends on."""
-    from edgebrush.diffusion.measure import fingerprint
-    from edgebrush.diffusion.quality import CLASSIFIER, ClassifierScorer, load_scorer
+    from edgebrush.profiling.measure import fingerprint
+    from edgebrush.profiling.quality import CLASSIFIER, ClassifierScorer, load_scorer
 
     if name is not None:
         return load_scorer(name), name

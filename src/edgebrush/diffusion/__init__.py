@@ -1,1 +1,1 @@
-"""Real generative diffusion models (GDMs): samplers, backends, the step-level engine, quality, training."""
+"""Run real generative diffusion models (GDMs): backends, samplers, the step-level batching engine; training."""

@@ -1,4 +1,4 @@
-"""Image sets for training and judging GDMs: the MNIST file format, or a folder of PNGs with one sub-folder a class."""
+"""Images as a model has them (floats in [-1, 1]), as pixels (uint8), and as PNG files."""
 
 from __future__ import annotations
 
@@ -9,22 +9,6 @@ import numpy as np
 
 from edgebrush.files import write_bytes
 
-FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
-FASHION_CLASSES = (
-    "t-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle-boot",
-)
-SPLITS = {"train": "train", "test": "t10k"}  # our name -> the MNIST files' prefix
-HELD_OUT = 10  # of a folder of PNGs, every tenth image of a class is the test split
-HEADER = {"images": 16, "labels": 8}  # bytes before the data (magic number and sizes)
 SIDE = 28  # pixels
 
 

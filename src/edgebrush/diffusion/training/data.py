@@ -8,8 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-from edgebrush.diffusion.images import FASHION_CLASSES, FASHION_MNIST, HEADER, HELD_OUT, SIDE, SPLITS, to_model
+from edgebrush.diffusion.images import SIDE, to_model
 from edgebrush.errors import UserError
+
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
+FASHION_CLASSES = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle-boot",
+)
+SPLITS = {"train": "train", "test": "t10k"}  # our name -> the MNIST files' prefix
+HELD_OUT = 10  # of a folder of PNGs, every tenth image of a class is the test split
+HEADER = {"images": 16, "labels": 8}  # bytes before the data (magic number and sizes)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from edgebrush.diffusion.backend import Prompt
-from edgebrush.diffusion.measure import (
+from edgebrush.diffusion.samplers import Euler
+from edgebrush.errors import UserError
+from edgebrush.profiles.catalogue import load_profile
+from edgebrush.profiling.measure import (
     Costs,
     Plan,
     Timing,
@@ -16,12 +19,9 @@ from edgebrush.diffusion.measure import (
     profile_name,
     save_measured,
 )
-from edgebrush.diffusion.meters import Rapl, Stated, find_meter, rapl_meter
-from edgebrush.diffusion.plot import draw, save_picture
-from edgebrush.diffusion.quality import ClassifierScorer, Score
-from edgebrush.diffusion.samplers import Euler
-from edgebrush.errors import UserError
-from edgebrush.profiles.catalogue import load_profile
+from edgebrush.profiling.meters import Rapl, Stated, find_meter, rapl_meter
+from edgebrush.profiling.plot import draw, save_picture
+from edgebrush.profiling.quality import ClassifierScorer, Score
 from tests.support.models import CLASSES
 
 PROMPTS = tuple(Prompt(name) for name in CLASSES)
@@ -30,7 +30,7 @@ PLAN = Plan(PROMPTS, steps=(1, 2, 4), samples=40, batches=(1, 4, 16))
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
-    monkeypatch.setattr("edgebrush.diffusion.measure.TIMING_S", 0.0)
+    monkeypatch.setattr("edgebrush.profiling.measure.TIMING_S", 0.0)
 
 
 class Counting:
@@ -233,8 +233,8 @@ def test_rapl_adds_packages_and_minds_the_wrap(tmp_path):
 def test_energy_is_read_stated_or_told_to_be_missing(tmp_path, monkeypatch):
     assert find_meter("cpu", 5.0).assumption == "5 W while computing: stated, not measured"
     assert rapl_meter(tmp_path) is None
-    monkeypatch.setattr("edgebrush.diffusion.meters.rapl_meter", lambda: None)
-    monkeypatch.setattr("edgebrush.diffusion.meters.nvml_meter", lambda: None)
+    monkeypatch.setattr("edgebrush.profiling.meters.rapl_meter", lambda: None)
+    monkeypatch.setattr("edgebrush.profiling.meters.nvml_meter", lambda: None)
     for device, counter in (("cpu", "RAPL"), ("cuda", "NVML")):
         with pytest.raises(UserError, match=f"watts: .*{counter}.*--watts"):
             find_meter(device, None)

@@ -7,7 +7,8 @@ import pytest
 from scipy.linalg import sqrtm
 
 from edgebrush.diffusion.backend import Prompt
-from edgebrush.diffusion.quality import (
+from edgebrush.errors import UserError
+from edgebrush.profiling.quality import (
     REFERENCE,
     ClassifierScorer,
     Gaussian,
@@ -17,7 +18,6 @@ from edgebrush.diffusion.quality import (
     load_scorer,
     shrunk,
 )
-from edgebrush.errors import UserError
 from tests.support.models import CLASSES, draw_images
 
 RNG = np.random.default_rng(3)

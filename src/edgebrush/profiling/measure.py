@@ -23,17 +23,17 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from edgebrush.diffusion.backend import Backend, Prompt
+from edgebrush.diffusion.images import save_image
+from edgebrush.diffusion.samplers import Sampler
 from edgebrush.errors import UserError
 from edgebrush.files import check_writable, write_csv, write_text
 from edgebrush.profiles.catalogue import read_profile
 from edgebrush.profiles.fit import fit_round, fit_saturating
 from edgebrush.profiles.schema import Compute, Energy, Profile, Quality, QualityPoint
 
-from .backend import Backend, Prompt
-from .images import save_image
 from .meters import Meter
 from .quality import Score, Scorer
-from .samplers import Sampler
 
 BATCHES = (1, 2, 4, 8, 16)
 STEPS = (1, 2, 4, 6, 8, 10, 15, 20, 30, 50)

@@ -24,13 +24,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from edgebrush.diffusion.backend import Prompt
+from edgebrush.diffusion.images import to_model
+from edgebrush.diffusion.onnx import CARD, GRAPH, WEIGHTS, open_session, read_card
 from edgebrush.diffusion.training.data import ImageSet
 from edgebrush.errors import UserError
 from edgebrush.files import write_bytes
-
-from .backend import Prompt
-from .images import to_model
-from .onnx import CARD, GRAPH, WEIGHTS, open_session, read_card
 
 CLASSIFIER = WEIGHTS / "classifier"
 REFERENCE = "reference.safetensors"
