@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from edgebrush.decision.action_space import split
 from edgebrush.scenario.expand import expand_bss, expand_ues
 from edgebrush.scenario.schema import Scenario
+from edgebrush.sim.channel import gain_of_block
 from edgebrush.sim.compile import compiled
-from edgebrush.sim.radio import gain_of_block
 from edgebrush.sim.simulator import Simulator, compiled_parameters, episode_world, records_needed
 from tests.reference.model import Task, run
 from tests.support.worlds import deciding, write_profile

@@ -1,4 +1,4 @@
-"""Requests as they come: Poisson, two-state Markov-modulated Poisson, or a trace replayed."""
+"""Arrival processes: Poisson, two-state Markov-modulated Poisson, or the replay of a trace."""
 
 import numpy as np
 
@@ -36,11 +36,11 @@ def start_arrivals(params, world):
 
 @compiled
 def next_request(params, world, i, time):
-    """Draw when UE i's next request comes after ``time``, and of how many images it is."""
+    """Draw the time of UE i's next request after ``time`` and its number of images."""
     common, episode, ue = params.common[0], world.episode[0], world.ue[i]
     work = draws.exponential(episode.seed, draws.GAP, i, ue.requests) / (common.rate_hz * params.ue[i].rate_factor)
     if common.arrivals == BURSTY:
-        # A unit-rate exponential, used up at the rate of the phase that is on (a time change).
+        # Time change: a unit-rate exponential is consumed at the rate of the current phase.
         while True:
             factor = common.burst if ue.phase == 1 else common.calm
             if work <= factor * (ue.phase_until - time):
@@ -60,7 +60,7 @@ def next_request(params, world, i, time):
 
 @compiled
 def after_task(params, world, i, time):
-    """Move arrival source i on, after it gave one task."""
+    """Advance arrival source i after it produced one task."""
     ue = world.ue[i]
     if params.common[0].arrivals == TRACE:
         _next_of_trace(params, world)
@@ -81,14 +81,14 @@ def _next_of_trace(params, world):
     episode.trace_ue = params.trace_ue[row]
     same_time = row > 0 and params.trace_s[row - 1] == params.trace_s[row]
     if not (same_time and params.trace_ue[row - 1] == params.trace_ue[row]):
-        world.ue[episode.trace_ue].requests += 1  # images of one request come at one instant and share its kind
+        world.ue[episode.trace_ue].requests += 1  # images of one request arrive together and share its kind
     source.next_arrival = params.trace_s[row] + episode.trace_wraps * common.trace_s - episode.trace_start_s
     _close(episode, source)
 
 
 @compiled
 def _first_row_from(times, count, time):
-    """The first row of ``count`` rising ``times`` that is not before ``time`` (bisection)."""
+    """Index of the first of ``count`` sorted ``times`` that is at or after ``time`` (bisection)."""
     low, high = 0, count
     while low < high:
         middle = (low + high) // 2
@@ -108,7 +108,7 @@ def _close(episode, ue):
 
 @compiled
 def _chain(common, i):
-    """Which modulating chain UE i follows: one for all, or its own."""
+    """The modulating chain of UE i: one shared by all UEs, or its own."""
     return 0 if common.shared_bursts == 1 else i + 1
 
 
@@ -126,7 +126,7 @@ def _images(params, seed, i, request):
 
 @compiled
 def pick(table, u):
-    """The row of a table of cumulative shares that a uniform draw falls into."""
+    """Sample a row of a table of cumulative shares with a uniform draw ``u``."""
     row = 0
     while u >= table[row].upto:
         row += 1

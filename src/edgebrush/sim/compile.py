@@ -1,4 +1,4 @@
-"""The one place that says how the simulator's loops are compiled, and how they are spread over the cores."""
+"""How the simulator's loops are compiled with numba and run on several threads."""
 
 import hashlib
 import os
@@ -12,15 +12,15 @@ from typing import Any
 import numba
 import numpy as np
 
-_numba: Any = numba  # its settings are made at run time, where no type checker sees them
-CORES: int = _numba.config.NUMBA_NUM_THREADS  # as numba counts them: NUMBA_NUM_THREADS, else those we may use
+_numba: Any = numba  # numba sets its options at run time, so type checkers do not see them
+CORES: int = _numba.config.NUMBA_NUM_THREADS  # NUMBA_NUM_THREADS, else the cores available to this process
 
 
 def _cache_folder() -> str:
     """A numba cache folder of its own for each version of the sources.
 
-    Numba looks only at the file that holds a cached function, so a change in a callee of another file would
-    go unnoticed; naming the folder after all sources makes a stale cache impossible.
+    Numba checks only the file that defines a cached function, so it would miss a change in a callee of another file.
+    A folder named after a hash of all sources cannot be stale.
     """
     package = Path(__file__).parent.parent
     digest = hashlib.sha256(numba.__version__.encode())
@@ -37,8 +37,8 @@ _CACHE_FOLDER = _cache_folder()
 def compiled(function=None, *, entry: bool = False):
     """``numba.njit`` with this project's cache; exact floating point, so that the oracle agrees to 1e-9.
 
-    Only an ``entry`` may be called from Python. All others do without the wrapper that would unpack their
-    arguments, which would take a third of the compile time; calling one from Python crashes the process.
+    Only an ``entry`` may be called from Python. All others are compiled without the Python wrapper, which would take a
+    third of the compile time; calling one from Python crashes the process.
     """
     if function is None:
         return lambda function: compiled(function, entry=entry)
@@ -55,8 +55,8 @@ def compiled(function=None, *, entry: bool = False):
 def spread(kernel: Callable, episodes: int, threads: int, *arguments) -> None:
     """Run a compiled ``kernel(first, last, *arguments)`` over all episodes, each thread on its own range.
 
-    Python's threads (the kernels release the GIL) rather than numba's: ``parallel=True`` would compile the
-    whole simulator twice more, and its barriers spin where another job holds a core.
+    Uses Python threads (the kernels release the GIL) instead of numba's: ``parallel=True`` would compile the whole
+    simulator twice more, and its barriers spin while another process uses the core.
     """
     if threads == 1:
         kernel(0, episodes, *arguments)
@@ -70,5 +70,5 @@ def spread(kernel: Callable, episodes: int, threads: int, *arguments) -> None:
 
 @cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """This process's threads; a forked child has none of its parent's."""
+    """The thread pool of this process; a forked child must not use its parent's."""
     return ThreadPoolExecutor(threads)

@@ -1,8 +1,8 @@
 """Counter-based randomness: a draw is a hash of (episode seed, stream, two indices).
 
-Nothing that was decided enters the hash, so copies of an episode see the same arrivals, tasks and channels
-whatever they decide (Mao et al. 2019 need that for their baseline), and any draw can be had out of order.
-The mixing function is SplitMix64's finaliser (Steele, Lea & Flood 2014).
+No decision enters the hash, so copies of an episode see the same arrivals, tasks and channels whatever they decide
+(the input-driven baseline of Mao et al. 2019 needs this), and draws can be made in any order. The mixing function is
+SplitMix64's finaliser (Steele, Lea & Flood 2014).
 """
 
 import math

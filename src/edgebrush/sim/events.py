@@ -1,7 +1,7 @@
-"""The next event: a tournament tree over all sources of events.
+"""The event calendar: a tournament tree over all sources of events.
 
-Leaf numbers: 0 the broadcast, then each UE's arrivals, each UE's device, each BS's engine, uplink and
-downlink, at last the slot. The tree's node 1 holds the earliest time; a tie goes to the lower leaf.
+Leaves: 0 is the broadcast, then each UE's arrivals, each UE's device, each BS's engine, uplink and downlink, and
+last the slot. Node 1 of the tree holds the earliest time; ties go to the lower leaf.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def device_leaf(params, i):
 
 @compiled
 def station_leaf(params, j):
-    """The engine's leaf; the uplink's is the next one, the downlink's the one after."""
+    """The leaf of BS j's engine; its uplink and downlink are the next two."""
     return FIRST_ARRIVAL + 2 * params.common[0].ue_count + 3 * j
 
 
@@ -35,7 +35,7 @@ def clear(world):
 
 @compiled
 def schedule(world, leaf, time):
-    """Set the time of a leaf's next event (inf: none)."""
+    """Set the time of a leaf's next event (inf: no event)."""
     tree = world.tree
     node = world.episode[0].leaves + leaf
     tree[node] = time
@@ -50,7 +50,7 @@ def schedule(world, leaf, time):
 
 @compiled
 def earliest(world):
-    """The leaf whose event comes first; its time is ``tree[1]``."""
+    """The leaf with the earliest event; its time is ``tree[1]``."""
     tree, leaves = world.tree, world.episode[0].leaves
     node = 1
     while node < leaves:

@@ -3,9 +3,9 @@
 from edgebrush.scenario.parameters import NONE
 
 from .compile import compiled
-from .radio import band_of
 from .state import DOWN, UP
 from .station import steps_left_now
+from .transfers import band_of
 
 GLOBAL_OF_WORLD, GLOBAL_OF_BS, GLOBAL_OF_UE = 3, 5, 6  # numbers of features; BSs have 3 more per class
 

@@ -1,4 +1,4 @@
-"""First-in-first-out lists of tasks, one per service class, through the tasks' own ``next`` fields."""
+"""FIFO queues of tasks, one per service class, linked through the tasks' ``next`` fields."""
 
 from edgebrush.scenario.parameters import NONE
 
@@ -7,7 +7,7 @@ from .compile import compiled
 
 @compiled
 def append(world, owner, t):
-    """Put task t at the end of its class's list in ``owner`` (a UE's or a BS's record)."""
+    """Append task t to the queue of its class in ``owner`` (a UE's or a BS's record)."""
     task = world.task[t]
     task.next = NONE
     p = task.service_class
@@ -20,7 +20,7 @@ def append(world, owner, t):
 
 @compiled
 def pop_first(params, world, owner):
-    """Take out the first task of the first class that has one, or NONE."""
+    """Remove and return the first task of the first non-empty class, or NONE."""
     for p in range(params.common[0].classes):
         t = owner.head[p]
         if t != NONE:

@@ -1,9 +1,9 @@
-"""Rows: a bare pointer to records or numbers in a row, which is how the compiled loops see an array.
+"""Rows: bare pointers to consecutive records or numbers; the compiled loops pass these instead of arrays.
 
-A numba array is seven words or more, and a tuple of twenty of them is passed to every function word by word:
-that took half of the simulator's time and most of its compile time. Rows are one word. They have no length
-and no bounds and keep nothing alive: whoever makes them holds the array, and its size stands in the
-common parameters or in the episode's state.
+A numba array is seven machine words or more, and a tuple of twenty arrays is passed to every function word by word.
+That took half of the simulator's run time and most of its compile time. ``Rows`` are one word. They have no length
+and no bounds checks and keep nothing alive: the caller holds the array, and sizes are in the common parameters or in
+the episode's state.
 """
 
 import operator
@@ -31,7 +31,7 @@ register_model(Rows)(models.OpaqueModel)
 
 @intrinsic
 def rows(typing_context, array):
-    """The rows of an array, in C order."""
+    """A pointer to an array's first row; the array must be in C order."""
     if not (isinstance(array, types.Array) and array.layout == "C"):
         raise numba.TypingError(f"rows are those of an array in C order, not of {array}")
 
@@ -86,5 +86,5 @@ def _address(typing_context, rows, index):
 
 @compiled
 def array_at(rows, first, shape):
-    """The numbers from ``rows[first]`` on, as an array of this shape."""
+    """An array of ``shape`` over the numbers that start at ``rows[first]``."""
     return numba.carray(_address(rows, first), shape)

@@ -1,7 +1,7 @@
-"""A BS's heavy GDM: step-level (continuous) batching, waiting tasks in (class, admission) order, bounded.
+"""A BS's heavy GDM: step-level (continuous) batching with a bounded queue in (class, admission) order.
 
-Rounds between two changes of the batch are one event, a *run*: it ends when the next task finishes its steps,
-or, where a place is free and a task is admitted meanwhile, at the end of the round in progress.
+The rounds between two changes of the batch are one event, a *run*. A run ends when its first task finishes its steps.
+If a task is admitted while the batch has a free place, the run ends with the round in progress.
 """
 
 import math
@@ -10,18 +10,19 @@ import numpy as np
 
 from edgebrush.scenario.parameters import NONE
 
+from .channel import link_of
 from .compile import compiled
 from .cost import charge_bs, charge_ue, complete, drop
 from .device import enter_device
 from .events import schedule, station_leaf
 from .queues import append, pop_first
-from .radio import link_of, start_transfer
 from .state import DOWN, UP
+from .transfers import start_transfer
 
 
 @compiled
 def connect(params, world, t):
-    """Task t asks its BS to be sent; it starts its uplink, or is refused where too many are connected."""
+    """Start the uplink of task t, or refuse it where its BS has too many connections."""
     task = world.task[t]
     bs = world.bs[task.bs]
     if bs.connections >= params.bs[task.bs].connection_limit:
@@ -34,7 +35,7 @@ def connect(params, world, t):
 
 @compiled
 def admit(params, world, t):
-    """Task t has been sent up; it waits, or starts, or is refused where the queue is full."""
+    """Queue task t at its BS after its upload, or refuse it where the queue is full."""
     episode, task = world.episode[0], world.task[t]
     j = task.bs
     bs, fixed = world.bs[j], params.bs[j]
@@ -56,7 +57,7 @@ def admit(params, world, t):
 
 @compiled
 def end_run(params, world, j):
-    """The engine's event of BS j: the run is over; tasks leave, others enter, the next run starts."""
+    """Handle the end of a run at BS j: finished tasks leave, waiting ones enter, the next run starts."""
     episode, bs, fixed = world.episode[0], world.bs[j], params.bs[j]
     share_j = bs.rounds * (fixed.alpha_j / bs.running + fixed.beta_j)
     stay, leave = NONE, NONE
@@ -89,7 +90,7 @@ def end_run(params, world, j):
 
 @compiled
 def deliver(params, world, t):
-    """Task t's result has come down."""
+    """Complete task t after its download."""
     episode, task = world.episode[0], world.task[t]
     charge_ue(world, t, params.ue[task.ue].receive_w * (episode.time - task.since))
     _leave(params, world, t)
@@ -98,7 +99,7 @@ def deliver(params, world, t):
 
 @compiled
 def rounds_done(bs, time):
-    """How many whole rounds of the run in progress are done; the last one counts only at its own event."""
+    """Whole rounds of the current run that are done; the last round counts only at the run's own event."""
     if bs.busy == 0:
         return 0
     done = math.floor((time - bs.run_start - bs.run_encode_s) / bs.round_s)
@@ -107,13 +108,13 @@ def rounds_done(bs, time):
 
 @compiled
 def steps_left_now(bs, time):
-    """Denoising steps that the running tasks have left, the round in progress included."""
+    """Denoising steps left over all running tasks, including the round in progress."""
     return bs.steps_left - bs.running * rounds_done(bs, time)
 
 
 @compiled
 def _start_run(params, world, j):
-    """At a boundary: let waiting tasks enter, then plan the rounds until the batch changes."""
+    """Fill the batch from the queue, then schedule the rounds until the batch changes."""
     episode, bs, fixed = world.episode[0], world.bs[j], params.bs[j]
     entered = _enter_waiting(params, world, j)
     leaf = station_leaf(params, j)
@@ -141,7 +142,7 @@ def _start_run(params, world, j):
 
 @compiled
 def _cut_run(params, world, j):
-    """A task was admitted while a place is free: the run ends with the round in progress."""
+    """End the current run with the round in progress, because a task waits and the batch has a free place."""
     bs = world.bs[j]
     rounds = rounds_done(bs, world.episode[0].time) + 1
     if rounds < bs.rounds:
@@ -151,7 +152,7 @@ def _cut_run(params, world, j):
 
 @compiled
 def _enter_waiting(params, world, j):
-    """Fill the batch from the waiting tasks; those past their deadline are dropped. How many entered."""
+    """Fill the batch from the queue and drop tasks past their deadline; returns how many entered."""
     episode, bs = world.episode[0], world.bs[j]
     entered = 0
     while bs.running < params.bs[j].batch_limit:
@@ -183,7 +184,7 @@ def _refuse(params, world, t):
 
 @compiled
 def _leave(params, world, t):
-    """Task t is no longer connected to its BS."""
+    """Disconnect task t from its BS."""
     task = world.task[t]
     world.bs[task.bs].connections -= 1
     link_of(params, world, task.ue, task.bs).in_flight -= 1

@@ -9,22 +9,15 @@ from edgebrush.scenario.parameters import NONE, TRACE
 
 from . import draws
 from .arrivals import after_task, pick, start_arrivals
+from .channel import block_at, choose_neighbours, link_of, measured_rates, place_ue
 from .compile import compiled
 from .cost import lose, pass_time
 from .device import device_has_room, end_service, enter_device
 from .events import BROADCAST, FIRST_ARRIVAL, clear, earliest, schedule, slot_leaf
-from .radio import (
-    band_of,
-    block_at,
-    choose_neighbours,
-    end_transfer,
-    link_of,
-    measured_rates,
-    place_ue,
-)
 from .rows import array_at
 from .state import MAX_CLASSES, UP
 from .station import admit, connect, deliver, end_run, steps_left_now
+from .transfers import band_of, end_transfer
 
 describe_candidates = compiled(obs.describe_candidates)
 expected_cost = compiled(obs.expected_cost)

@@ -15,7 +15,7 @@ from edgebrush.diffusion.onnx import load_model
 from edgebrush.errors import UserError
 from edgebrush.scenario.parameters import Params
 from edgebrush.scenario.schema import Scenario
-from edgebrush.sim.radio import capacity_bps
+from edgebrush.sim.channel import capacity_bps
 from edgebrush.sim.simulator import Simulator, records_needed
 
 from .links import Rate

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from edgebrush.sim.channel import gain_of_block, mean_gain, position
 from edgebrush.sim.compile import compiled
-from edgebrush.sim.radio import gain_of_block, mean_gain, position
 from edgebrush.sim.simulator import Simulator, compiled_parameters, episode_world
 from tests.support.worlds import plain
 
