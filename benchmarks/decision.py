@@ -126,12 +126,12 @@ def random_actor(shape: ChoiceShape, step_grid: list[int], bs_count: int) -> Act
 def shake(agent: Agent, rng: np.random.Generator) -> None:
     """Another state: what the BSs last said, and how long ago."""
     for station in agent.stations:
-        classes, known = station.classes, station.known
+        classes, view = station.classes, station.view
         waiting = rng.integers(0, 4, classes).tolist()
         running = int(rng.integers(0, station.server.batch_limit + 1))
         steps = [10 * each for each in waiting]
-        known.board = Board(agent.clock() - rng.random(), running, 8 * running, running + sum(waiting), waiting, steps)
-        known.up_bps, known.down_bps = 1e6 * rng.random(2) + 1e5
+        view.board = Board(agent.clock() - rng.random(), running, 8 * running, running + sum(waiting), waiting, steps)
+        view.up_bps, view.down_bps = 1e6 * rng.random(2) + 1e5
 
 
 def time_decisions(agent: Agent, policy: Policy, decisions: int) -> DecisionTime:

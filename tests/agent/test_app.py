@@ -11,10 +11,10 @@ import httpx
 import openai
 import pytest
 
-from edgebrush.agent.app import gateway
+from edgebrush.agent.app import create_app
 from edgebrush.api.server import Address, Server
-from tests.support.agents import LARGE, Prefers, audit, lines, make_agent
-from tests.support.fakes import PICTURE, fake
+from tests.support.agents import LARGE, PreferSlots, audit, lines, make_agent
+from tests.support.fakes import PICTURE, fake_server
 
 IMAGES = "/v1/images/generations"
 
@@ -23,7 +23,7 @@ IMAGES = "/v1/images/generations"
 def served(folder, policy, urls):
     """The base URL of an agent's port, in a thread."""
     ready = threading.Event()
-    server = Server(gateway(make_agent(folder, policy, urls)), Address(port=0), 5.0, ready.set, lambda: None)
+    server = Server(create_app(make_agent(folder, policy, urls)), Address(port=0), 5.0, ready.set, lambda: None)
     thread = threading.Thread(target=server.run)
     thread.start()
     assert ready.wait(20)
@@ -39,7 +39,7 @@ def served(folder, policy, urls):
 def home(tmp_path_factory):
     """A client of an agent that makes all by itself; its journal's folder."""
     folder = tmp_path_factory.mktemp("home")
-    with served(folder, Prefers(0), {}) as url, httpx.Client(base_url=url, timeout=20) as client:
+    with served(folder, PreferSlots(0), {}) as url, httpx.Client(base_url=url, timeout=20) as client:
         yield client, folder
 
 
@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_image(home):
     [
         ({"prompt": "circle", "num_inference_steps": 4}, 422, "num_inference_steps: the agent decides it"),
         ({"prompt": "circle", "service_class": 0}, 422, "service_class: the agent decides it"),
-        ({"prompt": "circle", "stream": True}, 422, "stream: the agent answers once"),
+        ({"prompt": "circle", "stream": True}, 422, "stream: the agent sends one complete reply"),
         ({"prompt": "circle", "request": "lazy"}, 422, "request = 'lazy': the scenario has waiting, browsing, idle"),
         ({"prompt": "circle", "sedd": 1}, 422, "sedd: no such field"),
         ({"prompt": "circle", "deadline_s": 1e-9}, 504, "its deadline has passed"),
@@ -95,22 +95,22 @@ def test_a_repeated_request_gets_the_first_ones_images(home):
 
 
 def test_a_client_that_leaves_ends_its_task_unless_it_can_come_again(tmp_path):
-    with fake(delay_s=0.5) as large, served(tmp_path, Prefers(LARGE), {"large": large.url}) as url:
+    with fake_server(delay_s=0.5) as large, served(tmp_path, PreferSlots(LARGE), {"large": large.url}) as url:
         for headers in ({}, {"idempotency-key": "back"}):
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(url + IMAGES, json={"prompt": "circle"}, headers=headers, timeout=0.1)
         time.sleep(0.1)
         reply = httpx.post(url + IMAGES, json={"prompt": "circle"}, headers={"idempotency-key": "back"}, timeout=20)
-    assert base64.b64decode(reply.json()["data"][0]["b64_json"]) == PICTURE and len(large.asked) == 2
+    assert base64.b64decode(reply.json()["data"][0]["b64_json"]) == PICTURE and len(large.requests) == 2
     assert audit(tmp_path, 2) == 1
     [error] = [line["ended"]["error"] for line in lines(tmp_path) if line["event"] == "ended" and not line["ok"]]
-    assert error == "the client has left"
+    assert error == "the client has disconnected"
 
 
 def test_the_schema_names_what_an_agent_takes(home):
     client, _ = home
     schema = json.dumps(client.get("/openapi.json").json())
-    assert "WishedImage" in schema and "kind of request" in schema
+    assert "AgentImageRequest" in schema and "kind of request" in schema
     assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
 
 
@@ -118,7 +118,7 @@ def test_a_full_disk_is_an_error_not_a_crash(tmp_path, monkeypatch):
     def full(*arguments, **said):
         raise OSError(28, "No space left on device")
 
-    with served(tmp_path, Prefers(0), {}) as url:
+    with served(tmp_path, PreferSlots(0), {}) as url:
         with monkeypatch.context() as patch:
             patch.setattr("edgebrush.agent.journal.Journal.write", full)
             reply = httpx.post(url + IMAGES, json={"prompt": "circle"})
@@ -128,7 +128,7 @@ def test_a_full_disk_is_an_error_not_a_crash(tmp_path, monkeypatch):
 
 
 def test_an_image_that_cannot_be_kept_is_an_error_not_a_crash(tmp_path, monkeypatch):
-    with served(tmp_path, Prefers(0), {}) as url:
+    with served(tmp_path, PreferSlots(0), {}) as url:
         with monkeypatch.context() as patch:
             patch.setattr("pathlib.Path.write_bytes", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"image"))
             reply = httpx.post(url + IMAGES, json={"prompt": "circle"})

@@ -16,8 +16,7 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks
 
-from edgebrush.api import middleware as gate
-from edgebrush.api import server
+from edgebrush.api import middleware, server
 from tests.support.models import Formula
 from tests.support.serving import AS_JOB, CIRCLE, IMAGES, connection, make_station, read_all, served, until
 
@@ -83,7 +82,7 @@ def test_other_media_types(quick, kind):
     is_clean(quick.post(IMAGES, content=json.dumps(CIRCLE), headers={"content-type": kind}))
 
 
-@pytest.mark.parametrize("size", [gate.MAX_BODY + 1, gate.MAX_DRAINED - 1])
+@pytest.mark.parametrize("size", [middleware.MAX_BODY + 1, middleware.MAX_DRAINED - 1])
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_body_that_is_too_large_is_413(quick, size, announced):
     body = b" " * size
@@ -113,7 +112,7 @@ def test_an_absurd_content_length(quick, length):
 
 
 def test_a_body_that_trickles_is_408(monkeypatch):
-    monkeypatch.setattr(gate, "READ_S", 0.3)
+    monkeypatch.setattr(middleware, "BODY_TIMEOUT_S", 0.3)
     with served(make_station()) as client, connection(client) as opened:
         opened.sendall(POST + b"content-length: 100\r\n\r\n")
         opened.sendall(b"{")
@@ -128,7 +127,7 @@ def test_a_body_that_trickles_is_408(monkeypatch):
 )
 def test_a_head_that_does_not_come_is_hung_up_on(monkeypatch, said):
     """Also one that begins after an answer, and one that goes on trickling."""
-    monkeypatch.setattr(server, "HEAD_S", 0.3)
+    monkeypatch.setattr(server, "HEADERS_TIMEOUT_S", 0.3)
     with served(make_station()) as client, connection(client) as opened:
         began = time.monotonic()
         opened.sendall(said)
@@ -147,7 +146,7 @@ def with_a_small_buffer(listen):
 
 
 def test_a_client_who_does_not_read_is_hung_up_on(monkeypatch):
-    monkeypatch.setattr(server, "READ_S", 0.3)
+    monkeypatch.setattr(server, "READ_TIMEOUT_S", 0.3)
     monkeypatch.setattr(server, "listen", with_a_small_buffer(server.listen))
     station = make_station(steps=1000)
     body = json.dumps({"prompt": "circle", "num_inference_steps": 1000, "stream": True}).encode()
@@ -157,17 +156,17 @@ def test_a_client_who_does_not_read_is_hung_up_on(monkeypatch):
         deaf.sendall(POST + f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
         until(lambda: station.connections == 1)
         until(lambda: station.connections == 0)
-        assert not station.orders and b"image_generation.completed" not in read_all(deaf)
+        assert not station.active and b"image_generation.completed" not in read_all(deaf)
 
 
 def test_a_client_who_is_slow_to_be_served_is_not_hung_up_on(monkeypatch):
-    monkeypatch.setattr(server, "HEAD_S", 0.1)
+    monkeypatch.setattr(server, "HEADERS_TIMEOUT_S", 0.1)
     with served(make_station(speed=0.1)) as client:
         assert client.post(IMAGES, json={**CIRCLE, "num_inference_steps": 5}).status_code == 200
 
 
 def test_connections_beyond_the_limit_are_hung_up_on(monkeypatch):
-    monkeypatch.setattr(server, "MAX_SOCKETS", 3)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
     with served(make_station()) as client:
         opened = [connection(client) for _ in range(6)]
         sockets = [each.__enter__() for each in opened]
@@ -227,7 +226,9 @@ def test_memory_stays_bounded(quick):
     process = psutil.Process()
 
     def attack(number):
-        body = [BODIES["deep and closed"], b" " * gate.MAX_BODY, b'{"prompt": "' + b"x" * 60_000 + b'"}'][number % 3]
+        body = [BODIES["deep and closed"], b" " * middleware.MAX_BODY, b'{"prompt": "' + b"x" * 60_000 + b'"}'][
+            number % 3
+        ]
         quick.post(IMAGES, content=body, headers=JSON)
         late = {**CIRCLE, "num_inference_steps": 1, "deadline_s": 86_000.0}
         quick.post(IMAGES, json=late, headers=AS_JOB if number % 2 else {})

@@ -96,12 +96,12 @@ def test_null_means_left_out(quick):
         ({"prompt": "cat"}, 422, "prompt", "class = 'cat': formula knows circle, square, star"),
         ({"prompt": 5}, 422, "prompt", "prompt = 5: must be text"),
         ({"prompt": "x" * 4001}, 422, "prompt", "at most 4000"),
-        ({"num_inference_steps": 51}, 422, "num_inference_steps", "num_inference_steps = 51: bs makes at most 50"),
+        ({"num_inference_steps": 51}, 422, "num_inference_steps", "num_inference_steps = 51: bs allows at most 50"),
         ({"num_inference_steps": 0}, 422, "num_inference_steps", "must be at least 1"),
         ({"num_inference_steps": "5"}, 422, "num_inference_steps", "must be a whole number"),
         ({"n": 9}, 422, "n", "n = 9: must be at most 8"),
         ({"n": 2, "stream": True}, 422, "n", "a stream carries one image"),
-        ({"size": "1024x1024"}, 422, "size", "size = '1024x1024': formula makes 28x28"),
+        ({"size": "1024x1024"}, 422, "size", "size = '1024x1024': formula generates 28x28"),
         ({"response_format": "url"}, 422, "response_format", "must be 'b64_json'"),
         ({"service_class": 4}, 422, "service_class", "must be at most 3"),
         ({"deadline_s": 0}, 422, "deadline_s", "must be greater than 0"),
@@ -137,7 +137,10 @@ def test_a_stream_shows_as_many_partial_images_as_were_asked_for(quick, wanted, 
 
 def events_of(answer):
     """The names and messages of a stream."""
-    kinds = {"image_generation.partial_image": messages.PartialImage, "image_generation.completed": messages.Completed}
+    kinds = {
+        "image_generation.partial_image": messages.PartialImage,
+        "image_generation.completed": messages.CompletedImage,
+    }
     told = []
     for block in answer.read().decode().strip().split("\n\n"):
         name, data = (line.split(": ", 1)[1] for line in block.split("\n"))
@@ -214,7 +217,7 @@ def test_a_client_who_goes_frees_the_place(stream, place):
         until(lambda: not getattr(station.engine, place))
         if place == "waiting":
             client.delete(blocker.headers["location"])
-        until(lambda: station.connections == 0 and not station.orders)
+        until(lambda: station.connections == 0 and not station.active)
 
 
 def test_a_full_queue_refuses_and_tells_when_to_come_again():
@@ -381,6 +384,6 @@ def test_a_dead_engine_is_not_healthy(quick):
     station = make_station()
     with served(station) as client:
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
-        station.halt.set()
+        station.stop_engine.set()
         until(lambda: not station.alive)
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 503

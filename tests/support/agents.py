@@ -8,7 +8,7 @@ from edgebrush.agent.agent import Agent
 from edgebrush.agent.device import Device
 from edgebrush.agent.journal import TASKS, Journal, Task
 from edgebrush.agent.observer import Observer
-from edgebrush.agent.stations import remote_stations
+from edgebrush.agent.stations import build_stations
 from edgebrush.decision.action_space import index_of
 from edgebrush.scenario.load import load_scenario
 from tests.support.models import Formula
@@ -17,7 +17,7 @@ TESTBED = load_scenario("testbed")
 LARGE, SMALL = 1, 2  # the slots of its BSs
 
 
-class Prefers:
+class PreferSlots:
     """A policy with an order of slots that it likes; ``seen`` are the observations that it was shown."""
 
     name = "prefers"
@@ -36,11 +36,11 @@ def make_agent(folder, policy, urls, backend=None, scenario=TESTBED):
     observer = Observer(scenario, 0, 0.5)
     policy.layout = observer.layout
     device = Device(backend or Formula(), 30, 8, *observer.own_parts_s, 2)
-    return Agent(observer, policy, remote_stations(observer, urls), device, Journal(folder), lambda: 0.5)
+    return Agent(observer, policy, build_stations(observer, urls), device, Journal(folder), lambda: 0.5)
 
 
 @asynccontextmanager
-async def agent_at_work(*arguments, **options):
+async def running_agent(*arguments, **options):
     agent = make_agent(*arguments, **options)
     await agent.start()
     try:
@@ -53,12 +53,12 @@ def task(name, **fields):
     return Task(**{"id": name, "prompt": "circle", "request": "waiting", "seed": 1, **fields})
 
 
-def make_all(folder, policy, urls, tasks, **options):
+def generate_all(folder, policy, urls, tasks, **options):
     """How the tasks end that an agent gets all at once."""
 
     async def run():
-        async with agent_at_work(folder, policy, urls, **options) as agent:
-            return await asyncio.gather(*(agent.make(each) for each in tasks))
+        async with running_agent(folder, policy, urls, **options) as agent:
+            return await asyncio.gather(*(agent.generate(each) for each in tasks))
 
     return asyncio.run(run())
 

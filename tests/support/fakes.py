@@ -42,7 +42,7 @@ REPLY = {
 }
 
 
-class Fake(ThreadingHTTPServer):
+class FakeServer(ThreadingHTTPServer):
     """Answers after ``delay_s`` with ``status`` and ``reply`` (bytes as they are); ``hang_up``: not at all."""
 
     daemon_threads = True
@@ -51,7 +51,7 @@ class Fake(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.delay_s, self.status, self.reply, self.headers, self.hang_up = delay_s, 200, REPLY, {}, False
         self.load, self.pages = LOAD, {}
-        self.asked, self.asks_of_load = [], 0
+        self.requests, self.load_requests = [], 0
 
     @property
     def url(self):
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.asked.append((json.loads(body), dict(self.headers)))
+        self.server.requests.append((json.loads(body), dict(self.headers)))
         time.sleep(self.server.delay_s)
         if self.server.hang_up:
             self.close_connection = True
@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(self.server.status, self.server.reply, self.server.headers)
 
     def do_GET(self):
-        self.server.asks_of_load += 1
+        self.server.load_requests += 1
         if self.path in self.server.pages:
             self.answer(200, self.server.pages[self.path])
         elif self.path == "/v1/load" and self.server.load is not None:
@@ -97,8 +97,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fake(delay_s=0.0):
-    server = Fake(delay_s)
+def fake_server(delay_s=0.0):
+    server = FakeServer(delay_s)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield server
@@ -108,6 +108,6 @@ def fake(delay_s=0.0):
 
 
 if __name__ == "__main__":
-    alone = Fake(float(sys.argv[1]))
+    alone = FakeServer(float(sys.argv[1]))
     print(alone.url, flush=True)
     alone.serve_forever()

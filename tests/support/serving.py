@@ -10,7 +10,8 @@ import httpx
 from edgebrush.api.server import Address, Server
 from edgebrush.diffusion.samplers import Euler
 from edgebrush.profiles.catalogue import load_profile
-from edgebrush.serving.station import Limits, Station, create_app
+from edgebrush.serving.app import create_app
+from edgebrush.serving.station import Limits, Station
 from tests.support.models import Formula
 
 FIGURES = load_profile("fashion-heavy-cpu")

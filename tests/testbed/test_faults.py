@@ -14,8 +14,8 @@ import pytest
 
 from edgebrush.agent import agent as agents
 from edgebrush.diffusion.onnx import load_model
-from tests.support.agents import LARGE, SMALL, Prefers, agent_at_work, audit, lines, make_all, task
-from tests.support.fakes import fake
+from tests.support.agents import LARGE, SMALL, PreferSlots, audit, generate_all, lines, running_agent, task
+from tests.support.fakes import fake_server
 from tests.support.processes import ENVIRONMENT, edgebrush_process, fake_process
 
 IMAGES = "/v1/images/generations"
@@ -25,35 +25,35 @@ LEARNERS = {"edgebrush.learning", "edgebrush.evaluation", "edgebrush.sim.simulat
 
 def test_kill_a_bs_with_tasks_in_it(tmp_path):
     async def run(process, urls):
-        async with agent_at_work(tmp_path, Prefers(LARGE, SMALL), urls) as agent:
-            work = [asyncio.create_task(agent.make(task(f"t{n}"))) for n in range(5)]
-            while agent.stations[0].known.in_flight < 5:
+        async with running_agent(tmp_path, PreferSlots(LARGE, SMALL), urls) as agent:
+            work = [asyncio.create_task(agent.generate(task(f"t{n}"))) for n in range(5)]
+            while agent.stations[0].view.in_flight < 5:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
             process.send_signal(signal.SIGKILL)
             ended = await asyncio.gather(*work)
-            return ended, await agent.make(task("later"))
+            return ended, await agent.generate(task("later"))
 
-    with fake_process(30) as (process, url), fake() as small:
+    with fake_process(30) as (process, url), fake_server() as small:
         ended, later = asyncio.run(run(process, {"large": url, "small": small.url}))
     assert [each.place for each in ended] == ["small"] * 5 and later.place == "small" and later.attempts == 1
-    assert audit(tmp_path, 6) == 6 and len(small.asked) == 6
+    assert audit(tmp_path, 6) == 6 and len(small.requests) == 6
 
 
 def test_freeze_a_bs_and_thaw_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(agents, "PATIENCE_S", 1.5)
-    monkeypatch.setattr("edgebrush.agent.stations.POLL_S", 1.0)
+    monkeypatch.setattr(agents, "TIMEOUT_MARGIN_S", 1.5)
+    monkeypatch.setattr("edgebrush.agent.stations.POLL_TIMEOUT_S", 1.0)
 
     async def run(process, urls):
-        async with agent_at_work(tmp_path, Prefers(LARGE, SMALL, 0), urls) as agent:
+        async with running_agent(tmp_path, PreferSlots(LARGE, SMALL, 0), urls) as agent:
             process.send_signal(signal.SIGSTOP)
-            frozen = await asyncio.gather(*(agent.make(task(f"t{n}")) for n in range(3)))
+            frozen = await asyncio.gather(*(agent.generate(task(f"t{n}")) for n in range(3)))
             process.send_signal(signal.SIGCONT)
-            while agent.stations[0].away:
+            while agent.stations[0].unavailable:
                 await asyncio.sleep(0.05)
-            return frozen, await agent.make(task("thawed"))
+            return frozen, await agent.generate(task("thawed"))
 
-    with fake_process(0.0) as (process, url), fake() as small:
+    with fake_process(0.0) as (process, url), fake_server() as small:
         frozen, thawed = asyncio.run(run(process, {"large": url, "small": small.url}))
     assert "large" not in {each.place for each in frozen} and thawed.place == "large"
     assert audit(tmp_path, 4) == 4
@@ -99,7 +99,9 @@ def test_fill_a_real_bs_queue(tmp_path):
     limits = ("--batch-limit", "1", "--queue-limit", "1", "--speed", "0.05")
     with edgebrush_process("serve", "--port", "0", *limits) as (_, bs):
         tasks = [task(f"t{n}", prompt="bag") for n in range(9)]
-        ended = make_all(tmp_path, Prefers(LARGE, 0, steps=10), {"large": bs}, tasks, backend=load_model("light"))
+        ended = generate_all(
+            tmp_path, PreferSlots(LARGE, 0, steps=10), {"large": bs}, tasks, backend=load_model("light")
+        )
     places = [each.place for each in ended if each.image]
     reasons = " ".join(line["reason"] for line in lines(tmp_path) if line["event"] == "failed over")
     assert "status 429" in reasons and set(places) == {"large", "own"}

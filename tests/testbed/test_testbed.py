@@ -145,8 +145,8 @@ def test_whatever_fails_every_task_ends_once(world, tmp_path, monkeypatch):
     monkeypatch.setitem(FAULTS, "all", Fault("all of them", strike, prepare))
     episode = draw_episode(load_scenario(world), HELD_OUT_SEEDS + 1, 8.0)
     found = run_fault("all", world, episode, "selfish-greedy", tmp_path)
-    assert found.asked == len(episode.arrivals) + faults.LEAVING
-    assert found.images + found.errors == found.asked and found.lost == found.twice == 0, found
+    assert found.requests == len(episode.arrivals) + faults.LEAVING
+    assert found.images + found.errors == found.requests and found.lost == found.twice == 0, found
     assert found.errors > 0 and found.images > 15 and found.failed_over > 0
     ahead = [line for path in tmp_path.glob("ue-*/tasks.jsonl") for line in path.read_text().splitlines()]
     years = {json.loads(line)["time"][:10] for line in ahead}

@@ -1,7 +1,7 @@
-"""The UE agent: for each task it observes, decides, makes the image itself or has a BS make it, and sees it through.
+"""The UE agent: for each task it observes, decides, and generates the image on its own device or at a BS.
 
-Every task that was accepted ends once, in an image or in an error: what fails at one place is tried at the next that
-the policy likes, each place once; what a dying process leaves, the next one takes up from the journal.
+Every accepted task ends exactly once, with an image or an error. If one place fails, the agent tries the next one that
+the policy chooses, each place once. Tasks that a crashed process leaves unfinished are resumed from the journal.
 """
 
 from __future__ import annotations
@@ -29,32 +29,33 @@ from edgebrush.policies.protocol import Policy
 from edgebrush.scenario.expand import expand_ues
 from edgebrush.scenario.schema import Scenario
 
+from .clients import Offload, StationError
 from .device import Device, DeviceError
-from .journal import Ended, Journal, Task
+from .journal import Journal, Task, TaskResult
 from .observer import Observer, Wish
-from .stations import Assignment, RemoteStation, StationError, remote_stations
+from .stations import RemoteStation, build_stations
 
-OWN = "own"  # the UE's device, as a place
-PATIENCE, PATIENCE_S = 3.0, 2.0  # a BS may take so many times what was expected, and so many seconds more
-DEADLINE_PASSED, CLIENT_LEFT = "its deadline has passed", "the client has left"
+OWN = "own"  # the name of the UE's own device as a place
+TIMEOUT_FACTOR, TIMEOUT_MARGIN_S = 3.0, 2.0  # a BS may take the expected time times the factor, plus the margin
+DEADLINE_PASSED, CLIENT_LEFT = "its deadline has passed", "the client has disconnected"
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Where a task goes, with how many steps, in which class; ``expected_s`` and ``why`` by what the UE knew."""
+    """Place, steps and class of a task; ``expected_s`` and ``reason`` state what the UE knew."""
 
     slot: int
     place: str
     steps: int
     service_class: int
     expected_s: float
-    why: dict[str, Any]
+    reason: dict[str, Any]
 
 
 class Agent:
-    """One UE at work. ``draw`` gives the policy its randomness; times are on ``clock``, monotonic."""
+    """One UE. ``draw`` provides the policy's randomness; times are on ``clock``, monotonic."""
 
     def __init__(
         self,
@@ -69,148 +70,157 @@ class Agent:
         self.observer, self.policy, self.stations, self.device = observer, policy, stations, device
         self.journal, self.draw, self.clock = journal, draw, clock
         self.places = [OWN, *(station.name for station in stations)]
-        self.at_work: dict[str, asyncio.Task[Ended]] = {}
-        self.abandoned: set[str] = set()
-        self.listening: list[asyncio.Task[None]] = []
+        self.running: dict[str, asyncio.Task[TaskResult]] = {}
+        self.cancelled: set[str] = set()
+        self.polls: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Hear of every BS, or that it is away; then end what an earlier process had accepted."""
-        await asyncio.gather(*(station.ask() for station in self.stations))
+        """Poll every BS once, start the polling loops, and resume the tasks that an earlier process left unfinished."""
+        await asyncio.gather(*(station.poll_load() for station in self.stations))
         interval_s = self.observer.scenario.broadcast_interval_s
         if interval_s < np.inf:
-            self.listening = [asyncio.create_task(station.listen(interval_s)) for station in self.stations]
-        for task in self.journal.unended:
+            self.polls = [asyncio.create_task(station.poll_loop(interval_s)) for station in self.stations]
+        for task in self.journal.unfinished:
             self.journal.write(task.id, "resumed")
-            self._begin(replace(task, accepted_s=min(task.accepted_s, self.clock())))
+            self._start_task(replace(task, accepted_s=min(task.accepted_s, self.clock())))
 
     async def stop(self) -> None:
-        """Stop at once. Tasks that have not ended stay in the journal."""
-        for each in [*self.listening, *self.at_work.values()]:
+        """Stop at once. Unfinished tasks stay in the journal."""
+        for each in [*self.polls, *self.running.values()]:
             each.cancel()
-        await asyncio.gather(*self.listening, *self.at_work.values(), return_exceptions=True)
+        await asyncio.gather(*self.polls, *self.running.values(), return_exceptions=True)
         await asyncio.gather(*(station.close() for station in self.stations))
         self.device.close()
         self.journal.close()
 
-    async def make(self, task: Task) -> Ended:
-        """How a task ends. A task that is known by its id is not made again.
+    async def generate(self, task: Task) -> TaskResult:
+        """Run a task to its end. A task with a known id is not generated again: the first result is returned.
 
-        Whoever waits may be cancelled: the task goes on; ``abandon`` ends it.
+        Cancelling this call does not end the task; ``cancel`` does.
         """
         known = self.journal.result(task.id)
         if known is not None:
             return known
-        if task.id not in self.at_work:
+        if task.id not in self.running:
             task = replace(task, accepted_s=self.clock())
             self.journal.accept(task)
-            self._begin(task)
-        return await asyncio.shield(self.at_work[task.id])
+            self._start_task(task)
+        return await asyncio.shield(self.running[task.id])
 
-    def abandon(self, task: str) -> None:
-        """End a task as one that nobody waits for any longer."""
-        if task in self.at_work:
-            self.abandoned.add(task)
-            self.at_work[task].cancel()
+    def cancel(self, task_id: str) -> None:
+        """End a task with an error, because its client has disconnected."""
+        if task_id in self.running:
+            self.cancelled.add(task_id)
+            self.running[task_id].cancel()
 
-    def _begin(self, task: Task) -> None:
-        self.at_work[task.id] = asyncio.create_task(self._see_through(task), name=task.id)
+    def _start_task(self, task: Task) -> None:
+        self.running[task.id] = asyncio.create_task(self._run(task), name=task.id)
 
-    async def _see_through(self, task: Task) -> Ended:
-        """Make a task and note its end: the only place where a task ends."""
+    async def _run(self, task: Task) -> TaskResult:
+        """Generate a task's image and record its end. This is the only place where a task ends."""
         try:
-            ended = await self._make(task)
+            result = await self._try_places(task)
         except asyncio.CancelledError:
-            if task.id not in self.abandoned:  # the process stops, and the next one takes the task up
+            if task.id not in self.cancelled:  # the process stops; the next one resumes the task
                 raise
-            ended = Ended(task.id, None, CLIENT_LEFT)
+            result = TaskResult(task.id, None, CLIENT_LEFT)
         except Exception as error:
             log.exception("task %s", task.id)
-            ended = Ended(task.id, None, f"the agent failed: {type(error).__name__}: {error}")
+            result = TaskResult(task.id, None, f"the agent failed: {type(error).__name__}: {error}")
         finally:
-            self.abandoned.discard(task.id)
-            del self.at_work[task.id]
-        ended = replace(ended, delay_s=self.clock() - task.accepted_s)
-        self.journal.end(ended)
-        return ended
+            self.cancelled.discard(task.id)
+            del self.running[task.id]
+        result = replace(result, delay_s=self.clock() - task.accepted_s)
+        self.journal.end(result)
+        return result
 
-    async def _make(self, task: Task) -> Ended:
-        """Try one place after the other, as the policy likes them."""
-        wish = self.observer.wish(task.request, task.prompt, task.accepted_s, task.deadline_s)
-        tried: dict[int, str] = {}
+    async def _try_places(self, task: Task) -> TaskResult:
+        """Try one place after the other, in the order that the policy chooses."""
+        context = self.observer.wish(task.request, task.prompt, task.accepted_s, task.deadline_s)
+        failures: dict[int, str] = {}  # slot -> reason
         spent_j = 0.0
         while True:
-            if self.clock() >= wish.deadline_at:
-                return Ended(task.id, None, "; ".join([DEADLINE_PASSED, *tried.values()]), missed=True)
-            decision = self.decide(wish, tried)
+            if self.clock() >= context.deadline_at:
+                return TaskResult(task.id, None, "; ".join([DEADLINE_PASSED, *failures.values()]), missed=True)
+            decision = self.decide(context, failures)
             if decision is None:
-                reasons = [tried.get(0, "own device: its queue is full"), *(tried[slot] for slot in tried if slot > 0)]
-                return Ended(task.id, None, f"no place is left: {'; '.join(reasons)}", attempts=len(tried))
-            self.journal.write(
-                task.id,
-                "decided",
-                place=decision.place,
-                steps=decision.steps,
-                service_class=decision.service_class,
-                **decision.why,
-            )
-            began = self.clock()
+                return self._no_place_left(task, failures)
+            self._record_decision(task, decision)
+            start = self.clock()
             try:
-                ended = await self._make_at(decision, task, wish)
+                result = await self._generate_at(decision, task, context)
             except (DeviceError, StationError) as error:
                 self.journal.write(task.id, "failed over", place=decision.place, reason=str(error))
-                tried[decision.slot] = str(error)
+                failures[decision.slot] = str(error)
                 if decision.slot > 0:
-                    spent_j += self._charge(float(self.observer.device["standby_w"]) * (self.clock() - began))
+                    spent_j += self._charge(float(self.observer.device["standby_w"]) * (self.clock() - start))
                 continue
             return replace(
-                ended,
+                result,
                 place=decision.place,
                 steps=decision.steps,
                 service_class=decision.service_class,
-                energy_ue_j=ended.energy_ue_j + spent_j,
-                attempts=len(tried) + 1,
-                missed=self.clock() > wish.deadline_at,
+                energy_ue_j=result.energy_ue_j + spent_j,
+                attempts=len(failures) + 1,
+                missed=self.clock() > context.deadline_at,
             )
 
-    async def _make_at(self, decision: Decision, task: Task, wish: Wish) -> Ended:
-        left_s = wish.deadline_at - self.clock()
-        if decision.slot == 0:
-            return await self._make_here(decision, task, left_s)
-        return await self._send(decision, task, wish, left_s)
+    def _no_place_left(self, task: Task, failures: dict[int, str]) -> TaskResult:
+        own = failures.get(0, "own device: its queue is full")
+        reasons = [own, *(failures[slot] for slot in failures if slot > 0)]
+        return TaskResult(task.id, None, f"no place is left: {'; '.join(reasons)}", attempts=len(failures))
 
-    async def _make_here(self, decision: Decision, task: Task, left_s: float) -> Ended:
+    def _record_decision(self, task: Task, decision: Decision) -> None:
+        self.journal.write(
+            task.id,
+            "decided",
+            place=decision.place,
+            steps=decision.steps,
+            service_class=decision.service_class,
+            **decision.reason,
+        )
+
+    async def _generate_at(self, decision: Decision, task: Task, context: Wish) -> TaskResult:
+        left_s = context.deadline_at - self.clock()
+        if decision.slot == 0:
+            return await self._generate_locally(decision, task, left_s)
+        return await self._offload(decision, task, context, left_s)
+
+    async def _generate_locally(self, decision: Decision, task: Task, left_s: float) -> TaskResult:
         prompt = Prompt(task.prompt, task.negative, task.guidance)
         request = Request(prompt, decision.steps, task.seed, decision.service_class)
-        job = await self.device.make(request, left_s if left_s < np.inf else None)
+        job = await self.device.generate(request, left_s if left_s < np.inf else None)
         assert job.image is not None
         spent_j = self._charge(self.observer.own_j(decision.steps))
-        return Ended(task.id, png(job.image), queue_s=job.queue_s, compute_s=job.compute_s, energy_ue_j=spent_j)
+        return TaskResult(task.id, png(job.image), queue_s=job.queue_s, compute_s=job.compute_s, energy_ue_j=spent_j)
 
-    async def _send(self, decision: Decision, task: Task, wish: Wish, left_s: float) -> Ended:
-        station, fixed = self.stations[decision.slot - 1], self.observer.device
+    async def _offload(self, decision: Decision, task: Task, context: Wish, left_s: float) -> TaskResult:
+        station, power = self.stations[decision.slot - 1], self.observer.device
         deadline_s = left_s if left_s < np.inf else None
-        sent = Assignment(task, decision.steps, decision.service_class, wish.bits_in, wish.bits_out, deadline_s)
+        offload = Offload(task, decision.steps, decision.service_class, context.bits_in, context.bits_out, deadline_s)
         self.journal.write(task.id, "sent", place=decision.place)
-        made = await station.make(sent, self._patience_s(decision, left_s))
+        reply = await station.generate(offload, self._timeout_s(decision, left_s))
         spent_j = self._charge(
             float(
-                fixed["transmit_w"] * made.up_s + fixed["standby_w"] * made.server_s + fixed["receive_w"] * made.down_s
+                power["transmit_w"] * reply.up_s
+                + power["standby_w"] * reply.server_s
+                + power["receive_w"] * reply.down_s
             )
         )
-        return Ended(
+        return TaskResult(
             task.id,
-            made.image,
-            queue_s=made.queue_s,
-            compute_s=made.compute_s,
+            reply.image,
+            queue_s=reply.queue_s,
+            compute_s=reply.compute_s,
             energy_ue_j=spent_j,
-            energy_bs_j=made.energy_j,
+            energy_bs_j=reply.energy_j,
         )
 
-    def _patience_s(self, decision: Decision, left_s: float) -> float:
-        """How long a BS may take: some times what was expected, and not so long that the own device would be late."""
+    def _timeout_s(self, decision: Decision, left_s: float) -> float:
+        """How long a BS may take: by the expected time, but leaving the own device enough time before the deadline."""
         grid = self.observer.step_grid
         own_s = self.device.queue().busy_s + self.device.seconds(grid[len(grid) // 2])
-        return min(PATIENCE * decision.expected_s + PATIENCE_S, max(left_s - own_s, 0.5 * left_s))
+        return min(TIMEOUT_FACTOR * decision.expected_s + TIMEOUT_MARGIN_S, max(left_s - own_s, 0.5 * left_s))
 
     def _charge(self, joules: float) -> float:
         self.observer.charge(joules)
@@ -218,28 +228,27 @@ class Agent:
 
     # -- the decision
 
-    def decide(self, wish: Wish, tried: Collection[int] = ()) -> Decision | None:
-        """What the policy chooses among the places not tried yet; None where none of them can be asked.
+    def decide(self, context: Wish, failed: Collection[int] = ()) -> Decision | None:
+        """The policy's choice among the slots that have not ``failed``; None where none of them can be used.
 
-        BSs that are away are left out, unless nothing else is left.
+        Unavailable BSs are excluded, unless nothing else is left.
         """
-        away = {slot for slot, station in enumerate(self.stations, 1) if station.away}
-        for masked in ({*tried, *away}, set(tried)):
-            observation = self.observe(wish, masked)
+        unavailable = {slot for slot, station in enumerate(self.stations, 1) if station.unavailable}
+        for excluded in ({*failed, *unavailable}, set(failed)):
+            observation = self.observe(context, excluded)
             present = self.observer.present
             if present:
-                return self._chosen(observation, present)
+                return self._choose(observation, present)
         return None
 
-    def observe(self, wish: Wish, masked: Collection[int]) -> np.ndarray:
+    def observe(self, context: Wish, excluded: Collection[int]) -> np.ndarray:
         """The local observation now, see ``Observer.observe``."""
         now = self.clock()
-        return self.observer.observe(
-            wish, self.device.queue(), [station.seen(now) for station in self.stations], now, masked
-        )
+        views = [station.view_at(now) for station in self.stations]
+        return self.observer.observe(context, self.device.queue(), views, now, excluded)
 
-    def _chosen(self, observation: np.ndarray, present: list[int]) -> Decision:
-        """The policy's choice; the cheapest of all where it insists on a place that is not present."""
+    def _choose(self, observation: np.ndarray, present: list[int]) -> Decision:
+        """The policy's choice; the cheapest choice where the policy chose an absent place."""
         shape, cost = self.observer.layout.shape, self.observer.cost
         choice = int(self.policy.choose(observation[None], np.array([self.draw()]))[0])
         if split(shape, choice)[0] not in present:
@@ -252,22 +261,22 @@ class Agent:
         row = self.observer.candidates[slot]
         expected_s = row[obs.UP_S] + row[obs.WAIT_S + service_class] + row[obs.FIXED_S] + steps * row[obs.STEP_S]
         expected_s += row[obs.DOWN_S]
-        why = self._reason(present, float(cost[slot, step_index, service_class]), float(expected_s))
-        return Decision(slot, self.places[slot], steps, service_class, float(expected_s), why)
+        reason = self._reason(present, float(cost[slot, step_index, service_class]), float(expected_s))
+        return Decision(slot, self.places[slot], steps, service_class, float(expected_s), reason)
 
     def _reason(self, present: list[int], cost: float, expected_s: float) -> dict[str, Any]:
-        """What the log says of a decision: what was expected of it and of the best at each place; the loads."""
+        """The journal's record of a decision: its expected cost, the best cost at each place, loads and battery."""
         now = self.clock()
         best = {self.places[slot]: round(float(self.observer.cost[slot].min()), 6) for slot in present}
         loads = {}
         for station in self.stations:
-            board = station.seen(now).board
+            load = station.view_at(now).board
             loads[station.name] = {
-                "running": board.running,
-                "steps_left": board.steps_left,
-                "waiting": list(board.waiting),
-                "age_s": round(now - board.time, 3),
-                "away": station.away,
+                "running": load.running,
+                "steps_left": load.steps_left,
+                "waiting": list(load.waiting),
+                "age_s": round(now - load.time, 3),
+                "away": station.unavailable,
             }
         return {
             "expected_cost": round(cost, 6),
@@ -289,19 +298,19 @@ def build_agent(
     paced: bool = False,
     battery_level: float | None = None,
 ) -> Agent:
-    """The agent of UE number ``ue`` (from 1) of a scenario; ``urls`` says where its BSs are, by name.
+    """The agent of UE number ``ue`` (from 1) of a scenario; ``urls`` maps names of BSs to their addresses.
 
-    ``policy`` is a rule's name or a trained policy's folder. ``paced``: the device is as slow as the scenario says.
-    Raises ``UserError`` where one of these cannot be used.
+    ``policy`` is a rule's name or a trained policy's folder. With ``paced``, the device is as slow as the scenario
+    specifies. Raises ``UserError`` where an argument cannot be used.
     """
     if not 1 <= ue <= scenario.ue_count:
         raise UserError(f"ue = {ue}: {scenario.name} has UEs 1 to {scenario.ue_count}")
     kind, profile = expand_ues(scenario)[ue - 1]
     level = sum(kind.battery_level) / 2 if battery_level is None else battery_level
     observer = Observer(scenario, ue - 1, level)
-    shape = observer.layout.shape
-    decides = load_policy(policy, scenario)
-    stations = remote_stations(observer, urls)
+    loaded_policy = load_policy(policy, scenario)
+    stations = build_stations(observer, urls)
     backend = PacedBackend(load_model(model), profile.compute, kind.speed if paced else None, lambda seconds: None)
-    device = Device(backend, observer.step_grid[-1], kind.queue_limit, *observer.own_parts_s, shape.classes)
-    return Agent(observer, decides, stations, device, Journal(journal))
+    classes = observer.layout.shape.classes
+    device = Device(backend, observer.step_grid[-1], kind.queue_limit, *observer.own_parts_s, classes)
+    return Agent(observer, loaded_policy, stations, device, Journal(journal))

@@ -1,4 +1,4 @@
-"""The UE's own GDM: the step-level engine with room for one, on a thread of its own."""
+"""The UE's own device: a step-level batching engine with a batch of one, in its own thread."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from edgebrush.errors import UserError
 
 from .observer import OwnQueue
 
+MIN_BUSY_S = 1e-6  # remaining seconds of a job that takes longer than expected
+
 
 class DeviceError(Exception):
-    """The device did not make the image; the message says why."""
+    """The device did not generate the image; the message states the reason."""
 
 
 class Device:
-    """Makes images one at a time, in (class, arrival) order; at most ``queue_limit`` wait.
+    """Generates one image at a time, in (class, arrival) order; at most ``queue_limit`` wait.
 
-    ``fixed_s`` and ``step_s`` are what an image and each of its steps take, by the scenario.
+    ``fixed_s`` and ``step_s`` are the seconds per image and per step, by the scenario.
     """
 
     def __init__(self, backend: Backend, max_steps: int, queue_limit: int, fixed_s: float, step_s: float, classes: int):
-        # One place more than may wait: who enters next waits for a moment, too.
+        # One place more than may wait, because the job that starts next also waits for a moment.
         engine = Engine(backend, make_sampler("euler", backend), 1, queue_limit + 1, max_steps)
         self.engine, self.queue_limit, self.classes = engine, queue_limit, classes
         self.fixed_s, self.step_s = fixed_s, step_s
@@ -34,56 +36,57 @@ class Device:
         self.thread.start()
 
     def queue(self) -> OwnQueue:
-        """The task in service and those that wait, as the observation has them."""
+        """The running task and the waiting ones, as the observation needs them."""
         with self.engine.changed:
             running, waiting = list(self.engine.running), list(self.engine.waiting)
-        if not running and waiting:  # the thread is about to take it
+        if not running and waiting:  # the thread is about to start it
             running.append(waiting.pop(0))
         busy_s = 0.0
         for job in running:
             since = job.since if job.state == "running" else time.perf_counter()
             left_s = since + self.seconds(job.request.steps) - time.perf_counter()
-            busy_s += max(left_s, 1e-6)  # late, but busy
+            busy_s += max(left_s, MIN_BUSY_S)
         work_s = [0.0] * self.classes
         for job in waiting:
             work_s[job.request.service_class] += self.seconds(job.request.steps)
         return OwnQueue(busy_s, len(waiting), work_s)
 
     def seconds(self, steps: int) -> float:
+        """Seconds of one image."""
         return self.fixed_s + steps * self.step_s
 
-    async def make(self, request: Request, patience_s: float | None) -> Job:
-        """The job, done. Raises ``DeviceError``, also where it still waits after ``patience_s`` seconds."""
+    async def generate(self, request: Request, queue_timeout_s: float | None) -> Job:
+        """The finished job. Raises ``DeviceError``, also where it still waits after ``queue_timeout_s`` seconds."""
         queue = self.queue()
         if queue.busy_s > 0 and queue.waiting >= self.queue_limit:
-            raise DeviceError(f"own device: {queue.waiting} tasks wait already, which is the limit")
+            raise DeviceError(f"own device: {queue.waiting} tasks are waiting, which is the limit")
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
-        def tell(job: Job) -> None:
+        def on_end(_: Job) -> None:
             loop.call_soon_threadsafe(ended.set)
 
         try:
-            job = self.engine.submit(request, on_end=tell)
+            job = self.engine.submit(request, on_end=on_end)
         except UserError as error:
             raise DeviceError(f"own device: {error}") from None
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(queue_timeout_s):
                 await ended.wait()
         except TimeoutError:
             if job.state == "waiting":
                 job.cancel()
             await ended.wait()
         finally:
-            job.cancel()  # where whoever asked has gone; nothing happens to a job that has ended
+            job.cancel()  # where the caller was cancelled; no effect on a job that has ended
         if job.state != "done":
             raise DeviceError(f"own device: {job.error or job.state} after {job.queue_s + job.compute_s:.3g} s")
         return job
 
     def close(self) -> None:
-        """Stop after the step in progress; what has not ended is cancelled."""
+        """Stop after the current step. Unfinished jobs are cancelled."""
         for job in [*self.engine.waiting, *self.engine.running]:
             job.cancel()
         self.stopping.set()
         self.thread.join()
-        while self.engine.round():  # lets the cancelled leave
+        while self.engine.round():  # removes the cancelled jobs
             pass

@@ -1,4 +1,4 @@
-"""What a request must pass before an application sees it: a token, and a body that is small and comes in time."""
+"""ASGI middleware for both APIs: bearer tokens, and request bodies limited in size and time."""
 
 from __future__ import annotations
 
@@ -7,56 +7,42 @@ import hmac
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .schema import ProblemReply, Refusal
+from .errors import ApiError, error_response
 
-OPEN_PATHS = {"/healthz", "/readyz", "/metrics"}  # whoever watches a server needs no token
+OPEN_PATHS = {"/healthz", "/readyz", "/metrics"}  # monitoring needs no token
 MAX_BODY = 64 * 1024  # bytes
-MAX_DRAINED = 4 * 1024 * 1024  # bytes read and forgotten, so that a client who sends too much may read the answer
-READ_S = 10.0  # for a body
-NO_TOKEN = Refusal(
+MAX_DRAINED = 4 * 1024 * 1024  # bytes read and discarded, so that a client that sends too much can read the answer
+BODY_TIMEOUT_S = 10.0
+MISSING_TOKEN = ApiError(
     401,
-    "a valid token is needed: Authorization: Bearer TOKEN",
+    "a valid token is needed: send the header Authorization: Bearer TOKEN",
     "authentication_error",
     code="invalid_api_key",
 )
 
 
-def answer(refusal: Refusal, close: bool = False) -> JSONResponse:
-    """A refusal in OpenAI's shape."""
-    headers = {}
-    if refusal.retry_after_s is not None:
-        headers["retry-after"] = str(refusal.retry_after_s)
-    if refusal.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    if refusal.status in (502, 504):
-        headers["x-should-retry"] = "false"  # OpenAI's clients listen to it: all was tried, or the deadline is past
-    if close:
-        headers["connection"] = "close"
-    return JSONResponse(ProblemReply(error=refusal.problem).model_dump(), refusal.status, headers)
-
-
-class TokenGate:
-    """Asks for the bearer token on all but the open paths, before a byte of the body is read."""
+class TokenMiddleware:
+    """Requires the bearer token on all but the open paths, before any byte of the body is read."""
 
     def __init__(self, app: ASGIApp, token: str):
         self.app, self.expected = app, f"bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self.knows(scope):
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self.is_authorized(scope):
             await self.app(scope, receive, send)
         else:
-            await answer(NO_TOKEN)(scope, receive, send)
+            await error_response(MISSING_TOKEN)(scope, receive, send)
 
-    def knows(self, scope: Scope) -> bool:
+    def is_authorized(self, scope: Scope) -> bool:
+        """Compare the token in constant time."""
         scheme, _, token = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
         return hmac.compare_digest(scheme.lower() + b" " + token, self.expected)
 
 
-class BodyGate:
-    """Reads the body whole, within a size and a time, before the application starts."""
+class BodyMiddleware:
+    """Reads the whole body, within limits of size and time, before the application starts."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -66,24 +52,25 @@ class BodyGate:
             await self.app(scope, receive, send)
             return
         try:
-            async with asyncio.timeout(READ_S):
+            async with asyncio.timeout(BODY_TIMEOUT_S):
                 body = await self.read(Headers(scope=scope), receive)
         except TimeoutError:
-            refusal = Refusal(408, f"the body did not come within {READ_S:g} s", code="request_timeout")
-            await answer(refusal, close=True)(scope, receive, send)
-        except Refusal as refusal:
-            await answer(refusal, close=True)(scope, receive, send)
+            error = ApiError(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s", code="request_timeout")
+            await error_response(error, close=True)(scope, receive, send)
+        except ApiError as error:
+            await error_response(error, close=True)(scope, receive, send)
         else:
             if body is not None:
-                await self.app(scope, replaying(body, receive), send)
+                await self.app(scope, replay_body(body, receive), send)
 
     async def read(self, headers: Headers, receive: Receive) -> bytes | None:
-        """The body; None where the client has gone."""
-        too_large = Refusal(413, f"the body is larger than {MAX_BODY} bytes", code="body_too_large")
+        """The body; None where the client has disconnected. Raises ``ApiError`` where it is too large."""
+        too_large = ApiError(413, f"the body is larger than {MAX_BODY} bytes; send less", code="body_too_large")
         announced = headers.get("content-length", "0")
         if len(announced) > 9 or int(announced) > MAX_DRAINED:
             raise too_large
-        parts, size = [], 0
+        parts: list[bytes] = []
+        size = 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -98,14 +85,14 @@ class BodyGate:
                 return b"".join(parts)
 
 
-async def until_gone(request: Request) -> None:
-    """Returns when the client has gone; its body has been read."""
+async def wait_for_disconnect(request: Request) -> None:
+    """Return when the client has disconnected. The request's body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def replaying(body: bytes, receive: Receive) -> Receive:
-    """A receive that gives the body first, and then whatever else comes: that the client has gone."""
+def replay_body(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that returns the body first, and then what the server sends: the disconnect."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

@@ -1,22 +1,21 @@
-"""What goes over the wire: OpenAI's images API, with the fields that diffusion servers and edgebrush add to it.
+"""JSON messages of the images API: OpenAI's format, plus the fields that diffusion servers and edgebrush add.
 
-A server refuses fields that it does not know; a client ignores those of a reply, so that any server's will do.
+A server rejects unknown fields of a request. A client ignores unknown fields of a reply, so it works with any server.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgebrush.errors import REASONS, WITHOUT_VALUE, telling_problem
 from edgebrush.scenario.schema import MAX_CLASSES
 
 IMAGES_PATH = "/v1/images/generations"
 LOAD_PATH = "/v1/load"
-MAX_IMAGES = 8  # of one request
+MAX_IMAGES = 8  # per request
 MAX_PROMPT = 4000  # characters
-MAX_STEPS = 1000  # of any server; each has its own limit below
+MAX_STEPS = 1000  # of any server; each server has its own, lower limit
 MAX_SEED = 2**63 - 1
 MAX_PARTIAL_IMAGES = 3
 DAY_S = 86_400.0
@@ -27,38 +26,44 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class ImageRequest(BaseModel):
-    """A request for images; null means the same as leaving a field out."""
+    """A request for images. Null means the same as leaving a field out."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT)] = Field(
-        description="for a class-conditional model the name of a class"
+        description="for a class-conditional model: the name of a class"
     )
-    model: Annotated[str, Field(max_length=200)] | None = Field(default=None, description="null: the server's own")
-    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = Field(default=None, description="images; null: one")
-    size: Annotated[str, Field(max_length=20)] | None = Field(default=None, description="the model's own, or auto")
-    response_format: Literal["b64_json"] | None = Field(default=None, description="nothing is kept to be fetched")
+    model: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None, description="default: the model that the server runs"
+    )
+    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = Field(
+        default=None, description="number of images; default: 1"
+    )
+    size: Annotated[str, Field(max_length=20)] | None = Field(
+        default=None, description="the model's image size, or auto"
+    )
+    response_format: Literal["b64_json"] | None = Field(default=None, description="images are returned inline; no URLs")
     output_format: Literal["png"] | None = None
-    stream: bool | None = Field(default=None, description="server-sent events instead of one reply; one image only")
+    stream: bool | None = Field(default=None, description="reply with server-sent events; only for one image")
     partial_images: Annotated[int, Field(ge=0, le=MAX_PARTIAL_IMAGES)] | None = Field(
-        default=None, description="how many a stream shows before the image; null: one a step"
+        default=None, description="partial images in a stream; default: one per step"
     )
     user: Annotated[str, Field(max_length=200)] | None = None
     num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = Field(
-        default=None, description="denoising steps; the server may allow fewer"
+        default=None, description="denoising steps; the server may have a lower limit"
     )
     guidance_scale: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = Field(
-        default=None, description="of classifier-free guidance; 1 or null: none"
+        default=None, description="scale of classifier-free guidance; default: 1, no guidance"
     )
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
-        default=None, description="of the first image, the next ones count on; null: the server draws one"
+        default=None, description="seed of the first image, plus 1 for each next image; default: random"
     )
     negative_prompt: Prompt | None = None
     service_class: Annotated[int, Field(ge=0, le=MAX_CLASSES - 1)] | None = Field(
-        default=None, description="0 is served first, and what null means"
+        default=None, description="priority: class 0 is served first; default: 0"
     )
     deadline_s: Annotated[float, Field(gt=0, le=DAY_S, allow_inf_nan=False)] | None = Field(
-        default=None, description="whoever has waited so long is dropped; what runs by then is finished"
+        default=None, description="a request that still waits after this time is dropped; a running one is finished"
     )
 
 
@@ -67,21 +72,23 @@ class Image(BaseModel):
 
 
 class ImageReply(BaseModel):
-    """The images, and what they cost; of those figures a server that is not edgebrush tells none."""
+    """The images and their cost. Servers other than edgebrush do not report the cost."""
 
     created: int = Field(description="Unix time")
     data: list[Image]
     steps_used: int | None = None
     served_by: str | None = None
-    queue_s: Seconds | None = Field(default=None, description="from admission until the last image's first step")
-    compute_s: Seconds | None = Field(default=None, description="from an image's first step to its end, the longest")
+    queue_s: Seconds | None = Field(default=None, description="from admission to the first step of the last image")
+    compute_s: Seconds | None = Field(
+        default=None, description="from an image's first step to its end; the longest of all images"
+    )
     energy_j: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="by the profile: the images' shares of their rounds and their fixed parts"
+        default=None, description="by the profile: the images' shares of their rounds, plus the fixed energy per image"
     )
 
 
 class PartialImage(BaseModel):
-    """A stream's sign of progress: the sample as it is after a step."""
+    """An event of a stream: the sample after a denoising step."""
 
     type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
     b64_json: str
@@ -95,8 +102,8 @@ class PartialImage(BaseModel):
     quality: Literal["auto"] = "auto"
 
 
-class Completed(BaseModel):
-    """A stream's last event: the image, and what it cost."""
+class CompletedImage(BaseModel):
+    """The last event of a stream: the image and its cost."""
 
     type: Literal["image_generation.completed"] = "image_generation.completed"
     b64_json: str
@@ -112,7 +119,7 @@ class Completed(BaseModel):
     energy_j: float
 
 
-class Problem(BaseModel):
+class ErrorDetail(BaseModel):
     """OpenAI's error object."""
 
     message: str
@@ -121,39 +128,41 @@ class Problem(BaseModel):
     code: str | None = None
 
 
-class ProblemReply(BaseModel):
-    error: Problem
+class ErrorReply(BaseModel):
+    """The body of every error."""
+
+    error: ErrorDetail
 
 
 JobStatus = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 
 
 class JobReply(BaseModel):
-    """A job that was taken with ``Prefer: respond-async``."""
+    """A job that was accepted with ``Prefer: respond-async``."""
 
     id: str
     status: JobStatus
-    queue_position: Count = Field(description="1 enters next; 0 once it runs or has ended")
-    steps_done: Count = Field(description="denoising steps of all its images")
+    queue_position: Count = Field(description="1 is next; 0 when the job runs or has ended")
+    steps_done: Count = Field(description="denoising steps done, over all images")
     steps: Count
     result: ImageReply | None = None
-    error: Problem | None = None
+    error: ErrorDetail | None = None
 
 
 class Load(BaseModel):
-    """The broadcast: a station's load, in the words of ``decision/observation.py`` (as ``sim/world.py`` publishes it).
+    """The broadcast: a station's load, with the names of ``decision/observation.py``, as in ``sim/world.py``.
 
-    A list has an entry for each service class.
+    Lists have one entry per service class.
     """
 
     name: str
     time: float = Field(description="Unix time on the station's clock")
-    running: Count = Field(description="tasks in the batch")
-    steps_left: Count = Field(description="denoising steps that the running tasks have left, the sum over them")
-    waiting: list[Count] = Field(description="tasks that wait")
-    waiting_steps: list[Count] = Field(description="denoising steps of the tasks that wait")
-    connections: Count = Field(description="requests being received, worked on or answered")
-    round_s: Seconds = Field(description="how long the last round took; 0 before the first")
+    running: Count = Field(description="images in the batch")
+    steps_left: Count = Field(description="remaining denoising steps, summed over the running images")
+    waiting: list[Count] = Field(description="waiting images")
+    waiting_steps: list[Count] = Field(description="denoising steps of the waiting images")
+    connections: Count = Field(description="requests being received, processed or answered")
+    round_s: Seconds = Field(description="duration of the last round; 0 before the first")
     batch_limit: Count
     queue_limit: Count
     connection_limit: Count
@@ -173,45 +182,3 @@ class ModelList(BaseModel):
 
 class Health(BaseModel):
     status: Literal["ok"] = "ok"
-
-
-class Refusal(Exception):
-    """A request that gets a problem for an answer; ``retry_after_s`` where it may be sent again."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        type: str = "invalid_request_error",
-        param: str | None = None,
-        code: str | None = None,
-        retry_after_s: int | None = None,
-    ):
-        super().__init__(message)
-        self.status, self.retry_after_s = status, retry_after_s
-        self.problem = Problem(
-            message=encodable(message), type=type, param=encodable(param) if param else None, code=code
-        )
-
-
-def encodable(text: str) -> str:
-    """One line that is valid UTF-8, whatever a client put into it."""
-    return " ".join(text.encode(errors="backslashreplace").decode().split())
-
-
-def refusal_of(problems: list[dict[str, Any]]) -> Refusal:
-    """What FastAPI found wrong with a request, as OpenAI would say it."""
-    first = telling_problem(problems)
-    path = ".".join(str(part) for part in first["loc"][1:])  # after "body"
-    reason = REASONS.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
-    if first["type"] == "json_invalid":
-        return Refusal(400, f"the body is {reason}", code="invalid_json")
-    if not path:
-        return Refusal(422, f"the body {reason}; send a JSON object as application/json", code="invalid_value")
-    shown = path if first["type"] in WITHOUT_VALUE else f"{path} = {shortened(first['input'])}"
-    return Refusal(422, f"{shown}: {reason}", param=path, code=first["type"])
-
-
-def shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

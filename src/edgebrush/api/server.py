@@ -1,4 +1,4 @@
-"""uvicorn as the runtime's servers need it: bounded connections, heads that come in time, a stop that hands back."""
+"""The HTTP server of stations and agents: uvicorn with connection limits, timeouts and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -18,46 +18,52 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edgebrush.errors import UserError
 
-HEAD_S = 10.0  # for a request's head, from the connection's start or the last answer's end
-READ_S = 10.0  # for a client to read on, where 64 KiB of its answer wait to be sent
-MAX_SOCKETS = 512  # whoever comes beyond is hung up on
-BACKSTOP_S = 5  # beyond the grace, until uvicorn itself cuts off what still hangs on
+HEADERS_TIMEOUT_S = 10.0  # for a request's headers, from the connection's start or the end of the last response
+READ_TIMEOUT_S = 10.0  # for a client to continue reading, when 64 KiB of its response wait to be sent
+MAX_CONNECTIONS = 512  # further connections are closed
+FORCED_SHUTDOWN_S = 5  # after the grace period, until uvicorn closes the remaining connections
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, but it hangs up on too many, and on those too slow to ask (slow loris) or to read."""
+    """uvicorn's HTTP/1.1 that closes excess connections, and those of clients too slow to send headers or to read.
+
+    A client that sends its headers slowly on purpose is known as "slow loris".
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.head_timer = self.loop.call_later(HEAD_S, self.hang_up_if_silent)
-        if len(self.connections) > MAX_SOCKETS:
+        self._start_headers_timer()
+        if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
 
     def on_response_complete(self) -> None:
-        self.head_timer.cancel()
-        self.head_timer = self.loop.call_later(HEAD_S, self.hang_up_if_silent)
+        self.headers_timer.cancel()
+        self._start_headers_timer()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.read_timer = self.loop.call_later(READ_S, self.transport.abort)
+        self.read_timer = self.loop.call_later(READ_TIMEOUT_S, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self.read_timer.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.head_timer.cancel()
+        self.headers_timer.cancel()
         super().connection_lost(exc)
 
-    def hang_up_if_silent(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:  # no head yet, or still a body that nobody reads
+    def _start_headers_timer(self) -> None:
+        self.headers_timer = self.loop.call_later(HEADERS_TIMEOUT_S, self._abort_without_request)
+
+    def _abort_without_request(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:  # no headers yet, or the rest of a rejected body
             self.transport.abort()
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens; port 0 lets the system choose. Both TLS files, or none."""
+    """Where a server listens. Port 0 picks a free port. Give both TLS files, or none."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -66,9 +72,10 @@ class Address:
 
 
 class Server(uvicorn.Server):
-    """Listens from the start; says when it is ready, and before it stops gives ``on_stop`` the chance to hand back.
+    """Serves an application. Listens from construction on; calls ``on_ready`` when it accepts requests.
 
-    Raises ``UserError`` where the address is taken or the TLS files cannot be used.
+    ``on_stop`` is called at the start of a shutdown, so that the application can end its waiting requests. Raises
+    ``UserError`` where the address is taken or the TLS files cannot be used.
     """
 
     def __init__(
@@ -84,11 +91,11 @@ class Server(uvicorn.Server):
             http=BoundedProtocol,
             ws="none",
             lifespan="on",
-            log_config=None,  # uvicorn's would close every other handler of this process
+            log_config=None,  # uvicorn's own would replace this process's logging handlers
             log_level="error",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=math.ceil(grace_s) + BACKSTOP_S,
+            timeout_graceful_shutdown=math.ceil(grace_s) + FORCED_SHUTDOWN_S,
             ssl_certfile=address.certificate,
             ssl_keyfile=address.key,
         )
@@ -116,17 +123,18 @@ class Server(uvicorn.Server):
 
 
 def run(server: Server) -> None:
-    """Serve until SIGTERM, then return; SIGINT is a ``KeyboardInterrupt`` once the server has stopped."""
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again at its end
+    """Serve until SIGTERM, then return. SIGINT raises ``KeyboardInterrupt`` after the server has stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after its shutdown
     server.run()
 
 
 def listen(address: Address) -> socket.socket:
+    """A listening TCP socket. Raises ``UserError`` where the address cannot be used."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         listener = socket.create_server((address.host, address.port), family=family, backlog=256)
-        # Handed down to each connection. asyncio sets it only on sockets that it opened itself, and without it an
-        # answer's body waits 40 ms for its head to be acknowledged (Nagle).
+        # Accepted connections inherit this option. asyncio sets it only on sockets that it opened itself. Without it,
+        # Nagle's algorithm delays a response's body by 40 ms, until its headers are acknowledged.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:

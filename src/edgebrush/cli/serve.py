@@ -81,7 +81,8 @@ def serve(
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
     from edgebrush.profiles.catalogue import load_profile
-    from edgebrush.serving.station import Limits, Station, create_app
+    from edgebrush.serving.app import create_app
+    from edgebrush.serving.station import Limits, Station
 
     if (tls_cert is None) != (tls_key is None):
         raise UserError("tls: --tls-cert and --tls-key belong together; give both")

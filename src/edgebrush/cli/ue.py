@@ -51,8 +51,8 @@ def ue(
     import asyncio
 
     from edgebrush.agent.agent import build_agent
-    from edgebrush.agent.app import gateway
-    from edgebrush.agent.task_file import read_arrivals, replay
+    from edgebrush.agent.app import create_app
+    from edgebrush.agent.task_file import read_task_file, run_task_file
     from edgebrush.api.server import Address, Server, run
     from edgebrush.scenario.load import load_scenario
 
@@ -63,7 +63,7 @@ def ue(
     )
 
     if tasks is not None:
-        ended = asyncio.run(replay(agent, read_arrivals(tasks, loaded)))
+        ended = asyncio.run(run_task_file(agent, read_task_file(tasks, loaded)))
         images = sum(each.image is not None for each in ended)
         typer.echo(f"{images} images, {len(ended) - images} errors: {agent.journal.folder}")
         return
@@ -71,5 +71,5 @@ def ue(
     def ready() -> None:
         typer.echo(f"ue {number} of {loaded.name} takes tasks at {server.url}, journal {agent.journal.folder}")
 
-    server = Server(gateway(agent), Address(host, port), GRACE_S, ready, lambda: None)
+    server = Server(create_app(agent), Address(host, port), GRACE_S, ready, lambda: None)
     run(server)

@@ -1,0 +1,81 @@
+"""The load of a BS: read from its own reports, from Prometheus metrics, or inferred from this UE's round trips."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgebrush.api.schema import Load
+from edgebrush.scenario.schema import Endpoint
+
+from .observer import Board
+
+FADE_S = 10.0  # time constant with which an inferred load decays
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """What a BS's profile states: seconds per image and per round, the batch limit, and the size of its images."""
+
+    fixed_s: float
+    round_intercept_s: float
+    round_slope_s: float
+    batch_limit: int
+    size_px: int
+
+
+def parse_load(body: bytes, now: float, classes: int) -> Board:
+    """The load in a reply of `edgebrush serve`. Raises ``ValueError`` where it is invalid."""
+    load = Load.model_validate_json(body)
+    waiting, steps = load.waiting[:classes], load.waiting_steps[:classes]
+    if len(waiting) < classes or len(steps) < classes:
+        raise ValueError(f"{load.name} reports {len(waiting)} classes, but the scenario has {classes}")
+    return Board(now, load.running, load.steps_left, load.connections, waiting, steps)
+
+
+def parse_metrics(body: bytes, endpoint: Endpoint, mean_steps: float, now: float, classes: int) -> Board:
+    """The load in Prometheus metrics. Raises ``ValueError`` where the endpoint's gauges are missing or invalid."""
+    text = body.decode("utf-8", "replace")
+    running = read_gauge(text, endpoint.running_metric or "")
+    waiting = read_gauge(text, endpoint.waiting_metric or "")
+    return classless_load(now, running, 0.5 * mean_steps * running, waiting, mean_steps, classes)
+
+
+def read_gauge(text: str, name: str) -> float:
+    """A metric in Prometheus' text format, summed over its labels. Raises ``ValueError`` where it is missing."""
+    lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+    value = math.fsum(float(line.rpartition("}")[2].split()[0 if "}" in line else 1]) for line in lines)
+    if not lines or not 0 <= value < math.inf:
+        raise ValueError(f"metric {name}: {value if lines else 'missing'}")
+    return value
+
+
+def infer_load(server: ServerSpec, server_s: float, steps: int, now: float, classes: int) -> Board:
+    """The load that explains why a task with ``steps`` steps took ``server_s`` seconds on the server.
+
+    Up to a full batch, it is the batch whose rounds are as long as observed. Beyond that, the excess time counts as
+    tasks that waited before.
+    """
+    round_s = max(server_s - server.fixed_s, 0.0) / steps
+    batch = (round_s - server.round_intercept_s) / server.round_slope_s
+    running = float(np.clip(batch, 1.0, server.batch_limit))
+    full_s = server.fixed_s + steps * (server.round_intercept_s + server.round_slope_s * server.batch_limit)
+    waited_s = max(server_s - full_s, 0.0)
+    waiting = waited_s / (full_s / server.batch_limit)
+    return classless_load(now, running, 0.5 * steps * running, waiting, steps, classes)
+
+
+def fade_load(load: Board, server: ServerSpec, in_flight: int, mean_steps: float, now: float, classes: int) -> Board:
+    """An inferred load at a later time: it decays to this UE's own tasks at the BS, ``in_flight`` in number."""
+    factor = math.exp(-(now - load.time) / FADE_S)
+    running = max(load.running * factor, min(in_flight, server.batch_limit))
+    waiting = max(load.waiting[0] * factor, in_flight - server.batch_limit, 0.0)
+    return classless_load(load.time, running, 0.5 * mean_steps * running, waiting, mean_steps, classes)
+
+
+def classless_load(now: float, running: float, steps_left: float, waiting: float, steps: float, classes: int) -> Board:
+    """The load of a server without service classes: a new task waits behind all others, as if they had class 0."""
+    rest = [0.0] * (classes - 1)
+    return Board(now, running, steps_left, running + waiting, [waiting, *rest], [waiting * steps, *rest])
