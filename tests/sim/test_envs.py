@@ -57,6 +57,10 @@ def test_single_passes_gymnasiums_tests():
     check_env(MergedEnv(SLOTTED), skip_render_check=True)
 
 
+def test_an_environment_made_by_id_passes_gymnasiums_tests_and_renders():
+    check_env(gymnasium.make("edgebrush/Pair-v0", render_mode="rgb_array").unwrapped)
+
+
 def allowed(mask, rng):
     """A random choice that the mask allows."""
     return int(rng.choice(np.flatnonzero(mask)))
@@ -258,7 +262,7 @@ def test_own_device_is_out_of_bounds_where_the_scenario_says_so():
     observation, info = env.reset(seed=0)
     np.testing.assert_array_equal(info["action_mask"], action_mask(env.layout, observation))
     assert not info["action_mask"][:18].any() and info["action_mask"][18:].all()
-    with pytest.raises(ValueError, match=r"choices \[3\]: a pending task needs one of 18"):
+    with pytest.raises(ValueError, match=r"actions \[3\]: a pending task needs one of 18"):
         env.step(3)
     env.step(18)
 

@@ -11,15 +11,10 @@ from pydantic import ValidationError
 from edgebrush.errors import UserError, explain
 from edgebrush.profiles.catalogue import catalogue_names, load_profile
 
+from .presets import PRESETS, preset_names
 from .schema import Scenario
 
-PRESETS = Path(__file__).parent / "presets"
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # a ValueError: 2024-13-45, or thousands of digits
-
-
-def preset_names() -> list[str]:
-    """Names of the presets that ship with the package, the default first."""
-    return sorted((path.stem for path in PRESETS.glob("*.yaml")), key=lambda name: (name != "campus", name))
 
 
 def scenario_path(scenario: str | Path) -> Path:
