@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -82,15 +81,3 @@ def log_ticks(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def plain(axes: Axes) -> None:
-    """Deprecated: the style does this. Removed once the profiles' figures use it."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="0.92")
-    axes.set_axisbelow(True)
-
-
-def titled(axes: Axes, title: str) -> None:
-    """Deprecated: ``axes.set_title`` does this in the style."""
-    axes.set_title(title, loc="left", fontweight="bold", fontsize=11)

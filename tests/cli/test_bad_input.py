@@ -112,8 +112,8 @@ FIELDS = {
         "My World",
         "name = 'My World': must be lower-case letters, digits and hyphens",
     ),
-    "profile not there": ("ues.0.profile", "sd99", "ues.0.profile: profile 'sd99' is not there"),
-    "profile file not there": ("bss.0.profile", "my.json", "bss.0.profile: profile 'my.json' is not there"),
+    "profile not there": ("ues.0.profile", "sd99", "ues.0.profile: profile 'sd99' not found"),
+    "profile file not there": ("bss.0.profile", "my.json", "bss.0.profile: profile 'my.json' not found"),
     "light profile at a BS": ("bss.0.profile", "sd15-snapdragon-8-elite", "a heavy one belongs here, as"),
     "heavy profile on a phone": (
         "ues.0.profile",
@@ -300,7 +300,7 @@ def test_light_profile_that_batches(folder, capsys):
         (["scenarios", "check", "folder.yaml"], "scenario 'folder.yaml' is a folder; give a .yaml file"),
         (["scenarios", "check"], "Missing argument 'SCENARIO'; see `edgebrush scenarios check --help`"),
         (["scenarios", "check", "campus", "more"], "see `edgebrush scenarios check --help`"),
-        (["profiles", "show", "nothing"], "profile 'nothing' is not there; give a .json file or one of: "),
+        (["profiles", "show", "nothing"], "profile 'nothing' not found; give a .json file or one of: "),
         (["profiles", "show", "folder.json"], "profile 'folder.json' cannot be read: Is a directory"),
         (["profiles", "--plot", "picture.doc"], "plot = 'picture.doc': must end in .png, .pdf, .svg"),
         (

@@ -86,8 +86,8 @@ def test_shapes_have_the_published_models_sizes():
         (["--scorer", "nonsense:Mine"], "scorer = 'nonsense:Mine'"),
         (["--device", "cuda"], "device = 'cuda'"),
         (["--prompts", "nowhere.txt"], "prompts = 'nowhere.txt': cannot be read"),
-        (["--beside", "nowhere.json"], "profile 'nowhere.json' is not there"),
-        (["--quality-from", "nonsense"], "profile 'nonsense' is not there"),
+        (["--beside", "nowhere.json"], "profile 'nowhere.json' not found"),
+        (["--quality-from", "nonsense"], "profile 'nonsense' not found"),
         (["--backend", "shape"], "quality-from: random weights have no quality"),
     ],
 )

@@ -114,7 +114,7 @@ def test_tls_and_options_from_a_file(tmp_path):
     ("options", "message"),
     [
         (["--model", "huge"], "model = 'huge': neither a shipped model"),
-        (["--profile", "none"], "profile 'none' is not there"),
+        (["--profile", "none"], "profile 'none' not found"),
         (["--token-env", "NO_SUCH_VARIABLE"], "token-env = 'NO_SUCH_VARIABLE': holds no token"),
         (["--token-file", "/nowhere"], "token-file = '/nowhere': cannot be read"),
         (["--token-env", "X", "--token-file", "y"], "keep one"),

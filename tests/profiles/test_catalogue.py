@@ -1,4 +1,4 @@
-"""The catalogue: its curves fit its own points, light and heavy are what they say, sources are named."""
+"""The catalogue's curves fit its points, heavy models beat light ones, sources are named; the fits recover curves."""
 
 import runpy
 from pathlib import Path
@@ -11,7 +11,7 @@ from edgebrush.profiles.fit import CONCAVE_FROM, fit_affine, fit_quality, fit_ro
 from edgebrush.profiles.schema import QualityPoint
 
 ROOT = Path(__file__).parents[2]
-FIGURES = ROOT.parent / "shared" / "data" / "gdm-profiles"
+PUBLISHED_DATA = ROOT.parent / "shared" / "data" / "gdm-profiles"
 PROFILES = [load_profile(name) for name in catalogue_names()]
 MEASURED = [load_profile(name) for name in ("fashion-light-cpu", "fashion-heavy-cpu")]  # the models that ship
 PUBLISHED = [profile for profile in PROFILES if profile not in MEASURED]
@@ -26,14 +26,14 @@ def test_refitting_the_stored_points_gives_the_stored_curve(profile):
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
-def test_quality_rises_concavely_to_its_ceiling(profile):
+def test_quality_is_increasing_and_concave_below_its_ceiling(profile):
     quality = profile.quality.at(STEPS)
     assert np.all(np.diff(quality) > 0) and quality[-1] < profile.quality.ceiling
     assert np.all(np.diff(quality[int(CONCAVE_FROM) - 1 :], n=2) < 0)
 
 
 def test_heavy_models_lie_above_light_ones_at_every_step_count():
-    """At any difficulty. sd15-a100 is the phones' own model on a server, so it only equals them."""
+    """At any difficulty. sd15-a100 is the same model as the phones', so its quality only equals theirs."""
     light = [profile for profile in PUBLISHED if profile.role == "light"]
     heavy = [profile for profile in PUBLISHED if profile.role == "heavy"]
     assert len(light) >= 5 and len(heavy) >= 3
@@ -44,7 +44,7 @@ def test_heavy_models_lie_above_light_ones_at_every_step_count():
             assert np.all(margin == 0 if profile.name == "sd15-a100" else margin > 0)
 
 
-def test_the_heavy_model_that_ships_beats_the_light_one_at_every_step_count_and_costs_more():
+def test_the_shipped_heavy_model_beats_the_light_one_at_every_step_count_and_costs_more():
     light, heavy = MEASURED
     for a, b in zip(light.quality.points, heavy.quality.points, strict=True):
         assert a.steps == b.steps
@@ -52,7 +52,7 @@ def test_the_heavy_model_that_ships_beats_the_light_one_at_every_step_count_and_
     assert heavy.compute.round_s(1) > 3.0 * light.compute.round_s(1)
 
 
-def test_every_figure_has_a_source_and_phone_energy_is_marked_as_assumed():
+def test_every_block_has_a_source_and_phone_energy_is_marked_as_assumed():
     for profile in MEASURED:
         assert "measured" in profile.compute.source and "measured" in profile.quality.source
     for profile in PUBLISHED:
@@ -61,14 +61,14 @@ def test_every_figure_has_a_source_and_phone_energy_is_marked_as_assumed():
         assert profile.role == "heavy" or "5 W" in profile.energy.assumption
 
 
-def test_names_are_those_of_the_files():
+def test_profile_names_equal_file_names():
     assert [profile.name for profile in PROFILES] == catalogue_names()
 
 
-@pytest.mark.skipif(not FIGURES.is_dir(), reason="the published figures are not beside the repository")
+@pytest.mark.skipif(not PUBLISHED_DATA.is_dir(), reason="the published measurements are not beside the repository")
 def test_build_script_gives_the_files_that_ship():
     tool = runpy.run_path(str(ROOT / "tools" / "build_catalogue.py"))
-    built = {profile.name: profile for profile in tool["build"](FIGURES)}
+    built = {profile.name: profile for profile in tool["build"](PUBLISHED_DATA)}
     assert sorted(built) == [profile.name for profile in PUBLISHED]
     for name, profile in built.items():
         assert tool["as_json"](profile) == (CATALOGUE / f"{name}.json").read_text()
@@ -87,7 +87,7 @@ def test_quality_fit_stays_concave_where_the_points_are_not():
     assert error > 0.01
 
 
-def test_quality_fit_warns_of_nothing(recwarn):
+def test_quality_fit_emits_no_warning(recwarn):
     fit_quality([QualityPoint(steps=k, quality=q) for k, q in ((1, 0.0), (500, 0.01), (1000, 0.99))], 1.0)
     assert not recwarn.list
 
@@ -98,18 +98,18 @@ def test_affine_fit():
     assert fit_affine([1, 2, 4], [3.0, 5.0, 8.0])[2] > 0.01
 
 
-def test_saturating_fit_finds_the_ceiling_too():
+def test_saturating_fit_recovers_the_ceiling():
     points = [QualityPoint(steps=k, quality=0.8 / (1 + (2.0 / k) ** 1.3)) for k in (1, 2, 4, 8, 15, 30)]
     assert fit_saturating(points) == pytest.approx((0.8, 2.0, 1.3, 0.0), rel=1e-3, abs=1e-5)
 
 
 def test_round_fit_is_affine_and_never_negative():
     assert fit_round([1, 2, 4, 8], [3.0, 5.0, 9.0, 17.0]) == pytest.approx((1.0, 2.0, 0.0), abs=1e-9)
-    intercept, slope, error = fit_round([1, 2, 4], [1.0, 2.1, 4.4])  # dearer than linear: a line through 0
+    intercept, slope, error = fit_round([1, 2, 4], [1.0, 2.1, 4.4])  # more than linear: a line through 0
     assert intercept == 0.0 and 1.0 < slope < 1.1 and 0.0 < error < 0.1
 
 
-def test_a_points_standard_error_is_kept_where_there_is_one():
+def test_a_points_standard_error_is_written_only_where_there_is_one():
     assert QualityPoint(steps=1, quality=0.5).model_dump() == {"steps": 1, "quality": 0.5}
     point = QualityPoint(steps=1, quality=0.5, standard_error=0.01)
     assert QualityPoint.model_validate_json(point.model_dump_json()) == point

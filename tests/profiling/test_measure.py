@@ -20,7 +20,7 @@ from edgebrush.profiling.measure import (
     save_measured,
 )
 from edgebrush.profiling.meters import Rapl, Stated, find_meter, rapl_meter
-from edgebrush.profiling.plot import draw, save_picture
+from edgebrush.profiling.plot import draw_measurements, save_measurement_figure
 from edgebrush.profiling.quality import ClassifierScorer, Score
 from tests.support.models import CLASSES
 
@@ -160,12 +160,12 @@ def test_the_picture_shows_all_models_and_their_samples(tiny, tmp_path):
     heavy, _ = run(tiny, tmp_path, Counting())
     light, _ = run(tiny, tmp_path / "light", Counting(), role="light")
     bare, _ = run(tiny, tmp_path, None, borrowed=load_profile("sd15-a100"))
-    panels = [axes for axes in draw([heavy, light, bare]).axes if axes.images]
+    panels = [axes for axes in draw_measurements([heavy, light, bare]).axes if axes.images]
     assert len(panels) == 2 * 3
-    save_picture([bare], tmp_path / "my.png")
+    save_measurement_figure([bare], tmp_path / "my.png")
     assert (tmp_path / "my.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="cannot be written"):
-        save_picture([bare], tmp_path / "nowhere" / "my.png")
+        save_measurement_figure([bare], tmp_path / "nowhere" / "my.png")
 
 
 def test_a_model_worth_its_images_scores_better(tiny, tmp_path, tiny_classifier):

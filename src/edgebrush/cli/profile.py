@@ -79,7 +79,7 @@ def profile(
     from edgebrush.profiles.catalogue import load_profile
     from edgebrush.profiling.measure import Plan, Work, describe_hardware, load_measured, measure, save_measured
     from edgebrush.profiling.meters import find_meter
-    from edgebrush.profiling.plot import save_picture
+    from edgebrush.profiling.plot import save_measurement_figure
 
     from .progress import bars
 
@@ -120,7 +120,7 @@ def profile(
             borrowed=borrowed,
         )
     written = save_measured(measured, out)
-    save_picture([*others, measured], out.with_suffix(".png"))
+    save_measurement_figure([*others, measured], out.with_suffix(".png"))
     work.clear()
     typer.echo("profile: " + ", ".join(map(str, [*written, out.with_suffix(".png")])))
 

@@ -1,4 +1,4 @@
-"""`edgebrush profiles`: what each model costs and yields on its hardware, as a table and as a picture."""
+"""`edgebrush profiles`: the cost and quality of every model on its hardware, as tables and as a figure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS = (4, 8, 15, 30)
 BATCH = 8
 
 app = typer.Typer(
-    help="Show what the models cost and yield: seconds, joules and quality, each figure with its source.",
+    help="Show the cost and quality of the models: seconds, joules, image quality; every number has a source.",
     epilog="edgebrush profiles --plot profiles.png\n\nedgebrush profiles show sdxl-a100",
 )
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 def profiles(
     context: typer.Context,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also draw the catalogue to this .png, .pdf or .svg.")
+        Path | None, typer.Option(metavar="FILE", help="Also draw the catalogue to a .png, .pdf or .svg.")
     ] = None,
 ) -> None:
     if context.invoked_subcommand is not None:
@@ -39,9 +39,9 @@ def profiles(
     heavy = [profile for profile in catalogue if profile.role == "heavy"]
     light = [profile for profile in catalogue if profile.role == "light"]
     if plot is not None:
-        from edgebrush.profiles.plot import save_picture
+        from edgebrush.profiles.plot import save_catalogue_figure
 
-        save_picture(catalogue, plot)  # first, so that a place that cannot be written is told at once
+        save_catalogue_figure(catalogue, plot)  # before the tables: fail early if the file cannot be written
 
     notes = assumptions(catalogue)
     console = Console(highlight=False)
@@ -50,56 +50,58 @@ def profiles(
     console.print("Assumed, not measured:")
     for note, letter in notes.items():
         console.print(f"[yellow]{letter}[/yellow] {note}")
-    console.print("[dim]`edgebrush profiles show NAME` prints a profile with the sources of its figures.[/dim]")
+    console.print("[dim]`edgebrush profiles show NAME` prints one profile with its sources.[/dim]")
     if plot is not None:
-        console.print(f"picture: {plot}")
+        console.print(f"figure: {plot}")
 
 
 @app.command()
-def show(profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A name or a .json file.")]) -> None:
-    """Print a profile as JSON, each block with its source: `show sdxl-a100 > mine.json` starts your own."""
+def show(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A name or a .json file.")],
+) -> None:
+    """Print a profile as JSON with its sources. `show sdxl-a100 > mine.json` is a start for your own."""
     from edgebrush.profiles.catalogue import load_profile
 
     typer.echo(load_profile(profile).model_dump_json(indent=2))
 
 
 def heavy_table(profiles: Sequence[Profile], notes: dict[str, str]) -> Table:
-    """What a denoising round costs at a base station, alone and in a batch, and what a task costs once."""
-    table = plain_table(
-        f"Heavy models: seconds of a round and joules of a step and image, alone and in a batch of {BATCH}",
+    """Build the table of the heavy models: cost of a round, alone and in a batch, and fixed cost of a task."""
+    table = new_table(
+        f"Heavy models: seconds per round and joules per step and image, alone and in a batch of {BATCH}",
         ("s", f"s in {BATCH}", "J", f"J in {BATCH}", "fixed s", "fixed J", "fit"),
     )
     for profile in profiles:
         compute, energy = profile.compute, profile.energy
         seconds = [f"{compute.round_s(batch):.3f}" for batch in (1, BATCH)]
         joules = [f"{energy.round_j(batch) / batch:.2f}" for batch in (1, BATCH)]
-        marks = marked(notes, compute.assumption, energy.assumption)
-        table.add_row(profile.name, *seconds, *joules, *fixed(profile), cost_fit(profile), marks)
+        marks = marks_of(notes, compute.assumption, energy.assumption)
+        table.add_row(profile.name, *seconds, *joules, *fixed_cost(profile), cost_fit(profile), marks)
     return table
 
 
 def light_table(profiles: Sequence[Profile], notes: dict[str, str]) -> Table:
-    """What a denoising step costs on a phone, and what a task costs once."""
-    table = plain_table("Light models: a step on a phone", ("s", "J", "fixed s", "fixed J"))
+    """Build the table of the light models: cost of a step, and fixed cost of a task."""
+    table = new_table("Light models: seconds and joules per step", ("s", "J", "fixed s", "fixed J"))
     for profile in profiles:
         step = (f"{profile.compute.round_s(1):.3f}", f"{profile.energy.round_j(1):.2f}")
-        marks = marked(notes, profile.compute.assumption, profile.energy.assumption)
-        table.add_row(profile.name, *step, *fixed(profile), marks)
+        marks = marks_of(notes, profile.compute.assumption, profile.energy.assumption)
+        table.add_row(profile.name, *step, *fixed_cost(profile), marks)
     return table
 
 
 def quality_table(profiles: Sequence[Profile], notes: dict[str, str]) -> Table:
-    """Quality after so many steps, the ceiling, and how well the curve fits the published points."""
-    table = plain_table("Quality after so many steps", (*(f"Q({k})" for k in STEPS), "ceiling", "RMSE"))
+    """Build the table of quality by step count, with the ceiling and the RMSE of the fit."""
+    table = new_table("Quality Q(k) after k steps", (*(f"Q({k})" for k in STEPS), "ceiling", "RMSE"))
     for profile in profiles:
         quality = profile.quality
         values = [f"{value:.3f}" for value in (*quality.at(STEPS), quality.ceiling, quality.error)]
-        table.add_row(profile.name, *values, marked(notes, quality.assumption))
+        table.add_row(profile.name, *values, marks_of(notes, quality.assumption))
     return table
 
 
-def plain_table(title: str, headers: Sequence[str]) -> Table:
-    """A borderless table: the profile's name, the figures, the marks of what is assumed."""
+def new_table(title: str, headers: Sequence[str]) -> Table:
+    """Start a table without borders: the profile's name, numbers, and marks of assumptions."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -110,13 +112,13 @@ def plain_table(title: str, headers: Sequence[str]) -> Table:
     return table
 
 
-def fixed(profile: Profile) -> tuple[str, str]:
-    """Seconds and joules that a task takes once, whatever its steps."""
+def fixed_cost(profile: Profile) -> tuple[str, str]:
+    """Format the seconds and joules that a task takes once, whatever its number of steps."""
     return f"{profile.compute.encode_s + profile.compute.decode_s:.2f}", f"{profile.energy.fixed_j:.1f}"
 
 
 def cost_fit(profile: Profile) -> str:
-    """How well seconds are affine in the batch, as far as the source says."""
+    """Format how well an affine function fits the seconds, if the source states it."""
     compute = profile.compute
     if compute.error is not None:
         return f"±{compute.error:.1%}"
@@ -124,7 +126,7 @@ def cost_fit(profile: Profile) -> str:
 
 
 def assumptions(profiles: Sequence[Profile]) -> dict[str, str]:
-    """Every assumption in the profiles, with a letter to mark it by."""
+    """Map every assumption in the profiles to a letter that marks it."""
     texts = [
         text
         for profile in profiles
@@ -134,10 +136,11 @@ def assumptions(profiles: Sequence[Profile]) -> dict[str, str]:
     return {text: chr(ord("a") + number) for number, text in enumerate(dict.fromkeys(texts))}
 
 
-def marked(notes: dict[str, str], *assumed: str) -> str:
-    """The letters of these assumptions."""
+def marks_of(notes: dict[str, str], *assumed: str) -> str:
+    """Return the letters of some assumptions."""
     return " ".join(sorted(notes[text] for assumption in assumed for text in clauses(assumption)))
 
 
 def clauses(assumption: str) -> list[str]:
+    """Split an assumption at its semicolons."""
     return [text.strip() for text in assumption.split(";") if text.strip()]

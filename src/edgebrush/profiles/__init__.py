@@ -1,1 +1,1 @@
-"""What a generative diffusion model costs and yields per denoising step, each figure with its source."""
+"""What a diffusion model costs and yields per denoising step: the catalogue that ships, and the curve fits."""

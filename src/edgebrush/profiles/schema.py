@@ -1,34 +1,34 @@
-"""A profile: one GDM on one piece of hardware. SI units; every block names where its figures come from."""
+"""The schema of a profile: one GDM on one piece of hardware. SI units; every block names the source of its numbers."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-
-ERROR_TOLERANCE = 1e-3  # between a curve's stated RMSE and what its points say; rounding, no more
+ERROR_TOLERANCE = 1e-3  # between a curve's stated and its actual RMSE: enough for rounded numbers
 
 
 class Part(BaseModel):
-    """A validated, immutable piece of a file; unknown keys are errors."""
+    """Base of everything that is read from a file: validated, immutable; an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Sourced(Part):
-    """A block of figures: where they were published or measured, and what was assumed to complete them."""
+    """A block of numbers: where they were published or measured, and what was assumed to complete them."""
 
     source: Annotated[str, Field(min_length=1)]
-    assumption: str = Field(default="", description="what of it is nobody's measurement; empty if nothing")
+    assumption: str = Field(default="", description="what nobody has measured; empty if there is nothing")
 
 
 class Compute(Sourced):
-    """Seconds: a round with b tasks takes ``round_intercept_s + round_slope_s * b``."""
+    """Seconds. A round of b tasks takes ``round_intercept_s + round_slope_s * b``."""
 
     encode_s: NonNegative = Field(description="text encoder, when a task enters")
     decode_s: NonNegative = Field(description="VAE decoder, when a task leaves")
@@ -37,36 +37,38 @@ class Compute(Sourced):
     error: NonNegative | None = Field(default=None, description="relative error on held-out runs, where published")
     r_squared: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, description="where published")
 
-    def round_s(self, batch):
-        """Seconds of a denoising round with ``batch`` tasks (any shape)."""
+    def round_s(self, batch: ArrayLike) -> NDArray[np.float64]:
+        """Seconds of a denoising round of ``batch`` tasks (any shape)."""
         return self.round_intercept_s + self.round_slope_s * np.asarray(batch, float)
 
 
 class Energy(Sourced):
-    """Joules: a round with b tasks takes ``round_intercept_j + round_slope_j * b``."""
+    """Joules. A round of b tasks takes ``round_intercept_j + round_slope_j * b``."""
 
     fixed_j: NonNegative = Field(description="text encoder and VAE decoder together")
     round_intercept_j: NonNegative
     round_slope_j: Positive
     error: NonNegative | None = Field(default=None, description="relative error on held-out runs, where published")
 
-    def round_j(self, batch):
-        """Joules of a denoising round with ``batch`` tasks (any shape)."""
+    def round_j(self, batch: ArrayLike) -> NDArray[np.float64]:
+        """Joules of a denoising round of ``batch`` tasks (any shape)."""
         return self.round_intercept_j + self.round_slope_j * np.asarray(batch, float)
 
 
 class QualityPoint(Part):
+    """A published or measured quality after a number of denoising steps."""
+
     steps: Annotated[int, Field(ge=1)]
     quality: Annotated[float, Field(ge=0, le=1)]
-    standard_error: NonNegative | None = Field(default=None, description="where it was measured by edgebrush")
+    standard_error: NonNegative | None = Field(default=None, description="only where edgebrush measured the point")
 
     @model_serializer(mode="wrap")
-    def _leave_out_no_error(self, serialise):
+    def _omit_missing_error(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in serialise(self).items() if value is not None}
 
 
 class Quality(Sourced):
-    """``Q(k) = ceiling / (1 + (half_steps / k)^sharpness)``, fitted to ``points``; ``error`` is its RMSE."""
+    """``Q(k) = ceiling / (1 + (half_steps / k)^sharpness)``, fitted to ``points``; ``error`` is the fit's RMSE."""
 
     ceiling: Annotated[float, Field(gt=0, le=1)]
     half_steps: Positive
@@ -75,18 +77,18 @@ class Quality(Sourced):
     error: NonNegative
 
     @model_validator(mode="after")
-    def _fits_its_points(self) -> Quality:
-        misses = self.at([point.steps for point in self.points]) - [point.quality for point in self.points]
-        error = float(np.sqrt(np.mean(misses**2)))
+    def _check_error(self) -> Quality:
+        residuals = self.at([point.steps for point in self.points]) - [point.quality for point in self.points]
+        error = float(np.sqrt(np.mean(residuals**2)))
         if abs(error - self.error) > ERROR_TOLERANCE:
             raise ValueError(
                 f"error = {self.error:g}, but the curve misses its points by {error:.4f} (RMSE); "
-                "fit it again or mend error"
+                "fit the curve again or correct error"
             )
         return self
 
-    def at(self, steps, difficulty=1.0):
-        """Quality after ``steps`` (any shape) for content that needs ``difficulty`` times as many."""
+    def at(self, steps: ArrayLike, difficulty: float = 1.0) -> NDArray[np.float64]:
+        """Quality after ``steps`` (any shape) for content that needs ``difficulty`` times as many steps."""
         steps = np.asarray(steps, float)
         return self.ceiling / (1.0 + (difficulty * self.half_steps / steps) ** self.sharpness)
 
@@ -105,7 +107,7 @@ class Profile(Part):
     quality: Quality
 
     @model_validator(mode="after")
-    def _light_is_unbatched(self) -> Profile:
+    def _check_light_is_unbatched(self) -> Profile:
         if self.role == "light" and self.compute.round_intercept_s > 0:
             raise ValueError("a light model runs one task at a time; put its whole step into round_slope_s")
         return self
