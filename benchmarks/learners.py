@@ -16,7 +16,7 @@ import time
 from edgebrush.learning.launcher import ONE_THREAD
 from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.scenario.load import load_scenario
-from edgebrush.study.findings import QUICK, Plan
+from edgebrush.study.findings import QUICK_PLAN, Plan
 from edgebrush.study.variations import SWEEPS, ablations
 
 UPDATES, CORES = 4, 2
@@ -54,7 +54,7 @@ def main(preset: str, names: list[str]) -> None:
         taken[name] = found = json.loads(done.stdout)
         whole = found["start_s"] + Plan().decisions / found["decisions_per_s"]
         print(f"| {name} | {found['start_s']:.0f} | {found['decisions_per_s']:,.0f} | {whole:.0f} |", flush=True)
-    for title, plan in (("full", Plan()), ("quick", QUICK)):
+    for title, plan in (("full", Plan()), ("quick", QUICK_PLAN)):
         seconds = sum(
             count * (taken[name]["start_s"] + plan.decisions / taken[name]["decisions_per_s"])
             for name, count in trainings(plan).items()

@@ -28,7 +28,7 @@ from edgebrush.diffusion.backend import Prompt
 from edgebrush.diffusion.engine import Engine, Request
 from edgebrush.diffusion.onnx import load_model, shipped_models
 from edgebrush.diffusion.samplers import make_sampler
-from edgebrush.evaluation.episodes import RuleTable
+from edgebrush.evaluation.episodes import RuleEvaluator
 from edgebrush.learning.registry import ALGORITHMS
 from edgebrush.policies.load import shipped_rules
 from edgebrush.scenario.load import load_scenario, preset_names
@@ -76,7 +76,7 @@ def rules() -> Iterator[Line]:
     for name in preset_names():
         scenario = load_scenario(name)
         for rule in shipped_rules(scenario) or ():
-            cost = RuleTable(scenario, rule.name, 7 + np.arange(EPISODES), 1).costs([rule.numbers])
+            cost = RuleEvaluator(scenario, rule.name, 7 + np.arange(EPISODES), 1).costs([rule.numbers])
             yield f"{name}/{rule.name}", digest_array(cost)
 
 
@@ -136,7 +136,7 @@ def study() -> Iterator[Line]:
             SMALL_STUDY,
             figures=["comparison", "improvement", "load"],
             algorithms=["mappo", "masl"],
-            jobs=2,
+            workers=2,
         )
         yield "results.json", digest_json(json.loads((out / "results.json").read_text()))
         for path in sorted((out / "figures").glob("*.csv")):

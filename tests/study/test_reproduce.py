@@ -19,13 +19,15 @@ from edgebrush.learning import launcher as seeds
 from edgebrush.learning.registry import ALGORITHMS
 from edgebrush.plotting import style
 from edgebrush.policies.rules import KINDS, Rule
-from edgebrush.study import jobs as units
-from edgebrush.study import reproduce as study
+from edgebrush.study import runner as running
 from edgebrush.study.figures import FIGURES
 from edgebrush.study.findings import Plan
-from edgebrush.study.reproduce import reproduce
-from edgebrush.study.variations import SWEEPS, ablations
+from edgebrush.study.jobs import PlayJob, VariationPlayJob
+from edgebrush.study.reproduce import STUDY, reproduce
+from edgebrush.study.runner import StudyRunner
+from edgebrush.study.variations import SWEEPS, ablations, fixed_decisions
 from edgebrush.tuning.cmaes import Budget
+from edgebrush.tuning.rules import tune
 
 PLAN = Plan(
     seeds=3,
@@ -45,21 +47,21 @@ def read(path):
 
 
 def tiny_study(tiny, folder, **changes):
-    return reproduce(tiny, folder, PLAN, jobs=2, **changes)
+    return reproduce(tiny, folder, PLAN, workers=2, **changes)
 
 
 def test_all_of_it(tiny, drawn, tmp_path):
-    found = tiny_study(tiny, tmp_path / "study", algorithms=["masl"], command="edgebrush reproduce mine.yaml")
+    findings = tiny_study(tiny, tmp_path / "study", algorithms=["masl"], command="edgebrush reproduce mine.yaml")
     folder = tmp_path / "study"
     results = json.loads((folder / "results.json").read_text())
-    taken = {each.name for each in found.removed}
+    taken = {each.name for each in findings.ablations}
     assert set(results["policies"]) == {"mappo", "masl", *KINDS, *taken}
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in results["policies"])
     assert results["episodes"] == 6 and results["command"] == "edgebrush reproduce mine.yaml"
     assert len(results["policies"]["mappo"]["training_seeds"]["cost"]) == 3
     assert results["policies"]["mappo-one-class"]["less_than"]["mappo"]["relative"]["ci_low"] <= 1.0
     # Everyone meets the same tasks, an ablation's world too.
-    tasks = {name: group[0].total("tasks") for name, group in found.played.items()}
+    tasks = {name: group[0].total("tasks") for name, group in findings.played.items()}
     assert all((each == tasks["mappo"]).all() for each in tasks.values())
     for name in FIGURES:
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -83,26 +85,26 @@ def test_all_of_it(tiny, drawn, tmp_path):
 
 
 def test_every_learner_takes_part_unless_some_are_named(tiny, tmp_path, monkeypatch):
-    asked = []
+    trained = []
 
-    def listen(units, jobs, phase, progress):
-        asked.extend(unit.name for unit in units if hasattr(unit, "seed"))
+    def record(jobs, workers, phase, progress):
+        trained.extend(job.name for job in jobs if hasattr(job, "seed"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study._Work, "_tune", lambda work, points, ablate: [])
-    monkeypatch.setattr(study._Work, "_rule", lambda work, point, name: Rule(name, np.zeros(3), None, None))
-    monkeypatch.setattr(study, "work_off", listen)
+    monkeypatch.setattr(StudyRunner, "_tune", lambda runner, scenarios, fixed, ablate: [])
+    monkeypatch.setattr(StudyRunner, "_rule", lambda runner, scenario, name: Rule(name, np.zeros(3), None, None))
+    monkeypatch.setattr(running, "run_jobs", record)
     with pytest.raises(KeyboardInterrupt):
         tiny_study(tiny, tmp_path, figures=["comparison"])
-    assert {name: asked.count(name) for name in asked} == dict.fromkeys(ALGORITHMS, 3)
+    assert {name: trained.count(name) for name in trained} == dict.fromkeys(ALGORITHMS, 3)
 
 
 def test_a_figure_shows_what_its_csv_says(tiny, drawn, tmp_path):
-    found = tiny_study(tiny, tmp_path, figures=["load", "convergence"], algorithms=["mappo"])
+    findings = tiny_study(tiny, tmp_path, figures=["load", "convergence"], algorithms=["mappo"])
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"load", "convergence"}
     rows = read(tmp_path / "figures" / "load.csv")
     with style():
-        panels = FIGURES["load"].plot(FIGURES["load"].rows(found)).axes
+        panels = FIGURES["load"].plot(FIGURES["load"].rows(findings)).axes
     for metric, panel in zip(["relative_cost", "cost", "delay_s"], panels[:3], strict=True):
         lines = {line.get_label(): line for line in panel.get_lines()}
         for policy in ("mappo", *KINDS):
@@ -130,10 +132,10 @@ def test_what_is_done_is_not_done_again(tiny, drawn, tmp_path, monkeypatch):
     assert set(about["done_anew"].values()) == {0}
     # Anything that a training depends on makes it another one.
     longer = replace(PLAN, decisions=65)
-    reproduce(tiny, tmp_path, longer, jobs=1, **ask)
+    reproduce(tiny, tmp_path, longer, workers=1, **ask)
     assert len(drawn) == 6
     busier = tiny.model_copy(update={"broadcast_interval_s": 3.0})
-    reproduce(busier, tmp_path, PLAN, jobs=1, **ask)
+    reproduce(busier, tmp_path, PLAN, workers=1, **ask)
     assert len(drawn) == 9
     monkeypatch.setattr(keys, "FORMAT", keys.FORMAT + 1)
     tiny_study(tiny, tmp_path, **ask)
@@ -153,10 +155,10 @@ def test_an_interruption_loses_at_most_what_was_at_work(tiny, drawn, tmp_path, m
     monkeypatch.setattr(seeds, "train", interrupted)
     ask = {"figures": ["ues"], "algorithms": ["mappo"]}  # 3 + 2 × 2 trainings
     with pytest.raises(KeyboardInterrupt):
-        reproduce(tiny, tmp_path, PLAN, jobs=1, **ask)
+        reproduce(tiny, tmp_path, PLAN, workers=1, **ask)
     assert len(drawn) == 3 and not (tmp_path / "results.json").exists()
     monkeypatch.setattr(seeds, "train", whole)
-    reproduce(tiny, tmp_path, PLAN, jobs=1, **ask)
+    reproduce(tiny, tmp_path, PLAN, workers=1, **ask)
     assert len(drawn) == 7 and (tmp_path / "results.json").exists()
 
 
@@ -164,11 +166,11 @@ def test_points_differ_in_one_thing_alone(tiny):
     base = tiny.model_dump(exclude={"name"})
     touched = {"ues": "ues", "load": "arrivals", "bandwidth": "bss", "speed": "bss"}
     for name, sweep in SWEEPS.items():
-        point = sweep.at(tiny, 2.0)
+        point = sweep.variation(tiny, 2.0)
         assert sweep.value(point) == pytest.approx(2.0 * sweep.value(tiny))
         differs = {field for field, value in point.model_dump(exclude={"name"}).items() if value != base[field]}
         assert differs == {touched.get(name, "requests")}
-    worlds = {each.name: each.world(tiny) for each in ablations(15)}
+    worlds = {each.name: each.scenario(tiny) for each in ablations(15)}
     assert worlds["mappo-one-step-count"].decision.step_grid == (15,)
     assert worlds["mappo-one-class"].decision.classes == 1
     assert worlds["mappo-nearest-bs"].decision.neighbours == 1 and worlds["mappo-nearest-bs"].decision.local
@@ -200,16 +202,16 @@ def test_what_is_played_at_a_point_needs_no_training_elsewhere(tiny, drawn, tmp_
 
 def test_a_point_keeps_the_means_of_what_was_played(tiny, rule, tmp_path):
     policy = rule(tiny, "priced-greedy")
-    whole, point = (kind(tiny, policy.name, policy, 3, tmp_path) for kind in (units.PlayUnit, units.PointUnit))
-    for unit in (whole, point):
-        unit.do(lambda share: None, [])
+    whole, point = (kind(tiny, policy.name, policy, 3, tmp_path) for kind in (PlayJob, VariationPlayJob))
+    for job in (whole, point):
+        job.run(lambda share: None, [])
     digest, means = whole.read(), point.read()
     assert means["cost"] == pytest.approx(digest.total("cost").sum() / digest.total("tasks").sum())
     assert means["delay_s"] == pytest.approx(digest.total("delay_s").sum() / digest.total("completed").sum())
 
 
 def test_ablations_train_what_they_say(tiny, drawn, tmp_path):
-    found = tiny_study(tiny, tmp_path, figures=["ablations"], algorithms=["mappo"])
+    findings = tiny_study(tiny, tmp_path, figures=["ablations"], algorithms=["mappo"])
     asked = {}
     for scenario, algorithm, config, _ in drawn:
         asked.setdefault((scenario.name, algorithm, config.own_prices, config.sharpness), []).append(config)
@@ -223,9 +225,49 @@ def test_ablations_train_what_they_say(tiny, drawn, tmp_path):
         "tiny-no-broadcast",
     }
     rows = {row["policy"]: row for row in read(tmp_path / "figures" / "ablations.csv")}
-    costs = {name: found.results["policies"][name]["cost"]["mean"] for name in (*rows, "mappo")}
+    costs = {name: findings.results["policies"][name]["cost"]["mean"] for name in (*rows, "mappo")}
     for name, row in rows.items():
         assert float(row["more"]) == pytest.approx(costs[name] / costs["mappo"] - 1.0)
+
+
+def test_the_decisions_figure_tunes_the_best_rule_with_one_decision_fixed(tiny, drawn, tmp_path):
+    findings = tiny_study(tiny, tmp_path, figures=["decisions"], algorithms=["mappo"])
+    rows = read(tmp_path / "figures" / "decisions.csv")
+    steps = [("steps", str(count)) for count in tiny.decision.step_grid]
+    assert [(row["fixed"], row["value"]) for row in rows] == [
+        ("nothing", ""),
+        ("place", "own device"),
+        ("place", "nearest BS"),
+        *steps,
+        ("class", "one class"),
+    ]
+    for row, fixed in zip(rows, fixed_decisions(tiny), strict=True):
+        cost = tune(fixed.scenario(tiny), "priced-greedy", PLAN.budget).cost
+        assert float(row["cost"]) == pytest.approx(cost, abs=1e-5)
+        assert float(row["more"]) == pytest.approx(cost / findings.fixed_costs[0][1] - 1.0, abs=1e-5)
+    assert len({row["cost"] for row in rows}) > 3
+    about = json.loads((tmp_path / "study.json").read_text())
+    before = about["done_anew"]["tuning the rules"]
+    assert before == len(KINDS) + len(rows)
+    # The ablations' worlds with one step count and with one class are the same jobs: only two worlds are new.
+    tiny_study(tiny, tmp_path, figures=["ablations"], algorithms=["mappo"])
+    about = json.loads((tmp_path / "study.json").read_text())
+    assert about["done_anew"]["tuning the rules"] == 2
+
+
+def test_a_fixed_decision_changes_the_decision_alone(tiny):
+    base = tiny.model_dump(exclude={"name"})
+    decisions = {}
+    for fixed in fixed_decisions(tiny):
+        scenario = fixed.scenario(tiny)
+        differs = {field for field, value in scenario.model_dump(exclude={"name"}).items() if value != base[field]}
+        assert differs == (set() if fixed.decision == "nothing" else {"decision"})
+        decisions[fixed.value] = scenario.decision
+    assert decisions["own device"].neighbours == 0 and decisions["own device"].local
+    assert decisions["nearest BS"].neighbours == 1 and not decisions["nearest BS"].local
+    assert decisions["15"].step_grid == (15,) and decisions["one class"].classes == 1
+    stationary = tiny.model_copy(update={"decision": tiny.decision.model_copy(update={"local": False})})
+    assert "own device" not in [fixed.value for fixed in fixed_decisions(stationary)]
 
 
 @pytest.mark.parametrize(
@@ -267,7 +309,7 @@ def test_the_verb(drawn, tmp_path, monkeypatch, capsys):
 
 def test_a_point_that_cannot_be_is_named(tiny):
     with pytest.raises(UserError, match="tiny with load-1e\\+09"):
-        SWEEPS["load"].at(tiny, 1e9)
+        SWEEPS["load"].variation(tiny, 1e9)
 
 
 def test_a_failing_training_ends_the_study(tiny, drawn, tmp_path, monkeypatch):
@@ -277,16 +319,16 @@ def test_a_failing_training_ends_the_study(tiny, drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(seeds, "train", broken)
     with pytest.raises(RuntimeError, match="failed"):
         tiny_study(tiny, tmp_path, figures=["comparison"])
-    assert study.STUDY in {path.name for path in tmp_path.iterdir()}
+    assert STUDY in {path.name for path in tmp_path.iterdir()}
 
 
 SMALL = {"copies": 2, "groups": 2, "length": 8, "minibatches": 2, "epochs": 1, "critic_updates": 0}
 
 
 def test_a_training_that_is_interrupted_goes_on_from_its_checkpoint(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "tuned_settings", lambda preset, algorithm: SMALL)
+    monkeypatch.setattr(running, "tuned_settings", lambda preset, algorithm: SMALL)
     plan = replace(PLAN, seeds=1, point_seeds=1, decisions=32 * 40)
-    ask = {"figures": ["convergence"], "algorithms": ["mappo"], "jobs": 1}
+    ask = {"figures": ["convergence"], "algorithms": ["mappo"], "workers": 1}
     shares = []
 
     def interrupt(phase, share, note):

@@ -24,7 +24,7 @@ def tiny():
 @pytest.fixture
 def quick(monkeypatch):
     """Rules tuned on the spot with next to no budget."""
-    monkeypatch.setattr(rules, "QUICK", Budget(32, 4))
+    monkeypatch.setattr(rules, "QUICK_BUDGET", Budget(32, 4))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from edgebrush.scenario.load import fingerprint
 from edgebrush.sim.episode_seeds import VALIDATION_SEEDS
 from edgebrush.study.train import train_policies
 from edgebrush.tuning import hyperparameters as searching
-from edgebrush.tuning.hyperparameters import search, settings_of
+from edgebrush.tuning.hyperparameters import search_hyperparameters, trial_settings
 
 NAMES = ("mappo", "ippo")
 
@@ -30,23 +30,23 @@ def drawn_by_settings(drawn, monkeypatch):
         whole(scenario, folder.name, config, training_seeds, folder, prices, hear, workers)
 
     monkeypatch.setattr(seeds, "train", train)
-    monkeypatch.setattr(searching, "JUDGED_ON", 4)
+    monkeypatch.setattr(searching, "TRIAL_EPISODES", 4)
     return drawn
 
 
 def tiny_search(tiny, out, **changes):
-    asked = {"algorithms": NAMES, "trials": 3, "decisions": 64, "jobs": 1, "command": "edgebrush tune-learners"}
-    return search(tiny, out, **(asked | changes))
+    asked = {"algorithms": NAMES, "trials": 3, "decisions": 64, "workers": 1, "command": "edgebrush tune-learners"}
+    return search_hyperparameters(tiny, out, **(asked | changes))
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_trials_start_as_it_comes_stay_on_the_grid_and_never_repeat(name):
-    tried = settings_of(name, 12)
+    tried = trial_settings(name, 12)
     usual = configure(name, {}, seconds=None, decisions=None)
     assert tried[0] == {number: getattr(usual, number) for number in ALGORITHMS[name].tuned}
     assert all(value in ALGORITHMS[name].tuned[number] for each in tried for number, value in each.items())
     assert len({json.dumps(each) for each in tried}) == 12
-    assert settings_of(name, 5) == tried[:5]  # a longer search goes on where a shorter one ended
+    assert trial_settings(name, 5) == tried[:5]  # a longer search goes on where a shorter one ended
 
 
 def test_every_learner_gets_the_same_and_the_cheapest_trial_is_chosen(tiny, quick, drawn_by_settings, tmp_path):
@@ -68,11 +68,11 @@ def test_every_learner_gets_the_same_and_the_cheapest_trial_is_chosen(tiny, quic
 
 @pytest.mark.parametrize(("best", "chosen"), [(0.3995, 1e-3), (0.398, 2e-3)])
 def test_what_two_seeds_could_differ_by_replaces_nothing(best, chosen, tiny, tmp_path):
-    log = searching.Log(tmp_path / "log.csv", tiny, 64)
+    log = searching.TrialLog(tmp_path / "log.csv", tiny, 64)
     for trial, (rate, cost) in enumerate([(1e-3, 0.4), (2e-3, best), (3e-3, 0.5)]):
         settings = json.dumps({"learning_rate": rate})
         log.add({"algorithm": "mappo", "trial": trial, "settings": settings, "cost": cost})
-    found = searching._best(log, "mappo")
+    found = log.best("mappo")
     assert found["settings"] == {"learning_rate": chosen} and found["cost_as_it_comes"] == 0.4
 
 

@@ -13,7 +13,7 @@ from edgebrush.policies.folder import DIFFUSION, load_file, save_policy
 from edgebrush.policies.load import load_policy
 from edgebrush.sim.simulator import Simulator
 from edgebrush.tuning.cmaes import Budget
-from edgebrush.tuning.polish import ActorTable, numbers_in, polish, with_numbers
+from edgebrush.tuning.polish import ActorEvaluator, polish, polished_weights, with_polished
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def trained(tiny, tmp_path):
     return tmp_path / "trained"
 
 
-def test_the_tables_costs_are_those_of_the_tasks(tiny, trained):
+def test_the_evaluators_costs_are_those_of_the_tasks(tiny, trained):
     actor, seeds = load_policy(trained, tiny), np.arange(8)
-    start = numbers_in(actor.weights)
+    start = polished_weights(actor.weights)
     other = start + 0.3 * np.random.default_rng(0).random(len(start))
-    costs = ActorTable(tiny, actor, seeds, 2).costs([start, other])
+    costs = ActorEvaluator(tiny, actor, seeds, 2).costs([start, other])
     for numbers, cost in zip((start, other), costs, strict=True):
-        actor.weights = with_numbers(actor.weights, numbers)
+        actor.weights = with_polished(actor.weights, numbers)
         assert cost == pytest.approx(play(tiny, actor, seeds)["cost"].mean(), rel=1e-3)
     assert costs[0] != pytest.approx(costs[1], rel=0.01)
 

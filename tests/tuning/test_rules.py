@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from edgebrush.evaluation.episodes import RuleTable, play
+from edgebrush.evaluation.episodes import RuleEvaluator, play
 from edgebrush.policies.rules import KINDS, numbers_of
 from edgebrush.tuning.cmaes import Budget
 from edgebrush.tuning.rules import log_csv, rule_of, rules_json, tune
@@ -14,16 +14,16 @@ from edgebrush.tuning.rules import log_csv, rule_of, rules_json, tune
 def test_a_search_beats_its_start(tiny):
     start = np.array([number.start for number in numbers_of(KINDS["local-only"], 2)])
     found = tune(tiny, "local-only", Budget(96, 8))
-    before = RuleTable(tiny, "local-only", np.arange(64), 1).costs([start])[0]
-    after = RuleTable(tiny, "local-only", np.arange(64), 1).costs([found.numbers])[0]
+    before = RuleEvaluator(tiny, "local-only", np.arange(64), 1).costs([start])[0]
+    after = RuleEvaluator(tiny, "local-only", np.arange(64), 1).costs([found.parameters])[0]
     assert after < before and [row["evaluations"] for row in found.log] == [16, 32, 48, 64, 80, 96]
     assert len(log_csv([found]).splitlines()) == 7
     written = json.loads(rules_json(tiny, [found], "command"))["rules"]["local-only"]["numbers"]
-    assert list(written.values()) == list(found.numbers)
+    assert list(written.values()) == list(found.parameters)
 
 
-def test_the_tables_costs_are_those_of_the_tasks(tiny):
+def test_the_evaluators_costs_are_those_of_the_tasks(tiny):
     numbers = np.array([number.start for number in numbers_of(KINDS["priced-greedy"], 2)])
     outcomes = play(tiny, rule_of(tiny, "priced-greedy", numbers), np.arange(8))
-    cost = RuleTable(tiny, "priced-greedy", np.arange(8), 1).costs([numbers])[0]
+    cost = RuleEvaluator(tiny, "priced-greedy", np.arange(8), 1).costs([numbers])[0]
     assert cost == pytest.approx(outcomes["cost"].mean(), rel=1e-9)

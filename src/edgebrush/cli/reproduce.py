@@ -43,15 +43,15 @@ def reproduce(
     jobs: JobsOption = None,
 ) -> None:
     """Train every learner, tune every rule, on a scenario and around it; draw the study's figures and tables."""
-    from edgebrush.jobs.executor import default_jobs
+    from edgebrush.jobs.executor import default_workers
     from edgebrush.scenario.load import load_scenario
-    from edgebrush.study.findings import QUICK, Plan
+    from edgebrush.study.findings import QUICK_PLAN, Plan
     from edgebrush.study.reproduce import reproduce as run_study
 
     from .progress import bars, command_line
 
     loaded = load_scenario(scenario)
-    plan = QUICK if quick else Plan()
+    plan = QUICK_PLAN if quick else Plan()
     if seeds is not None:
         plan = replace(plan, seeds=seeds, point_seeds=min(seeds, plan.point_seeds))
     if decisions is not None:
@@ -64,7 +64,7 @@ def reproduce(
             plan,
             figures=only or (),
             algorithms=algorithm or (),
-            jobs=jobs or default_jobs(),
+            workers=jobs or default_workers(),
             command=command_line(),
             progress=progress,
         )

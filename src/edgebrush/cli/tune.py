@@ -37,7 +37,7 @@ def tune(
     check_writable(out.parent)
     budget = Budget(evaluations, episodes)
     with bars() as progress:
-        tuned = tune_all(loaded, budget, lambda rule, share: progress("tuning the rules", share, rule))
+        tuned = tune_all(loaded, budget, progress)
     write_text(out, rules_json(loaded, tuned, command_line()))
     write_text(out.with_suffix(".csv"), log_csv(tuned))
     for each in tuned:

@@ -29,21 +29,21 @@ def tune_learners(
     jobs: JobsOption = None,
 ) -> None:
     """Search every learner's settings with the same budget, on training and validation seeds; goes on if begun."""
-    from edgebrush.jobs.executor import default_jobs
+    from edgebrush.jobs.executor import default_workers
     from edgebrush.scenario.load import load_scenario
-    from edgebrush.tuning.hyperparameters import search
+    from edgebrush.tuning.hyperparameters import search_hyperparameters
 
     from .progress import bars, command_line
 
     loaded = load_scenario(scenario)
     with bars() as progress:
-        about = search(
+        about = search_hyperparameters(
             loaded,
             out,
             algorithms=algorithm or (),
             trials=trials,
             decisions=decisions,
-            jobs=jobs or default_jobs(),
+            workers=jobs or default_workers(),
             command=command_line(),
             progress=progress,
         )

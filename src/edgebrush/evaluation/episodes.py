@@ -53,7 +53,7 @@ def draw_all(worlds, out):
         out[e] = _draw(episode_world(worlds, e))
 
 
-class RuleTable:
+class RuleEvaluator:
     """Costs of many settings of one rule on the same episodes: what a tuner asks for, over and over."""
 
     def __init__(self, scenario: Scenario, rule: str, seeds: np.ndarray, settings: int):

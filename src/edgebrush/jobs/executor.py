@@ -1,82 +1,98 @@
-"""Run jobs that are cached by content, several at once; what is done is not done again."""
+"""The executor: run the jobs whose results are not there yet, several at once."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from threading import Event, Lock
 from typing import Protocol
 
-Hear = Callable[[float], None]  # hears what share of a unit is done
+from edgebrush.progress import ProgressCallback, ShareCallback
+
+Processes = list[subprocess.Popen]
 
 
-Workers = list[subprocess.Popen]  # gets the processes that a unit starts
-
-
-class Unit(Protocol):
-    """Something to do once."""
+class Job(Protocol):
+    """Work whose result is written once, to a path that identifies it."""
 
     @property
     def path(self) -> Path:
-        """Where it is kept, and what tells it from others."""
+        """The file or folder of the result; two jobs with the same path are the same job."""
         ...
 
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """What the progress report shows."""
+        ...
 
     @property
-    def done(self) -> bool: ...
+    def done(self) -> bool:
+        """Whether the result is complete."""
+        ...
 
-    def do(self, hear: Hear, workers: Workers) -> None: ...
+    def run(self, on_progress: ShareCallback, processes: Processes) -> None:
+        """Do the work and write the result.
+
+        Append every process that is started to ``processes``: each one gets SIGINT when the run is stopped, on which
+        it must save its state and exit.
+        """
+        ...
 
 
-def work_off(units: Sequence[Unit], jobs: int, phase: str, progress: Callable[[str, float, str], None]) -> int:
-    """Do what is not done yet, ``jobs`` units at once; how many there were to do.
+def run_jobs(jobs: Sequence[Job], workers: int, phase: str, progress: ProgressCallback) -> int:
+    """Run the jobs that are not done, ``workers`` at a time; returns how many those were.
 
-    On Ctrl-C, or when a unit fails, trainings at work save their checkpoints before this raises.
+    Duplicates run once. After Ctrl-C or an error in a job, no further job starts, and the processes of running jobs
+    save their checkpoints and exit before this function raises.
     """
-    known = {unit.path: unit for unit in units}  # a unit that two tables need is done once
-    waiting = [unit for unit in known.values() if not unit.done]
-    shares = {path: 1.0 for path, unit in known.items() if unit.done}
-    lock, workers, over = Lock(), Workers(), Event()
+    unique = {job.path: job for job in jobs}
+    pending = [job for job in unique.values() if not job.done]
+    shares = {path: 1.0 for path, job in unique.items() if job.done}
+    lock, stopped = Lock(), Event()
+    processes: Processes = []
 
-    def run(unit: Unit) -> None:
-        if over.is_set():
+    def run(job: Job) -> None:
+        if stopped.is_set():
             return
 
-        def hear(share: float) -> None:
+        def report(share: float) -> None:
             with lock:
-                shares[unit.path] = min(share, 1.0)
-                progress(phase, sum(shares.values()) / len(known), unit.title)
+                shares[job.path] = min(share, 1.0)
+                progress(phase, sum(shares.values()) / len(unique), job.title)
 
         try:
-            unit.do(hear, workers)
+            job.run(report, processes)
         except BaseException:
-            over.set()  # before the pool takes the next unit
+            stopped.set()  # before the pool starts the next job
             raise
-        hear(1.0)
+        report(1.0)
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         try:
-            for done in as_completed([pool.submit(run, unit) for unit in waiting]):
-                done.result()
+            for future in as_completed([pool.submit(run, job) for job in pending]):
+                future.result()
         except BaseException:
-            over.set()
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            for worker in workers:
-                if worker.poll() is None:
-                    worker.send_signal(signal.SIGINT)
-            for worker in workers:
-                worker.wait()
+            _interrupt(processes)
             raise
     progress(phase, 1.0, "")
-    return len(waiting)
+    return len(pending)
 
 
-def default_jobs() -> int:
-    """As many units at once as there are cores."""
+def _interrupt(processes: Processes) -> None:
+    """Send SIGINT to the processes that still run, and wait until all have exited."""
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    for process in processes:
+        process.wait()
+
+
+def default_workers() -> int:
+    """One worker per core."""
     return os.cpu_count() or 1

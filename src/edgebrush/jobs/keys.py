@@ -1,4 +1,4 @@
-"""Cache keys: a hash of everything that a job's result depends on."""
+"""Cache keys: hashes of everything that a job's result depends on."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from edgebrush.profiles.catalogue import load_profile
 from edgebrush.scenario.schema import Scenario, TraceArrivals
 
-FORMAT = 2  # to be raised when the same settings come to mean another training or evaluation
+FORMAT = 2  # increase it when the same settings mean a different training or evaluation
 
 
-def hash_of(*parts: Any) -> str:
-    """A name for content that JSON can hold."""
+def cache_key(*parts: Any) -> str:
+    """A short hash of JSON content."""
     return hashlib.sha256(json.dumps([FORMAT, *parts], sort_keys=True).encode()).hexdigest()[:20]
 
 
-def world_of(scenario: Scenario) -> str:
-    """What tells one world from another: the scenario, and what the files hold that it refers to."""
+def scenario_key(scenario: Scenario) -> str:
+    """A hash of a scenario and of the content of its profiles and its trace."""
     names = [ue.profile for ue in scenario.ues] + [bs.profile for bs in scenario.bss]
     profiles = [load_profile(name, scenario.directory).model_dump_json() for name in names]
     content = [scenario.model_dump_json(), *profiles]
     if isinstance(scenario.arrivals, TraceArrivals):
         content.append((scenario.directory / scenario.arrivals.file).read_text(encoding="utf-8"))
-    return hash_of(*content)
+    return cache_key(*content)

@@ -1,4 +1,4 @@
-"""The job of training one seed of a learner."""
+"""The job that trains one seed of a learner."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from edgebrush.jobs.executor import Hear, Workers
-from edgebrush.jobs.keys import hash_of, world_of
+from edgebrush.jobs.executor import Processes
+from edgebrush.jobs.keys import cache_key, scenario_key
 from edgebrush.learning import CHECKPOINT, CURVE
+from edgebrush.progress import ShareCallback
 from edgebrush.scenario.schema import Scenario
 
 
 @dataclass(frozen=True)
-class TrainingUnit:
-    """One training seed of a learner on a scenario; ``name`` is what the tables call it."""
+class TrainingJob:
+    """Train one seed of a learner on a scenario. An interrupted training resumes from its checkpoint."""
 
     scenario: Scenario
-    name: str
+    name: str  # of the policy, in tables and figures
     algorithm: str
     config: Any
     seed: int
-    prices: np.ndarray
-    home: Path
+    prices: np.ndarray  # parameters of the tuned priced-greedy rule, from which the learner starts
+    cache: Path
 
     @property
     def title(self) -> str:
@@ -33,8 +34,8 @@ class TrainingUnit:
 
     @cached_property
     def path(self) -> Path:
-        parts = (world_of(self.scenario), self.algorithm, asdict(self.config), self.seed, self.prices.tolist())
-        return self.home / "trainings" / hash_of(*parts)
+        parts = (scenario_key(self.scenario), self.algorithm, asdict(self.config), self.seed, self.prices.tolist())
+        return self.cache / "trainings" / cache_key(*parts)
 
     @property
     def done(self) -> bool:
@@ -42,9 +43,10 @@ class TrainingUnit:
 
     @property
     def policy(self) -> Path:
+        """The folder of the trained policy."""
         return self.path / f"seed-{self.seed}"
 
-    def do(self, hear: Hear, workers: Workers) -> None:
+    def run(self, on_progress: ShareCallback, processes: Processes) -> None:
         from edgebrush.learning.launcher import train
 
         train(
@@ -54,6 +56,6 @@ class TrainingUnit:
             [self.seed],
             self.path,
             self.prices,
-            lambda row: hear(row["share"]),
-            workers,
+            lambda row: on_progress(row["share"]),
+            processes,
         )

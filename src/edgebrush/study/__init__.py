@@ -1,0 +1,1 @@
+"""The large jobs: ``compare`` (tune, train, evaluate, report), ``train``, and ``reproduce`` (the whole study)."""

@@ -1,4 +1,4 @@
-"""The main job: tune the rules, train MAPPO, play all on the same held-out episodes, write the run folder."""
+"""Compare policies: tune the rules, train MAPPO, play all on the same held-out episodes, write the run folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgebrush.report.rendering import render
 from edgebrush.scenario.parameters import build_params
 from edgebrush.scenario.schema import Scenario
 from edgebrush.study.train import TRAINING_S, TRAINING_SEEDS, train_policies
-from edgebrush.tuning.rules import rules_of
+from edgebrush.tuning.rules import tuned_rules
 
 
 def compare(
@@ -34,13 +34,13 @@ def compare(
     command: str = "edgebrush compare",
     progress: ProgressCallback = no_progress,
 ) -> Run:
-    """Train and compare; the folder ``out`` then holds the run (see ``runs``), or is not there at all.
+    """Train MAPPO and compare it with every rule; ``out`` becomes a run folder (see ``run_folder``) or does not appear.
 
-    ``seeds`` trainings of MAPPO share ``seconds`` (or end after ``decisions`` each); 0 compares the rules alone.
-    ``command`` is what the report says how to do it again. Raises ``UserError`` before any long work where
+    ``seeds`` trainings of MAPPO share ``seconds``, or end after ``decisions`` each; 0 compares the rules alone.
+    ``command`` is what the report names as the command of the run. Raises ``UserError`` before any long work where
     ``out`` cannot be written or the scenario cannot be used.
     """
-    episodes = default_episodes(scenario) if episodes is None else positive("episodes", episodes)
+    episodes = default_episodes(scenario) if episodes is None else at_least_two("episodes", episodes)
     if seeds < 0 or seconds <= 0:
         raise UserError(f"seeds = {seeds}, seconds = {seconds:g}: seeds must be 0 or more, seconds positive")
     build_params(scenario)
@@ -48,7 +48,7 @@ def compare(
         stopwatch = Stopwatch()
         store_scenario(scenario, folder)
         with stopwatch("rules"):
-            rules = {rule.name: rule for rule in rules_of(scenario, progress)}
+            rules = {rule.name: rule for rule in tuned_rules(scenario, progress)}
             policies: dict[str, list[Policy]] = {name: [rule] for name, rule in rules.items()}
         if seeds:
             with stopwatch("training"):
@@ -78,29 +78,29 @@ def evaluate(
     command: str = "edgebrush evaluate",
     progress: ProgressCallback = no_progress,
 ) -> Run:
-    """Play rules (by name) and trained policies (by folder) on held-out episodes; ``out`` then holds the run.
+    """Play rules (by name) and trained policies (by folder) on held-out episodes; ``out`` becomes a run folder.
 
-    Trained policies of one name count as training seeds of one learner. Raises ``UserError`` as ``compare``
+    Trained policies with the same name count as training seeds of one learner. Raises ``UserError`` as ``compare``
     does, and where a policy cannot be used.
     """
-    episodes = default_episodes(scenario) if episodes is None else positive("episodes", episodes)
+    episodes = default_episodes(scenario) if episodes is None else at_least_two("episodes", episodes)
     build_params(scenario)
-    gathered: dict[str, list[Policy]] = {}
+    by_name: dict[str, list[Policy]] = {}
     for folder in (Path(name) for name in policies if name not in KINDS):
         policy = load_policy(folder, scenario)
-        gathered.setdefault(policy.name, []).append(policy)
+        by_name.setdefault(policy.name, []).append(policy)
     rules = [name for name in policies if name in KINDS]
     with new_folder(Path(out), overwrite=overwrite) as folder:
         stopwatch = Stopwatch()
         store_scenario(scenario, folder)
         if rules:
             with stopwatch("rules"):
-                gathered |= {rule.name: [rule] for rule in rules_of(scenario, progress) if rule.name in rules}
-        return _finish(scenario, folder, gathered, episodes, tasks_csv, command, stopwatch, progress)
+                by_name |= {rule.name: [rule] for rule in tuned_rules(scenario, progress) if rule.name in rules}
+        return _finish(scenario, folder, by_name, episodes, tasks_csv, command, stopwatch, progress)
 
 
-def positive(field: str, value: int) -> int:
-    """The value, if it is at least 2 (an interval needs that many). Raises ``UserError``."""
+def at_least_two(field: str, value: int) -> int:
+    """The value, if it is at least 2, which an interval needs. Raises ``UserError``."""
     if value < 2:
         raise UserError(f"{field} = {value}: must be at least 2")
     return value
@@ -116,7 +116,7 @@ def _finish(
     stopwatch: Stopwatch,
     progress: ProgressCallback,
 ) -> Run:
-    """Play all policies, then write the results, the figures and the report."""
+    """Play all policies; write the results, the figures and the report."""
     with stopwatch("evaluation"):
         played = play_all(scenario, policies, episodes, folder / "tasks.csv" if tasks_csv else None, progress)
     pooled = {name: pool(digests) for name, digests in played.items()}

@@ -1,4 +1,4 @@
-"""The study's figures. Each is rows, kept as a CSV file, and a picture drawn from those rows and nothing else."""
+"""The study's figures: each is a table of rows, written as CSV, and a plot of nothing but those rows."""
 
 from __future__ import annotations
 
@@ -14,49 +14,64 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from edgebrush.evaluation.aggregates import aggregate, interquartile_mean, profile_bands
 from edgebrush.evaluation.statistics import Interval
-from edgebrush.files import check_writable, whole, write_csv
+from edgebrush.files import check_writable, write_csv
 from edgebrush.learning.registry import ALGORITHMS
-from edgebrush.plotting import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, percent, style
+from edgebrush.plotting import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILION,
+    percent,
+    percent_ticks,
+    save_figure,
+    set_title,
+)
 from edgebrush.policies.rules import KINDS
 
 from .findings import BEST_RULE, SUBJECT, Findings
 from .variations import SWEEPS, Sweep
 
 Rows = list[dict[str, Any]]
-SWEPT = {
+METRICS = {  # of a sweep's panels and CSV
     "cost": "mean cost per task",
     "delay_s": "mean delay (s)",
     "energy_ue_j": "phone energy per task (J)",
     "quality": "mean quality",
 }
-PANELS = {"relative_cost": f"mean cost per task against {BEST_RULE}'s at the same point", **SWEPT}
-HIGHEST = 2.5  # times the median: what lies above leaves the picture, never the CSV
-CLOSE = 0.08  # above the best rule's cost: as far as the panel goes that tells learners apart
-LEVELS = 61  # of each half of a performance profile: up to CLOSE, and beyond
+PANELS = {"relative_cost": f"mean cost per task relative to {BEST_RULE} at the same point", **METRICS}
+HIGHEST = 2.5  # times the median: values above it are in the CSV but outside the plot
+CLOSE = 0.08  # above the best rule's cost: the range of the panels in which learners can be distinguished
+LEVELS = 61  # of each half of a performance profile, up to CLOSE and above it
 
 
-class Picture(NamedTuple):
-    """A figure: what it shows, as rows, and how they are drawn."""
+class FigureSpec(NamedTuple):
+    """A figure: its title, its rows, and the function that plots them."""
 
     title: str
     rows: Callable[[Findings], Rows]
     plot: Callable[[Rows], Figure]
 
 
-def draw(name: str, found: Findings, folder: Path) -> None:
-    """Write ``name.csv`` and, from its rows, ``name.png``. Raises ``UserError`` where it cannot."""
-    picture = FIGURES[name]
-    rows = picture.rows(found)
+def draw(name: str, findings: Findings, folder: Path) -> None:
+    """Write ``name.csv`` and, from its rows, ``name.png``. Raises ``UserError`` where that fails."""
+    spec = FIGURES[name]
+    rows = spec.rows(findings)
     check_writable(folder)
     write_csv(folder / f"{name}.csv", rows)
-    with style(), whole(folder / f"{name}.png") as unfinished:
-        figure = picture.plot(rows)
-        figure.suptitle(picture.title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-        figure.savefig(unfinished, format="png")
+
+    def plot() -> Figure:
+        figure = spec.plot(rows)
+        set_title(figure, spec.title)
+        return figure
+
+    save_figure(plot, folder / f"{name}.png")
 
 
-def look_of(policy: str) -> dict[str, Any]:
-    """Colour, line and marker of a policy, the same in every figure: learners in colour, rules grey but the best."""
+def line_style(policy: str) -> dict[str, Any]:
+    """Colour, line and marker of a policy, the same in every figure: rules are grey, except for the best one."""
     if policy == SUBJECT:
         return {"color": BLUE, "linestyle": "-", "marker": "o", "linewidth": 2.4, "zorder": 5}
     if policy == BEST_RULE:
@@ -71,7 +86,7 @@ def look_of(policy: str) -> dict[str, Any]:
     return {"color": colour, "linestyle": line, "marker": marker, "linewidth": 1.4, "zorder": 3}
 
 
-def _of(rows: Rows, policy: str) -> Rows:
+def _rows_of(rows: Rows, policy: str) -> Rows:
     return [row for row in rows if row["policy"] == policy]
 
 
@@ -89,14 +104,14 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _limit(axes: Axes, values: list[float]) -> None:
-    """Let what collapsed leave the picture, so that the others can be told apart."""
+    """Limit the y axis so that policies whose cost explodes do not flatten the others."""
     low, high = min(values), min(max(values), HIGHEST * float(np.median(values)))
     axes.set_ylim(low - 0.08 * (high - low) - 1e-9, high + 0.08 * (high - low) + 1e-9)
 
 
-def _convergence_rows(found: Findings) -> Rows:
+def _convergence_rows(findings: Findings) -> Rows:
     rows: Rows = []
-    for policy, curves in found.curves.items():
+    for policy, curves in findings.curves.items():
         seen = [
             {row["decisions"]: row["validation_cost"] for row in curve if "validation_cost" in row} for curve in curves
         ]
@@ -104,7 +119,7 @@ def _convergence_rows(found: Findings) -> Rows:
             costs = np.array([[each[decisions]] for each in seen])
             interval = aggregate(interquartile_mean, costs)
             rows.append({"policy": policy, "decisions": int(decisions), "cost": interval.mean, **_bounds(interval)})
-    cost = found.validated
+    cost = findings.rule_validation_cost
     return [*rows, {"policy": BEST_RULE, "decisions": "", "cost": cost, "ci_low": cost, "ci_high": cost}]
 
 
@@ -112,17 +127,17 @@ def _convergence_plot(rows: Rows) -> Figure:
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
     for policy in _policies(rows):
-        mine, look = _of(rows, policy), look_of(policy)
+        mine, line = _rows_of(rows, policy), line_style(policy)
         if policy == BEST_RULE:
-            axes.axhline(mine[0]["cost"], label=policy, color=look["color"], linewidth=look["linewidth"])
+            axes.axhline(mine[0]["cost"], label=policy, color=line["color"], linewidth=line["linewidth"])
             continue
         x = [row["decisions"] for row in mine]
-        axes.plot(x, [row["cost"] for row in mine], label=policy, markersize=4, **look)
+        axes.plot(x, [row["cost"] for row in mine], label=policy, markersize=4, **line)
         axes.fill_between(
             x,
             [row["ci_low"] for row in mine],
             [row["ci_high"] for row in mine],
-            color=look["color"],
+            color=line["color"],
             alpha=0.15,
             linewidth=0,
         )
@@ -133,48 +148,51 @@ def _convergence_plot(rows: Rows) -> Figure:
     return figure
 
 
-def _sweep_rows(sweep: Sweep, found: Findings) -> Rows:
-    points = sorted(found.points[sweep.name], key=sweep.value)
+def _sweep_rows(sweep: Sweep, findings: Findings) -> Rows:
+    variations = sorted(findings.variations[sweep.name], key=sweep.value)
     return [
         {
             "policy": policy,
-            sweep.name: float(f"{sweep.value(point):.6g}"),
-            "seed": seed if policy in found.learners else "",
+            sweep.name: float(f"{sweep.value(variation):.6g}"),
+            "seed": seed if policy in findings.learners else "",
             "relative_cost": relative,
-            **{metric: means[metric] for metric in SWEPT},
+            **{metric: means[metric] for metric in METRICS},
         }
-        for policy in (*found.learners, *KINDS)
-        for point in points
+        for policy in (*findings.learners, *KINDS)
+        for variation in variations
         for seed, (means, relative) in enumerate(
-            zip(found.means[point.name][policy], found.relative(point.name, policy).tolist(), strict=True), 1
+            zip(
+                findings.means[variation.name][policy], findings.relative(variation.name, policy).tolist(), strict=True
+            ),
+            1,
         )
     ]
 
 
 def _sweep_plot(sweep: Sweep, rows: Rows) -> Figure:
-    """Lines through the means over training seeds; a dot is one of them. The upper panel tells learners apart."""
+    """Lines through the means over training seeds, with a dot per seed; the upper panel zooms in on the learners."""
     figure = Figure(figsize=(11, 9.5), layout="constrained")
     named = figure.subplot_mosaic([["relative_cost"] * 2, ["cost", "delay_s"], ["energy_ue_j", "quality"]])
     at = sorted({row[sweep.name] for row in rows})
     for metric, axes in named.items():
         shown = []
         for policy in _policies(rows):
-            mine, look = _of(rows, policy), look_of(policy)
+            mine, line = _rows_of(rows, policy), line_style(policy)
             means = [float(np.mean([row[metric] for row in mine if row[sweep.name] == x])) for x in at]
-            axes.plot(at, means, label=policy, markersize=4, **look)
+            axes.plot(at, means, label=policy, markersize=4, **line)
             axes.plot(
                 [row[sweep.name] for row in mine],
                 [row[metric] for row in mine],
                 ".",
-                color=look["color"],
+                color=line["color"],
                 markersize=3,
                 alpha=0.5,
-                zorder=look["zorder"],
+                zorder=line["zorder"],
             )
             shown += means
         if metric == "relative_cost":
             axes.set_ylim(min(row[metric] for row in rows) - 0.005, 1.0 + CLOSE)
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value - 1.0, 0)))
+            percent_ticks(axes.yaxis, zero=1.0)
         elif metric != "quality":
             _limit(axes, shown)
         axes.set_title(PANELS[metric])
@@ -184,13 +202,13 @@ def _sweep_plot(sweep: Sweep, rows: Rows) -> Figure:
     return figure
 
 
-def _comparison_rows(found: Findings) -> Rows:
-    """Interquartile means over training seeds; a rule's mean, whose interval is over episodes."""
-    summed = found.results["aggregates"]
+def _comparison_rows(findings: Findings) -> Rows:
+    """Interquartile means over training seeds, and the rules' means with intervals over episodes."""
+    aggregates = findings.results["aggregates"]
     rows = [
-        {"policy": policy, "seeds": summed[policy]["seeds"], "cost": middle.mean, **_bounds(middle)}
-        for policy in (*found.learners, *KINDS)
-        for middle in [Interval(**summed[policy]["interquartile_mean"])]
+        {"policy": policy, "seeds": aggregates[policy]["seeds"], "cost": middle.mean, **_bounds(middle)}
+        for policy in (*findings.learners, *KINDS)
+        for middle in [Interval(**aggregates[policy]["interquartile_mean"])]
     ]
     return sorted(rows, key=lambda row: row["cost"])
 
@@ -198,12 +216,12 @@ def _comparison_rows(found: Findings) -> Rows:
 def _dots(
     rows: Rows, value: str, labels: list[str], xlabel: str, text: Callable[[float], str], line: float | None = None
 ) -> Figure:
-    """One row a policy: a dot with its interval, and what it says."""
+    """One row per policy: a dot with its interval, and the same as text."""
     figure = Figure(figsize=(9, 1.4 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for y, row in enumerate(rows[::-1]):
         low, high = row["ci_low"], row["ci_high"]
-        colour = look_of(row["policy"])["color"] if row["policy"] in (*ALGORITHMS, *KINDS) else BLUE
+        colour = line_style(row["policy"])["color"] if row["policy"] in (*ALGORITHMS, *KINDS) else BLUE
         axes.errorbar(
             row[value],
             y,
@@ -238,12 +256,12 @@ def _comparison_plot(rows: Rows) -> Figure:
     return figure
 
 
-def _improvement_rows(found: Findings) -> Rows:
+def _improvement_rows(findings: Findings) -> Rows:
     rows = []
-    for policy in (*found.learners, *KINDS):
+    for policy in (*findings.learners, *KINDS):
         if policy == SUBJECT:
             continue
-        chance = Interval(**found.results["aggregates"][policy]["mappo_is_cheaper"])
+        chance = Interval(**findings.results["aggregates"][policy]["mappo_is_cheaper"])
         rows.append({"policy": policy, "probability": chance.mean, **_bounds(chance)})
     return rows
 
@@ -255,8 +273,8 @@ def _improvement_plot(rows: Rows) -> Figure:
     return figure
 
 
-def _profile_rows(found: Findings) -> Rows:
-    runs = found.relative_runs()
+def _profile_rows(findings: Findings) -> Rows:
+    runs = findings.relative_runs()
     every = np.concatenate([each.ravel() for each in runs.values()])
     low, high = np.floor(100 * every.min()) / 100, max(min(every.max(), HIGHEST), 1.0 + CLOSE)
     halves = np.linspace(low, 1.0 + CLOSE, LEVELS), np.linspace(1.0 + CLOSE, high, LEVELS)
@@ -269,55 +287,84 @@ def _profile_rows(found: Findings) -> Rows:
 
 
 def _profile_plot(rows: Rows) -> Figure:
-    """The same curves twice: close to the best rule's cost, where learners can be told apart, and whole."""
+    """The same curves twice: close to the best rule's cost, where learners can be distinguished, and all of them."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     close, far = figure.subplots(1, 2, sharey=True)
     for policy in _policies(rows):
-        mine, look = _of(rows, policy), look_of(policy)
+        mine, line = _rows_of(rows, policy), line_style(policy)
         x = [row["level"] for row in mine]
         for axes in (close, far):
-            axes.plot(x, [row["share"] for row in mine], label=policy, markevery=LEVELS // 6, markersize=4, **look)
+            axes.plot(x, [row["share"] for row in mine], label=policy, markevery=LEVELS // 6, markersize=4, **line)
             if policy in ALGORITHMS:
                 axes.fill_between(
                     x,
                     [row["ci_low"] for row in mine],
                     [row["ci_high"] for row in mine],
-                    color=look["color"],
+                    color=line["color"],
                     alpha=0.12,
                     linewidth=0,
                 )
     close.set_xlim(min(row["level"] for row in rows), 1.0 + CLOSE)
-    close.set_ylabel("share of runs within it")
+    close.set_ylabel("share of runs below this cost")
     close.yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.supxlabel("cost, as a multiple of the best rule's at the same point", fontsize=10)
     _legend(figure, close)
     return figure
 
 
-def _ablation_rows(found: Findings) -> Rows:
+def _ablation_rows(findings: Findings) -> Rows:
     rows: Rows = []
-    for removed in found.removed:
-        more = Interval(**found.results["policies"][removed.name]["less_than"][SUBJECT]["relative"])
-        cost = found.results["aggregates"][removed.name]["mean"]["mean"]
-        rows.append({"policy": removed.name, "taken": removed.title, "cost": cost, "more": more.mean, **_bounds(more)})
+    for ablation in findings.ablations:
+        more = Interval(**findings.results["policies"][ablation.name]["less_than"][SUBJECT]["relative"])
+        cost = findings.results["aggregates"][ablation.name]["mean"]["mean"]
+        rows.append(
+            {"policy": ablation.name, "taken": ablation.title, "cost": cost, "more": more.mean, **_bounds(more)}
+        )
     return rows
 
 
 def _ablation_plot(rows: Rows) -> Figure:
-    label = "more cost than MAPPO with all of it (paired, 95% intervals over episodes)"
+    label = "additional cost relative to MAPPO (paired, 95% intervals over episodes)"
     figure = _dots(rows, "more", [row["taken"] for row in rows], label, percent, 0.0)
-    figure.axes[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, 0)))
+    percent_ticks(figure.axes[0].xaxis)
+    return figure
+
+
+def _decision_rows(findings: Findings) -> Rows:
+    """What the best rule costs, tuned anew with one decision fixed; the first row has none fixed."""
+    costs = [cost for _, cost in findings.fixed_costs]
+    return [
+        {"fixed": fixed.decision, "value": fixed.value, "cost": round(cost, 5), "more": round(cost / costs[0] - 1.0, 5)}
+        for fixed, cost in findings.fixed_costs
+    ]
+
+
+def _decision_plot(rows: Rows) -> Figure:
+    figure = Figure(figsize=(9, 1.4 + 0.3 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    labels = [f"{row['fixed']}: {row['value']}" if row["value"] else row["fixed"] for row in rows]
+    bars = axes.barh(labels[::-1], [row["more"] for row in rows[::-1]], color=ORANGE)
+    axes.bar_label(bars, [f"{row['cost']:.4f}" for row in rows[::-1]], padding=4)
+    axes.margins(x=0.15)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(f"additional cost of {BEST_RULE}, tuned anew (labels: cost per task on validation episodes)")
+    percent_ticks(axes.xaxis)
     return figure
 
 
 FIGURES = {
-    "convergence": Picture("Cost against decisions (means of the middle half)", _convergence_rows, _convergence_plot),
-    "comparison": Picture("Every learner and rule on the same held-out episodes", _comparison_rows, _comparison_plot),
-    "improvement": Picture("Is a training of MAPPO cheaper?", _improvement_rows, _improvement_plot),
+    "convergence": FigureSpec(
+        "Cost by decisions of training (interquartile means)", _convergence_rows, _convergence_plot
+    ),
+    "comparison": FigureSpec(
+        "Every learner and rule on the same held-out episodes", _comparison_rows, _comparison_plot
+    ),
+    "improvement": FigureSpec("Probability that MAPPO is cheaper", _improvement_rows, _improvement_plot),
     **{
-        name: Picture(f"Against the {sweep.label}", partial(_sweep_rows, sweep), partial(_sweep_plot, sweep))
+        name: FigureSpec(f"Metrics by {sweep.label}", partial(_sweep_rows, sweep), partial(_sweep_plot, sweep))
         for name, sweep in SWEEPS.items()
     },
-    "profiles": Picture("Performance profiles over all points", _profile_rows, _profile_plot),
-    "ablations": Picture("What is lost with one thing taken away", _ablation_rows, _ablation_plot),
+    "profiles": FigureSpec("Performance profiles over all points", _profile_rows, _profile_plot),
+    "ablations": FigureSpec("MAPPO with one ingredient removed", _ablation_rows, _ablation_plot),
+    "decisions": FigureSpec(f"{BEST_RULE} with one decision fixed", _decision_rows, _decision_plot),
 }

@@ -1,4 +1,4 @@
-"""What a study is asked for, and what it found: all that its figures and tables are made from."""
+"""The plan of a study, and its findings, from which all figures and tables are made."""
 
 from __future__ import annotations
 
@@ -12,73 +12,76 @@ from edgebrush.policies.rules import KINDS
 from edgebrush.scenario.schema import Scenario
 from edgebrush.tuning.cmaes import Budget
 
-from .variations import Ablation
+from .variations import Ablation, FixedDecision
 
-SUBJECT, BEST_RULE = "mappo", "priced-greedy"  # whom the study is about, and the rule to beat
-BUDGET = Budget(1280, 32)  # on campus it finds 0.3759 for priced-greedy, 5,000 evaluations of 64 episodes 0.3756
+SUBJECT, BEST_RULE = "mappo", "priced-greedy"  # the learner that the study is about, and the rule to beat
+BUDGET = Budget(
+    1280, 32
+)  # finds a cost of 0.3759 for priced-greedy on campus; 5,000 evaluations of 64 episodes: 0.3756
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much work a study is."""
+    """How much a study trains, tunes and plays."""
 
     seeds: int = 10  # trainings of each learner on the scenario itself, and of each ablation
-    point_seeds: int = 2  # and at each point of a sweep
-    decisions: int = 1_000_000  # of each training
-    point_decisions: int = 400_000  # and at each point of a sweep
-    factors: int = 3  # points of each sweep, besides the scenario as it is
-    episodes: int | None = None  # held out, on the scenario itself; None: as many as ``compare`` plays
-    point_episodes: int = 128
-    budget: Budget = BUDGET  # of the rules' search at each point
+    point_seeds: int = 2  # trainings of each learner at each point of a sweep
+    decisions: int = 1_000_000  # of each training on the scenario itself
+    point_decisions: int = 400_000  # of each training at a point of a sweep
+    factors: int = 3  # points of each sweep, besides the unchanged scenario
+    episodes: int | None = None  # held-out episodes on the scenario itself; None: as many as ``compare`` plays
+    point_episodes: int = 128  # held-out episodes at each point of a sweep
+    budget: Budget = BUDGET  # of the search of the rules' parameters
 
 
-QUICK = Plan(2, 1, 200_000, 80_000, 1, 64, 32, Budget(64, 8))
+QUICK_PLAN = Plan(2, 1, 200_000, 80_000, 1, 64, 32, Budget(64, 8))
 
 
 @dataclass
 class Findings:
-    """What the figures and tables are made from."""
+    """What figures and tables are made from."""
 
     scenario: Scenario
     plan: Plan
     learners: list[str]
-    results: dict  # results.json
-    played: dict[str, list[Digest]]  # on the scenario itself, by policy: a digest for each training seed
-    means: dict[str, dict[str, list[dict[str, float]]]]  # by point of a sweep and policy: of each training seed
-    points: dict[str, list[Scenario]]  # by sweep, the scenario as it is among them
+    results: dict  # the content of results.json
+    played: dict[str, list[Digest]]  # on the scenario itself: by policy, one digest per training seed
+    means: dict[str, dict[str, list[dict[str, float]]]]  # by variation and policy: metrics of each training seed
+    variations: dict[str, list[Scenario]]  # by sweep; the unchanged scenario is one of them
     curves: dict[str, list[list[dict[str, float]]]]  # by learner and training seed
-    validated: float  # the best rule's cost on the episodes of the curves
-    removed: list[Ablation]
+    rule_validation_cost: float  # of the best rule, on the episodes of the curves' ``validation_cost``
+    ablations: list[Ablation]
+    fixed_costs: list[tuple[FixedDecision, float]]  # cost of the best rule, tuned anew, on validation episodes
 
     def costs(self, policy: str) -> np.ndarray:
         """Mean cost per task of each training seed ``(S,)`` on the scenario itself."""
         return np.array([mean_of(digest, "cost") for digest in self.played[policy]])
 
     def relative_runs(self) -> dict[str, np.ndarray]:
-        """For each learner and rule ``(S, P)``: its cost as a multiple of the best rule's at the same point."""
+        """By learner and rule ``(S, P)``: cost of S seeds on P variations, divided by the best rule's cost on each."""
         return {
-            policy: np.stack([self.relative(point, policy) for point in self.means], 1)
+            policy: np.stack([self.relative(variation, policy) for variation in self.means], 1)
             for policy in (*self.learners, *KINDS)
         }
 
-    def relative(self, point: str, policy: str) -> np.ndarray:
-        """At a point of a sweep, for each training seed ``(S,)``: its cost as a multiple of the best rule's there."""
-        runs, rule = (self.means[point][name] for name in (policy, BEST_RULE))
+    def relative(self, variation: str, policy: str) -> np.ndarray:
+        """Cost of each training seed ``(S,)`` on a variation, divided by the best rule's cost there."""
+        runs, rule = (self.means[variation][name] for name in (policy, BEST_RULE))
         return np.array([run["cost"] for run in runs]) / rule[0]["cost"]
 
     def aggregates(self) -> dict[str, dict]:
-        """What each policy's trainings on the scenario itself come to, see ``aggregates``.
+        """Statistics over the trainings of each policy on the scenario itself, see ``evaluation.aggregates``.
 
-        A rule has no training seeds: its interval is that of its mean, over episodes.
+        A rule has no training seeds: its interval is that of its mean over episodes.
         """
-        ours, summed = self.costs(SUBJECT)[:, None], {}
-        for policy, figures in self.results["policies"].items():
+        ours, aggregates = self.costs(SUBJECT)[:, None], {}
+        for policy, metrics in self.results["policies"].items():
             runs = self.costs(policy)[:, None]
             rule = policy in KINDS
-            summed[policy] = {
+            aggregates[policy] = {
                 "seeds": 0 if rule else len(runs),
-                "mean": figures["cost"] if rule else aggregate(mean, runs)._asdict(),
-                "interquartile_mean": figures["cost"] if rule else aggregate(interquartile_mean, runs)._asdict(),
+                "mean": metrics["cost"] if rule else aggregate(mean, runs)._asdict(),
+                "interquartile_mean": metrics["cost"] if rule else aggregate(interquartile_mean, runs)._asdict(),
                 "mappo_is_cheaper": aggregate(probability_of_improvement, ours, runs)._asdict(),
             }
-        return summed
+        return aggregates

@@ -1,8 +1,7 @@
-"""The study's work in units: a rule tuned, a learner trained, a policy played. Each is done once and kept.
+"""The study's jobs: tune a rule, play a policy. Results are cached under a hash of everything that they depend on.
 
-A unit is kept under the hash of all that it depends on (the world with its profiles and trace, the algorithm with
-every number of its config, the seed, the episodes, ``FORMAT``), so nothing stale is ever taken up, and what was
-interrupted goes on where it was: a training at its last checkpoint, anything else with the next unit.
+The hash covers the scenario with its profiles and trace, the policy, the budget or the number of episodes, and
+``keys.FORMAT``, so an outdated result is never used. An interrupted study resumes with the next job.
 """
 
 from __future__ import annotations
@@ -19,25 +18,26 @@ from edgebrush.evaluation.held_out import play_all
 from edgebrush.evaluation.run_folder import load_digests, store_digests
 from edgebrush.evaluation.statistics import METRICS, Digest, mean_of
 from edgebrush.files import write_text
-from edgebrush.jobs.executor import Hear, Workers
-from edgebrush.jobs.keys import hash_of, world_of
-from edgebrush.jobs.training import TrainingUnit
+from edgebrush.jobs.executor import Processes
+from edgebrush.jobs.keys import cache_key, scenario_key
+from edgebrush.jobs.training import TrainingJob
 from edgebrush.policies.load import load_policy
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import Rule
+from edgebrush.progress import ShareCallback
 from edgebrush.scenario.schema import Scenario
 from edgebrush.tuning.cmaes import Budget
 from edgebrush.tuning.rules import rule_of, tune
 
 
 @dataclass(frozen=True)
-class RuleUnit:
-    """A rule whose numbers are searched for a scenario."""
+class TuningJob:
+    """Tune a rule's parameters for a scenario."""
 
     scenario: Scenario
     rule: str
     budget: Budget
-    home: Path
+    cache: Path
 
     @property
     def title(self) -> str:
@@ -45,32 +45,33 @@ class RuleUnit:
 
     @cached_property
     def path(self) -> Path:
-        return self.home / "rules" / f"{hash_of(world_of(self.scenario), self.rule, asdict(self.budget))}.json"
+        key = cache_key(scenario_key(self.scenario), self.rule, asdict(self.budget))
+        return self.cache / "rules" / f"{key}.json"
 
     @property
     def done(self) -> bool:
         return self.path.is_file()
 
-    def do(self, hear: Hear, workers: Workers) -> None:
-        tuned = tune(self.scenario, self.rule, self.budget, hear)
+    def run(self, on_progress: ShareCallback, processes: Processes) -> None:
+        tuned = tune(self.scenario, self.rule, self.budget, on_progress)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, json.dumps({"numbers": tuned.numbers.tolist(), "cost": tuned.cost}))
+        write_text(self.path, json.dumps({"numbers": tuned.parameters.tolist(), "cost": tuned.cost}))
 
     def read(self) -> tuple[Rule, float]:
         """The tuned rule, and its cost on validation episodes."""
-        found = json.loads(self.path.read_text())
-        return rule_of(self.scenario, self.rule, np.array(found["numbers"])), found["cost"]
+        tuned = json.loads(self.path.read_text())
+        return rule_of(self.scenario, self.rule, np.array(tuned["numbers"])), tuned["cost"]
 
 
 @dataclass(frozen=True)
-class PlayUnit:
-    """A policy on the held-out episodes of a scenario; ``made`` says where it came from."""
+class PlayJob:
+    """Play a policy on the held-out episodes of a scenario, and keep the digest of its tasks."""
 
     scenario: Scenario
     name: str
-    made: Rule | TrainingUnit
+    source: Rule | TrainingJob  # of the policy
     episodes: int
-    home: Path
+    cache: Path
     suffix: ClassVar[str] = ".npz"
 
     @property
@@ -79,40 +80,40 @@ class PlayUnit:
 
     @cached_property
     def path(self) -> Path:
-        made = self.made
-        policy = made.path.name if isinstance(made, TrainingUnit) else [made.name, made.numbers.tolist()]
-        return self.home / "plays" / f"{hash_of(world_of(self.scenario), policy, self.episodes)}{self.suffix}"
+        source = self.source
+        policy = source.path.name if isinstance(source, TrainingJob) else [source.name, source.numbers.tolist()]
+        return self.cache / "plays" / f"{cache_key(scenario_key(self.scenario), policy, self.episodes)}{self.suffix}"
 
     @property
     def done(self) -> bool:
         return self.path.is_file()
 
-    def do(self, hear: Hear, workers: Workers) -> None:
-        made = self.made
-        policy: Policy = load_policy(made.policy, self.scenario) if isinstance(made, TrainingUnit) else made
+    def run(self, on_progress: ShareCallback, processes: Processes) -> None:
+        source = self.source
+        policy: Policy = load_policy(source.policy, self.scenario) if isinstance(source, TrainingJob) else source
         played = play_all(
-            self.scenario, {self.name: [policy]}, self.episodes, progress=lambda phase, share, note: hear(share)
+            self.scenario, {self.name: [policy]}, self.episodes, progress=lambda phase, share, note: on_progress(share)
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.keep(played[self.name][0])
+        self.store(played[self.name][0])
 
-    def keep(self, digest: Digest) -> None:
+    def store(self, digest: Digest) -> None:
         store_digests({"policy": digest}, self.path)
 
     def read(self) -> Any:
-        """The digest of its episodes."""
+        """The digest of the episodes."""
         return load_digests(self.path, ["policy"])["policy"]
 
 
 @dataclass(frozen=True)
-class PointUnit(PlayUnit):
-    """The same at a point of a sweep, of which there are so many that means alone are kept, as JSON."""
+class VariationPlayJob(PlayJob):
+    """The same on a variation. A study has many of these, so only the metrics' means are kept, as JSON."""
 
     suffix: ClassVar[str] = ".json"
 
-    def keep(self, digest: Digest) -> None:
+    def store(self, digest: Digest) -> None:
         write_text(self.path, json.dumps({metric: mean_of(digest, metric) for metric in METRICS}))
 
     def read(self) -> dict[str, float]:
-        """The mean of every metric, per task unless ``statistics.PER`` says otherwise."""
+        """The mean of every metric, per task or per completed task (see ``statistics.PER``)."""
         return json.loads(self.path.read_text())

@@ -1,4 +1,4 @@
-"""The study's tables, as Markdown and as one HTML page with the figures in it."""
+"""The study's tables, as Markdown and as one HTML page with the figures."""
 
 from __future__ import annotations
 
@@ -21,31 +21,34 @@ from .findings import BEST_RULE, SUBJECT, Findings
 
 
 class Table(NamedTuple):
+    """A table as text."""
+
     title: str
     note: str
     headers: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
 
 
-def tables(found: Findings) -> list[Table]:
-    """The tables that this study has something to show for."""
-    made = [_comparison(found)]
-    if found.points:
-        made.append(_everywhere(found))
-    if found.removed:
-        made.append(_ablations(found))
-    return made
+def tables(findings: Findings) -> list[Table]:
+    """The tables for which the study has results."""
+    built = [_comparison(findings)]
+    if findings.variations:
+        built.append(_all_points(findings))
+    if findings.ablations:
+        built.append(_ablations(findings))
+    return built
 
 
-def write_tables(made: list[Table], found: Findings, figures: Sequence[str], folder: Path) -> None:
-    """Write ``study.md``, and ``study.html`` with these figures, which lie in the folder. Raises ``UserError``."""
-    shown = {
+def write_tables(tables: list[Table], findings: Findings, figures: Sequence[str], folder: Path) -> None:
+    """Write ``study.md``, and ``study.html`` with these figures of the folder. Raises ``UserError``."""
+    images = {
         FIGURES[name].title: (name, base64.b64encode((folder / "figures" / f"{name}.png").read_bytes()).decode("ascii"))
         for name in figures
     }
-    title = f"The study on {found.scenario.name}"
-    write_text(folder / "study.md", f"# {title}\n\n" + "\n".join(_markdown(table) for table in made))
-    page = fill(TEMPLATES / "study.html", title=title, command=found.results["command"], tables=made, figures=shown)
+    title = f"The study on {findings.scenario.name}"
+    write_text(folder / "study.md", f"# {title}\n\n" + "\n".join(_markdown(table) for table in tables))
+    command = findings.results["command"]
+    page = fill(TEMPLATES / "study.html", title=title, command=command, tables=tables, figures=images)
     write_text(folder / "study.html", page)
 
 
@@ -62,26 +65,26 @@ def _relative(interval: dict) -> str:
     return f"{percent(interval['mean'])} [{percent(interval['ci_low'])}, {percent(interval['ci_high'])}]"
 
 
-def _comparison(found: Findings) -> Table:
-    policies, summed = found.results["policies"], found.results["aggregates"]
-    names = sorted((*found.learners, *KINDS), key=lambda name: policies[name]["cost"]["mean"])
+def _comparison(findings: Findings) -> Table:
+    policies, aggregates = findings.results["policies"], findings.results["aggregates"]
+    names = sorted((*findings.learners, *KINDS), key=lambda name: policies[name]["cost"]["mean"])
     rows = []
     for name in names:
-        figures, each = policies[name], summed[name]
+        metrics, over_seeds = policies[name], aggregates[name]
         given = ALGORITHMS[name].given if name in ALGORITHMS else ()
         gap = policies[SUBJECT]["less_than"].get(name)
         rows.append(
             (
                 name,
-                str(each["seeds"] or ""),
-                _between(figures["cost"]),
-                _between(each["interquartile_mean"]) if each["seeds"] else "",
+                str(over_seeds["seeds"] or ""),
+                _between(metrics["cost"]),
+                _between(over_seeds["interquartile_mean"]) if over_seeds["seeds"] else "",
                 _relative(gap["relative"]) if gap else "",
-                _between(each["mappo_is_cheaper"], 2) if gap else "",
-                f"{figures['delay_s']['mean']:.2f}",
-                f"{figures['energy_ue_j']['mean']:.2f}",
-                f"{figures['quality']['mean']:.3f}",
-                *("yes" if what in given else "" for what in (COST_TABLE, PRICES, COPIES)),
+                _between(over_seeds["mappo_is_cheaper"], 2) if gap else "",
+                f"{metrics['delay_s']['mean']:.2f}",
+                f"{metrics['energy_ue_j']['mean']:.2f}",
+                f"{metrics['quality']['mean']:.3f}",
+                *("yes" if ingredient in given else "" for ingredient in (COST_TABLE, PRICES, COPIES)),
             )
         )
     headers = (
@@ -89,7 +92,7 @@ def _comparison(found: Findings) -> Table:
         "seeds",
         "cost [95%, episodes]",
         "interquartile mean [95%, seeds]",
-        "MAPPO against it [95%, paired]",
+        "MAPPO relative to it [95%, paired]",
         "P(MAPPO cheaper)",
         "delay s",
         "phone J",
@@ -99,42 +102,50 @@ def _comparison(found: Findings) -> Table:
         COPIES,
     )
     note = (
-        f"{found.results['episodes']} held-out episodes, common to all. Intervals over episodes are paired bootstraps; "
-        "those over seeds are stratified bootstraps over trainings. The last columns say what a learner is given."
+        f"All policies play the same {findings.results['episodes']} held-out episodes. Intervals over episodes are "
+        "paired bootstraps; intervals over seeds are stratified bootstraps over trainings. The last columns show what "
+        "a learner uses."
     )
-    return Table(f"On {found.scenario.name}", note, headers, rows)
+    return Table(f"On {findings.scenario.name}", note, headers, rows)
 
 
-def _everywhere(found: Findings) -> Table:
-    runs = found.relative_runs()
+def _all_points(findings: Findings) -> Table:
+    runs = findings.relative_runs()
     rows = [
-        (name, f"{len(each)} × {each.shape[1]}", _over_points(interquartile_mean, each), _over_points(mean, each))
-        for name, each in sorted(runs.items(), key=lambda item: float(interquartile_mean(item[1])))
+        (name, f"{len(costs)} × {costs.shape[1]}", _statistic(interquartile_mean, costs), _statistic(mean, costs))
+        for name, costs in sorted(runs.items(), key=lambda item: float(interquartile_mean(item[1])))
     ]
     note = (
         f"Costs as multiples of {BEST_RULE}'s at the same point. Each learner was trained, and each rule tuned, anew "
-        "at every point. Intervals are stratified bootstraps over trainings; one run a point has none."
+        "at every point. Intervals are stratified bootstraps over trainings; with one run per point there is none."
     )
     headers = ("policy", "seeds × points", "interquartile mean [95%]", "mean [95%]")
     return Table("Over all points", note, headers, rows)
 
 
-def _over_points(statistic: Callable[[np.ndarray], np.ndarray], runs: np.ndarray) -> str:
-    """Its value, with an interval where more than one training is at a point."""
-    return f"{statistic(runs):.3f}" if len(runs) == 1 else _between(aggregate(statistic, runs)._asdict(), 3)
+def _statistic(statistic: Callable[[np.ndarray], np.ndarray], costs: np.ndarray) -> str:
+    """A statistic of ``costs (S, P)``, with its interval where there are several seeds."""
+    return f"{statistic(costs):.3f}" if len(costs) == 1 else _between(aggregate(statistic, costs)._asdict(), 3)
 
 
-def _ablations(found: Findings) -> Table:
-    policies, summed = found.results["policies"], found.results["aggregates"]
-    rows = [(SUBJECT, "nothing", _between(summed[SUBJECT]["mean"]), "", "")]
-    for removed in found.removed:
-        each = summed[removed.name]
-        more = policies[removed.name]["less_than"][SUBJECT]["relative"]
-        chance = _between(each["mappo_is_cheaper"], 2)
-        rows.append((removed.name, removed.title, _between(each["mean"]), _relative(more), chance))
-    headers = ("trained", "what was taken", "cost [95%, seeds]", "more [95%, paired over episodes]", "P(MAPPO cheaper)")
-    note = (
-        "MAPPO trained anew with one thing taken away, as many seeds and decisions, played on the same held-out "
-        "episodes. The step count is the one at which the tuned priced-greedy rule is cheapest on validation episodes."
+def _ablations(findings: Findings) -> Table:
+    policies, aggregates = findings.results["policies"], findings.results["aggregates"]
+    rows = [(SUBJECT, "nothing", _between(aggregates[SUBJECT]["mean"]), "", "")]
+    for ablation in findings.ablations:
+        over_seeds = aggregates[ablation.name]
+        more = policies[ablation.name]["less_than"][SUBJECT]["relative"]
+        chance = _between(over_seeds["mappo_is_cheaper"], 2)
+        rows.append((ablation.name, ablation.title, _between(over_seeds["mean"]), _relative(more), chance))
+    headers = (
+        "trained",
+        "what was removed",
+        "cost [95%, seeds]",
+        "additional cost [95%, paired over episodes]",
+        "P(MAPPO cheaper)",
     )
-    return Table("What each thing is worth", note, headers, rows)
+    note = (
+        "MAPPO trained again with one ingredient removed, with as many seeds and decisions, on the same held-out "
+        "episodes. The one step count is the one with which the tuned priced-greedy rule is cheapest on validation "
+        "episodes."
+    )
+    return Table("The value of each ingredient", note, headers, rows)

@@ -1,4 +1,4 @@
-"""Train a learner on several seeds, starting from the tuned rule."""
+"""Train several seeds of a learner, starting from the tuned rule."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from edgebrush.learning.registry import ALGORITHMS, configure, tuned_settings
 from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.scenario.parameters import build_params
 from edgebrush.scenario.schema import Scenario
-from edgebrush.tuning.rules import prices_of
+from edgebrush.tuning.rules import start_prices
 
-# How the default comparison spends its 6 minutes on 2 cores.
+# The default comparison takes about 6 minutes on 2 cores.
 TRAINING_S = 220.0  # for all training seeds together
-
-
 TRAINING_SEEDS = 4
 
 
@@ -37,14 +35,14 @@ def train_policies(
     prices: np.ndarray | None = None,
     progress: ProgressCallback = no_progress,
 ) -> list[Path]:
-    """Train an algorithm on seeds 1, 2, ...; the policy folders, which lie in ``out`` beside the curve and a
-    checkpoint.
+    """Train an algorithm with seeds 1, 2, ...; returns the policy folders.
 
-    ``algorithm`` is a name of ``edgebrush.learning.registry.ALGORITHMS``; ``settings`` set numbers of its config,
-    which are otherwise those that the equal search chose for the preset (``search``), or as they come.
-    The trainings share ``seconds``, or make ``decisions`` each. ``prices`` are the priced greedy rule's numbers to
-    start from (by default those of ``rules_of``). Raises ``UserError`` before any long work where ``out`` cannot be
-    written, or holds a training and ``resume`` is not given, or a setting cannot be.
+    ``out`` gets the policy folders, the learning curve and, until all seeds are done, a checkpoint. ``algorithm`` is a
+    name of ``edgebrush.learning.registry.ALGORITHMS``; ``settings`` override fields of its config, which are otherwise
+    those that the equal search chose for the preset (``edgebrush tune-learners``), or the defaults. All trainings
+    together take ``seconds``, or each makes ``decisions``. ``prices`` are the parameters of the priced-greedy rule to
+    start from (default: the tuned ones). Raises ``UserError`` before any training where ``out`` cannot be written, or
+    holds a training and ``resume`` is not set, or a setting is not valid.
     """
     from edgebrush.learning.launcher import train
 
@@ -53,20 +51,20 @@ def train_policies(
     config = configure(algorithm, chosen, seconds=seconds if decisions is None else None, decisions=decisions)
     if seeds < 1:
         raise UserError(f"seeds = {seeds}: must be 1 or more")
-    begun = (out / CHECKPOINT).exists()
-    if begun and not resume:
-        raise UserError(f"out = {str(out)!r}: holds a training already; add --resume or give another folder")
-    if resume and not begun:
-        raise UserError(f"out = {str(out)!r}: holds no checkpoint to go on from; leave out --resume")
+    started = (out / CHECKPOINT).exists()
+    if started and not resume:
+        raise UserError(f"out = {str(out)!r}: already holds a training; add --resume or give another folder")
+    if resume and not started:
+        raise UserError(f"out = {str(out)!r}: holds no checkpoint to resume from; leave out --resume")
     build_params(scenario)
     check_writable(out)
     if prices is None:
-        prices = prices_of(scenario, progress)
+        prices = start_prices(scenario, progress)
     phase = f"training {ALGORITHMS[algorithm].title}"
     shares: dict[int, float] = {}
 
-    def hear(row: dict) -> None:
+    def report(row: dict) -> None:
         shares[row["seed"]] = row["share"]
         progress(phase, sum(shares.values()) / seeds, f"seed {row['seed']}: cost {row['cost']:.4f}")
 
-    return train(scenario, algorithm, config, range(1, seeds + 1), out, prices, hear)
+    return train(scenario, algorithm, config, range(1, seeds + 1), out, prices, report)

@@ -1,4 +1,4 @@
-"""Where the study looks: the scenario with one thing more or less of, and with one thing taken away."""
+"""The scenarios of a study: sweeps of one quantity, ablations of MAPPO, and UEs with one decision fixed."""
 
 from __future__ import annotations
 
@@ -11,41 +11,58 @@ from edgebrush.scenario.capacity import offered_load
 from edgebrush.scenario.schema import Scenario
 from edgebrush.scenario.variants import changed
 
+UNCHANGED = "as-it-is"  # suffix of the name of a variation in which nothing differs
+Change = Callable[[Scenario], dict[str, Any]]  # the fields of a scenario that change, with their new values
+
 
 @dataclass(frozen=True)
 class Sweep:
-    """One quantity of the scenario, multiplied by factors; everything else stays."""
+    """One quantity of the scenario, multiplied by factors. The scenario at a point of a sweep is a variation."""
 
     name: str
     label: str  # of the axis
-    factors: tuple[float, ...]  # besides 1, the most telling first
-    change: Callable[[Scenario, float], dict]  # the fields that a factor changes
-    value: Callable[[Scenario], float]  # what the axis shows
+    factors: tuple[float, ...]  # besides 1, the most informative first
+    change: Callable[[Scenario, float], dict[str, Any]]  # see ``Change``, for a factor
+    value: Callable[[Scenario], float]  # of the quantity, on the axis
 
-    def at(self, scenario: Scenario, factor: float) -> Scenario:
-        """The scenario with the quantity times the factor."""
+    def variation(self, scenario: Scenario, factor: float) -> Scenario:
+        """The scenario with the quantity multiplied by the factor. Raises ``UserError`` where that is not valid."""
         return changed(scenario, f"{self.name}-{factor:g}".replace(".", "-"), self.change(scenario, factor))
+
+
+def unchanged(scenario: Scenario) -> Scenario:
+    """The scenario as one of the variations, so that its rules and learners have the same budgets as theirs."""
+    return changed(scenario, UNCHANGED, {})
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What is taken from MAPPO, and the name under which what is left is listed."""
+    """MAPPO without one ingredient, and the name under which it is listed."""
 
     name: str
     title: str
-    change: Callable[[Scenario], dict] = lambda scenario: {}  # of the scenario
+    change: Change = lambda scenario: {}
     algorithm: str = "mappo"
     settings: dict[str, Any] = field(default_factory=dict)  # of the algorithm
 
-    def world(self, scenario: Scenario) -> Scenario:
-        """The scenario without it; the same one where it is the algorithm that lacks something."""
-        fields = self.change(scenario)
-        return changed(scenario, self.name.removeprefix("mappo-"), fields) if fields else scenario
+    def scenario(self, base: Scenario) -> Scenario:
+        """The scenario without the ingredient; ``base`` itself where only the algorithm differs."""
+        fields = self.change(base)
+        return changed(base, self.name.removeprefix("mappo-"), fields) if fields else base
 
 
-def as_it_is(scenario: Scenario) -> Scenario:
-    """The scenario as a point among a sweep's others, where all is tuned, trained and played as at those."""
-    return changed(scenario, "as-it-is", {})
+@dataclass(frozen=True)
+class FixedDecision:
+    """A decision that the UEs do not make, because it always has the same value."""
+
+    decision: str  # place, steps, class, or nothing
+    value: str
+    suffix: str  # of the scenario's name
+    change: Change = lambda scenario: {}
+
+    def scenario(self, base: Scenario) -> Scenario:
+        """The scenario in which the decision is fixed."""
+        return changed(base, self.suffix, self.change(base))
 
 
 def _each(entries: tuple, name: str, factor: float) -> list[dict]:
@@ -62,7 +79,7 @@ def _load(scenario: Scenario, factor: float) -> dict:
 
 
 def _of_bss(name: str) -> tuple[Callable, Callable]:
-    """Change and mean of a number that every BS has."""
+    """Change and mean of a field that every BS has."""
     return (
         lambda scenario, factor: {"bss": _each(scenario.bss, name, factor)},
         lambda scenario: sum(bs.count * getattr(bs, name) for bs in scenario.bss) / scenario.bs_count,
@@ -70,7 +87,7 @@ def _of_bss(name: str) -> tuple[Callable, Callable]:
 
 
 def _of_requests(name: str) -> tuple[Callable, Callable]:
-    """Change and mean of a weight that every kind of request has."""
+    """Change and mean of a field that every kind of request has."""
     return (
         lambda scenario, factor: {"requests": _each(scenario.requests, name, factor)},
         lambda scenario: sum(kind.share * getattr(kind, name) for kind in scenario.requests),
@@ -96,12 +113,32 @@ SWEEPS = {
 }
 
 
-def _decision(**fields: Any) -> Callable[[Scenario], dict]:
+def _decision(**fields: Any) -> Change:
     return lambda scenario: {"decision": scenario.decision.model_dump() | fields}
 
 
+def fixed_step_counts(scenario: Scenario) -> tuple[FixedDecision, ...]:
+    """Every entry of the step grid as the only one."""
+    return tuple(
+        FixedDecision("steps", f"{steps}", "one-step-count", _decision(step_grid=(steps,)))
+        for steps in scenario.decision.step_grid
+    )
+
+
+def fixed_decisions(scenario: Scenario) -> tuple[FixedDecision, ...]:
+    """Nothing fixed, then every value to which a study fixes the place, the steps and the service class."""
+    own_device = FixedDecision("place", "own device", "own-device", _decision(neighbours=0))
+    return (
+        FixedDecision("nothing", "", UNCHANGED),
+        *((own_device,) if scenario.decision.local else ()),
+        FixedDecision("place", "nearest BS", "nearest-bs-only", _decision(neighbours=1, local=False)),
+        *fixed_step_counts(scenario),
+        FixedDecision("class", "one class", "one-class", _decision(classes=1)),
+    )
+
+
 def ablations(steps: int) -> tuple[Ablation, ...]:
-    """What is taken from MAPPO, one thing at a time; ``steps`` is the best single step count."""
+    """MAPPO with one ingredient removed at a time; ``steps`` is the best single step count."""
     return (
         Ablation("mappo-one-step-count", f"no step choice: always {steps}", _decision(step_grid=(steps,))),
         Ablation("mappo-one-class", "no service class", _decision(classes=1)),

@@ -1,73 +1,86 @@
-"""The search behind all tuning: CMA-ES (Hansen 2016) with common random numbers on tuning episodes."""
+"""CMA-ES (Hansen 2016) over the parameters of a policy, with common random numbers on tuning episodes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import cma
 import numpy as np
 
+from edgebrush.progress import ShareCallback
 from edgebrush.sim.episode_seeds import TUNING_SEEDS, VALIDATION_SEEDS
 
 POPULATION = 16
+VALIDATION_EPISODES = 256
+MIN_EVALUATIONS = 160  # of a rule with 2 or 3 parameters
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the priced greedy rule's search may spend; rules of 2 or 3 numbers need less."""
+    """How many evaluations the search of priced-greedy has; rules with 2 or 3 parameters need fewer."""
 
     evaluations: int
     episodes: int  # of each evaluation
 
-    def of(self, numbers: int) -> Budget:
-        """The budget of a rule with so many numbers."""
-        fewer = min(self.evaluations, max(FEWEST, self.evaluations // 16))
-        return self if numbers > 3 else Budget(fewer if numbers else 0, self.episodes)
+    def for_parameters(self, count: int) -> Budget:
+        """The budget of a rule with ``count`` parameters."""
+        if count > 3:
+            return self
+        fewer = min(self.evaluations, max(MIN_EVALUATIONS, self.evaluations // 16))
+        return Budget(fewer if count else 0, self.episodes)
 
     def __str__(self) -> str:
         return f"{self.evaluations} evaluations of {self.episodes} episodes"
 
 
-FEWEST = 160  # evaluations of a rule with 2 or 3 numbers
+class Evaluator(Protocol):
+    """Plays one policy with many settings of its parameters on the same episodes."""
 
+    seeds: np.ndarray  # of the episodes; may be replaced between calls
 
-class Table(Protocol):
-    """Plays many settings of a policy's numbers on the same episodes."""
-
-    seeds: np.ndarray
-
-    def costs(self, numbers: Sequence[np.ndarray]) -> np.ndarray:
-        """Mean cost per task ``(settings,)`` of each row of ``numbers``."""
+    def costs(self, settings: Sequence[np.ndarray]) -> np.ndarray:
+        """Mean cost per task ``(S,)`` of each of ``S`` parameter vectors."""
         ...
 
 
-def search(
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search returns."""
+
+    parameters: np.ndarray  # the better of start and favourite, on validation episodes
+    costs: list[float]  # on validation episodes: of the start and, if the budget is not 0, of the favourite
+    log: list[dict[str, Any]]  # one row per generation
+
+
+def cma_search(
     start: np.ndarray,
     spread: np.ndarray,
-    table_of: Callable[[np.ndarray, int], Table],
+    make_evaluator: Callable[[np.ndarray, int], Evaluator],
     budget: Budget,
-    progress: Callable[[float], None],
-) -> tuple[np.ndarray, list[float], list[dict]]:
-    """The best numbers found from ``start``, each tried about ``spread`` away from it at first.
+    progress: ShareCallback,
+) -> SearchResult:
+    """Search parameters from ``start`` with initial standard deviations ``spread``.
 
-    ``table_of(seeds, settings)`` makes the table. Also returns the costs on validation seeds, of the start and, where
-    anything may be spent, of the search's favourite, and one row of the log per generation.
+    ``make_evaluator(seeds, settings)`` makes what evaluates up to ``settings`` candidates on the episodes of
+    ``seeds``. Each generation plays new tuning episodes, the same ones for all its candidates, so the search neither
+    overfits a set of episodes nor prefers a lucky candidate.
     """
-    tried, log = [start], []
+    candidates, log = [start], []
     if budget.evaluations:
         options = {"popsize": POPULATION, "seed": 1, "CMA_stds": spread, "verbose": -9}
         strategy = cma.CMAEvolutionStrategy(start, 1.0, options)
-        table = table_of(np.arange(budget.episodes), POPULATION)
+        evaluator = make_evaluator(np.arange(budget.episodes), POPULATION)
         for generation in range(budget.evaluations // POPULATION):
-            table.seeds = TUNING_SEEDS + np.arange(budget.episodes) + generation * budget.episodes
-            candidates = strategy.ask()
-            costs = table.costs(candidates)
-            strategy.tell(candidates, costs)
+            evaluator.seeds = TUNING_SEEDS + np.arange(budget.episodes) + generation * budget.episodes
+            population = strategy.ask()
+            costs = evaluator.costs(population)
+            strategy.tell(population, costs)
             done = (generation + 1) * POPULATION
             log.append({"evaluations": done, "best": costs.min(), "mean": costs.mean(), "sigma": strategy.sigma})
             progress(done / budget.evaluations)
-        tried.append(strategy.result.xfavorite)
-    validated = table_of(VALIDATION_SEEDS + np.arange(256), len(tried)).costs(tried)
-    return tried[int(np.argmin(validated))], validated.tolist(), log
+        candidates.append(strategy.result.xfavorite)
+    validation_seeds = VALIDATION_SEEDS + np.arange(VALIDATION_EPISODES)
+    validated = make_evaluator(validation_seeds, len(candidates)).costs(candidates)
+    return SearchResult(candidates[int(np.argmin(validated))], validated.tolist(), log)

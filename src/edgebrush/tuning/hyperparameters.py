@@ -1,9 +1,9 @@
-"""Equal tuning of the learners: each gets the same number of trials, of the same number of decisions.
+"""Equal search of the learners' hyperparameters: the same number of trials of the same length for each.
 
-A plain random search, which with few trials is hard to beat (Bergstra and Bengio 2012): the settings as they come,
-then others drawn from the algorithm's own grid by a Sobol sequence. A trial trains one seed, on training episodes,
-and is judged by its policy's cost on validation episodes. The log, a CSV file, is the search's memory: what stands
-in it is not tried again, so a search can be interrupted, and later be given another algorithm.
+A random search, which is hard to beat with few trials (Bergstra and Bengio 2012): the first trial has the default
+settings, the others are drawn from the algorithm's grid by a Sobol sequence. A trial trains one seed and is evaluated
+on validation episodes. A CSV log keeps the trials, so an interrupted search resumes, and a later one can add trials or
+algorithms.
 """
 
 from __future__ import annotations
@@ -26,50 +26,49 @@ from edgebrush.errors import UserError
 from edgebrush.evaluation.episodes import play
 from edgebrush.evaluation.run_folder import load_curve
 from edgebrush.files import check_writable, write_csv, write_text
-from edgebrush.jobs.executor import Hear, Workers, work_off
-from edgebrush.jobs.training import TrainingUnit
+from edgebrush.jobs.executor import Processes, run_jobs
+from edgebrush.jobs.training import TrainingJob
 from edgebrush.learning import CURVE
 from edgebrush.learning.registry import ALGORITHMS, algorithm_of, configure
 from edgebrush.policies.load import load_policy
-from edgebrush.progress import ProgressCallback, no_progress
+from edgebrush.progress import ProgressCallback, ShareCallback, no_progress
 from edgebrush.scenario.load import fingerprint
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.episode_seeds import VALIDATION_SEEDS
-from edgebrush.tuning.rules import prices_of
+from edgebrush.tuning.rules import start_prices
 
-JUDGED_ON = 128  # validation episodes
-LUCK = 0.003  # two training seeds of the same settings differ by as much: a trial ahead by less has proved nothing
-COLUMNS = ("scenario", "algorithm", "trial", "decisions", "settings", "cost", "seconds")
-Row = dict[str, str]
+TRIAL_EPISODES = 128  # validation episodes
+SEED_NOISE = 0.003  # relative difference between two seeds of the same settings: a smaller gain means nothing
 
 
-def settings_of(name: str, trials: int) -> list[dict[str, Any]]:
-    """What each trial of an algorithm sets: first what it comes with, then other points of its grid, none twice.
+def trial_settings(algorithm: str, trials: int) -> list[dict[str, Any]]:
+    """The settings of each trial, all different; those of the first are the defaults.
 
-    Raises ``UserError`` where the grid has fewer points.
+    Raises ``UserError`` where the algorithm's grid has fewer settings than ``trials``.
     """
-    grid = algorithm_of(name).tuned
+    grid = algorithm_of(algorithm).tuned
     size = math.prod(len(values) for values in grid.values())
     if trials > size:
-        raise UserError(f"trials = {trials}: {name} has only {size} settings to try; give fewer")
-    usual = configure(name, {}, seconds=None, decisions=None)
-    found = [{number: getattr(usual, number) for number in grid}]
+        raise UserError(f"trials = {trials}: {algorithm} has only {size} settings to try; give fewer")
+    defaults = configure(algorithm, {}, seconds=None, decisions=None)
+    settings = [{name: getattr(defaults, name) for name in grid}]
     sequence = qmc.Sobol(len(grid), rng=np.random.default_rng(1))
-    while len(found) < trials:
+    while len(settings) < trials:
         for point in sequence.random(64):
-            places = zip(point, grid.items(), strict=True)
-            drawn = {number: values[int(u * len(values))] for u, (number, values) in places}
-            if drawn not in found:
-                found.append(drawn)
-    return found[:trials]
+            axes = zip(point, grid.items(), strict=True)
+            drawn = {name: values[int(u * len(values))] for u, (name, values) in axes}
+            if drawn not in settings:
+                settings.append(drawn)
+    return settings[:trials]
 
 
-class Log:
-    """The trials that were made, as rows of a CSV file."""
+class TrialLog:
+    """The finished trials of a search, as rows of a CSV file. Several threads may add rows."""
 
     def __init__(self, path: Path, scenario: Scenario, decisions: int):
+        """Read the log, if there is one. Raises ``UserError`` where it is of another search."""
         self.path, self.lock = path, Lock()
-        self.rows: list[Row] = []
+        self.rows: list[dict[str, str]] = []
         if path.is_file():
             with open(path, newline="", encoding="utf-8") as file:
                 self.rows = list(csv.DictReader(file))
@@ -80,26 +79,39 @@ class Log:
                     f"{decisions}; give another --out"
                 )
 
-    def find(self, algorithm: str, settings: dict) -> Row | None:
-        """The row of a trial, if it was made."""
+    def find(self, algorithm: str, settings: dict) -> dict[str, str] | None:
+        """The row of a finished trial."""
         text = json.dumps(settings)
         return next((row for row in self.rows if (row["algorithm"], row["settings"]) == (algorithm, text)), None)
 
     def add(self, row: dict[str, Any]) -> None:
         with self.lock:
             self.rows.append({name: str(value) for name, value in row.items()})
-            self.rows.sort(key=lambda each: (list(ALGORITHMS).index(each["algorithm"]), int(each["trial"])))
+            self.rows.sort(key=lambda row: (list(ALGORITHMS).index(row["algorithm"]), int(row["trial"])))
             write_csv(self.path, self.rows)
+
+    def best(self, algorithm: str) -> dict[str, Any]:
+        """The chosen settings and their cost: the defaults, unless another trial is cheaper by more than noise."""
+        rows = [row for row in self.rows if row["algorithm"] == algorithm]
+        default, cheapest = rows[0], min(rows, key=lambda row: float(row["cost"]))
+        better = float(cheapest["cost"]) < (1.0 - SEED_NOISE) * float(default["cost"])
+        chosen = cheapest if better else default
+        return {
+            "trials": len(rows),
+            "settings": json.loads(chosen["settings"]),
+            "cost": float(chosen["cost"]),
+            "cost_as_it_comes": float(default["cost"]),  # the key of files that exist
+        }
 
 
 @dataclass(frozen=True)
-class TrialUnit:
-    """One trial: a training and its judgement, see ``units``."""
+class TrialJob:
+    """Train one seed with the trial's settings, evaluate it, and add the trial to the log."""
 
-    training: TrainingUnit
+    training: TrainingJob
     number: int
     settings: dict[str, Any]
-    log: Log
+    log: TrialLog
 
     @property
     def path(self) -> Path:
@@ -113,11 +125,11 @@ class TrialUnit:
     def done(self) -> bool:
         return self.log.find(self.training.algorithm, self.settings) is not None
 
-    def do(self, hear: Hear, workers: Workers) -> None:
-        self.training.do(hear, workers)
+    def run(self, on_progress: ShareCallback, processes: Processes) -> None:
+        self.training.run(on_progress, processes)
         scenario = self.training.scenario
         policy = load_policy(self.training.policy, scenario)
-        cost = play(scenario, policy, VALIDATION_SEEDS + np.arange(JUDGED_ON))["cost"].mean()
+        cost = play(scenario, policy, VALIDATION_SEEDS + np.arange(TRIAL_EPISODES))["cost"].mean()
         self.log.add(
             {
                 "scenario": fingerprint(scenario),
@@ -131,56 +143,43 @@ class TrialUnit:
         )
 
 
-def search(
+def search_hyperparameters(
     scenario: Scenario,
     out: Path,
     *,
     algorithms: Sequence[str] = (),
     trials: int,
     decisions: int,
-    jobs: int,
+    workers: int,
     command: str,
     progress: ProgressCallback = no_progress,
 ) -> dict:
-    """Tune learners (none named: all), ``trials`` of ``decisions`` each; ``out`` gets the choice as JSON.
+    """Search the settings of ``algorithms`` (default: all) with ``trials`` of ``decisions`` each.
 
-    Its log lies beside it (``.csv``). Learners that were searched before keep their place in both. Raises
-    ``UserError`` before any long work where a name is not known, a file cannot be written, or the log is of another
-    search.
+    Writes the chosen settings to ``out`` as JSON and returns them; the log is beside it (``.csv``). Algorithms that
+    the log holds from earlier searches stay in both. Raises ``UserError`` before any training where a name is
+    unknown, a file cannot be written, or the log is of another search.
     """
-    tried = {name: settings_of(name, trials) for name in algorithms or ALGORITHMS}
+    settings = {name: trial_settings(name, trials) for name in algorithms or ALGORITHMS}
     check_writable(out.parent)
-    log = Log(out.with_suffix(".csv"), scenario, decisions)
-    prices = prices_of(scenario, progress)
-    with tempfile.TemporaryDirectory(prefix="edgebrush-") as home:
-        units = []
-        for name, each in tried.items():
-            for number, settings in enumerate(each):
-                config = configure(name, settings, seconds=None, decisions=decisions)
-                training = TrainingUnit(scenario, name, name, config, 1, prices, Path(home))
-                units.append(TrialUnit(training, number, settings, log))
-        work_off(units, jobs, "trying settings", progress)
-    chosen = {name: _best(log, name) for name in ALGORITHMS if any(row["algorithm"] == name for row in log.rows)}
-    about = {
+    log = TrialLog(out.with_suffix(".csv"), scenario, decisions)
+    prices = start_prices(scenario, progress)
+    with tempfile.TemporaryDirectory(prefix="edgebrush-") as folder:
+        jobs = []
+        for name, tried in settings.items():
+            for number, values in enumerate(tried):
+                config = configure(name, values, seconds=None, decisions=decisions)
+                training = TrainingJob(scenario, name, name, config, 1, prices, Path(folder))
+                jobs.append(TrialJob(training, number, values, log))
+        run_jobs(jobs, workers, "trying settings", progress)
+    logged = {row["algorithm"] for row in log.rows}
+    content = {
         "command": command,
         "date": f"{date.today()}",
         "scenario": fingerprint(scenario),
         "decisions": decisions,
-        "judged_on": f"{JUDGED_ON} validation episodes",
-        "algorithms": chosen,
+        "judged_on": f"{TRIAL_EPISODES} validation episodes",  # the key of files that exist
+        "algorithms": {name: log.best(name) for name in ALGORITHMS if name in logged},
     }
-    write_text(out, json.dumps(about, indent=2) + "\n")
-    return about
-
-
-def _best(log: Log, name: str) -> dict[str, Any]:
-    """The settings chosen, their cost, and the cost of the settings as they come, which a clear gain alone replaces."""
-    rows = [row for row in log.rows if row["algorithm"] == name]
-    usual, best = rows[0], min(rows, key=lambda row: float(row["cost"]))
-    chosen = best if float(best["cost"]) < (1.0 - LUCK) * float(usual["cost"]) else usual
-    return {
-        "trials": len(rows),
-        "settings": json.loads(chosen["settings"]),
-        "cost": float(chosen["cost"]),
-        "cost_as_it_comes": float(usual["cost"]),
-    }
+    write_text(out, json.dumps(content, indent=2) + "\n")
+    return content

@@ -1,96 +1,96 @@
-"""Tuning the rules' numbers by an evolution strategy (CMA-ES, Hansen 2016) on tuning seeds.
-
-Every generation plays fresh episodes, the same ones for all its candidates, so the search neither overfits a set
-of episodes nor compares luck. What it returns is the better, on validation seeds, of the strategy's favourite and
-of its start.
-"""
+"""Tuning of the rules' parameters by CMA-ES, and the tuned rules of a scenario."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from edgebrush.evaluation.episodes import RuleTable
+from edgebrush.evaluation.episodes import RuleEvaluator
 from edgebrush.policies.load import shipped_rules
 from edgebrush.policies.rules import KINDS, Rule, numbers_of
-from edgebrush.progress import ProgressCallback, no_progress
+from edgebrush.progress import ProgressCallback, ShareCallback, no_progress, no_share
 from edgebrush.scenario.expand import choice_shape
 from edgebrush.scenario.load import fingerprint
 from edgebrush.scenario.schema import Scenario
-from edgebrush.tuning.cmaes import Budget, search
+from edgebrush.tuning.cmaes import Budget, cma_search
 
-QUICK = Budget(640, 16)  # on the spot, for one's own scenario
+QUICK_BUDGET = Budget(640, 16)  # for a scenario without shipped rules, when a command needs them
 
 
 @dataclass
-class Tuned:
-    """A rule's numbers as a search left them."""
+class TunedRule:
+    """A rule's parameters as a search found them."""
 
     rule: str
-    numbers: np.ndarray
-    cost: float  # mean cost per task on the validation seeds
+    parameters: np.ndarray
+    cost: float  # mean cost per task on validation episodes
     budget: Budget
-    log: list[dict] = field(default_factory=list)  # one row per generation
+    log: list[dict[str, Any]] = field(default_factory=list)  # one row per generation
 
 
-def rule_of(scenario: Scenario, rule: str, numbers: np.ndarray) -> Rule:
-    """A rule with its numbers, as a policy for this scenario."""
-    return Rule(rule, numbers, choice_shape(scenario), np.array(scenario.decision.step_grid))
+def rule_of(scenario: Scenario, rule: str, parameters: np.ndarray) -> Rule:
+    """The rule with these parameters as a policy for the scenario."""
+    return Rule(rule, parameters, choice_shape(scenario), np.array(scenario.decision.step_grid))
 
 
-def tune(
-    scenario: Scenario, rule: str, budget: Budget, progress: Callable[[float], None] = lambda share: None
-) -> Tuned:
-    """Search a rule's numbers; ``progress`` hears what share of the budget is spent."""
-    numbers = numbers_of(KINDS[rule], scenario.bs_count)
-    start = np.array([number.start for number in numbers])
-    spread = np.array([number.spread for number in numbers])
-    best, costs, log = search(start, spread, partial(RuleTable, scenario, rule), budget, progress)
-    return Tuned(rule, best, min(costs), budget, log)
+def tune(scenario: Scenario, rule: str, budget: Budget, progress: ShareCallback = no_share) -> TunedRule:
+    """Tune one rule: the better of its default parameters and the search's favourite, on validation episodes."""
+    parameters = numbers_of(KINDS[rule], scenario.bs_count)
+    start = np.array([parameter.start for parameter in parameters])
+    spread = np.array([parameter.spread for parameter in parameters])
+    found = cma_search(start, spread, partial(RuleEvaluator, scenario, rule), budget, progress)
+    return TunedRule(rule, found.parameters, min(found.costs), budget, found.log)
 
 
-def tune_all(
-    scenario: Scenario, budget: Budget, progress: Callable[[str, float], None] = lambda rule, share: None
-) -> list[Tuned]:
-    """Tune every rule; ``progress`` hears of the rule at work and the share of all rules' work that is done."""
-    budgets = {rule: budget.of(len(numbers_of(kind, scenario.bs_count))) for rule, kind in KINDS.items()}
+def tune_all(scenario: Scenario, budget: Budget, progress: ProgressCallback = no_progress) -> list[TunedRule]:
+    """Tune every rule; ``progress`` gets the share of all evaluations that are done, and the rule as its note."""
+    budgets = {rule: budget.for_parameters(len(numbers_of(kind, scenario.bs_count))) for rule, kind in KINDS.items()}
     total, spent, tuned = sum(each.evaluations for each in budgets.values()), 0, []
-    for rule, own in budgets.items():
+    for rule, rule_budget in budgets.items():
 
-        def hear(share: float, rule: str = rule, spent: int = spent, own: Budget = own) -> None:
-            progress(rule, (spent + share * own.evaluations) / total)
+        def report(share: float, rule: str = rule, spent: int = spent, count: int = rule_budget.evaluations) -> None:
+            progress("tuning the rules", (spent + share * count) / total, rule)
 
-        tuned.append(tune(scenario, rule, own, hear))
-        spent += own.evaluations
+        tuned.append(tune(scenario, rule, rule_budget, report))
+        spent += rule_budget.evaluations
     return tuned
 
 
-def rules_json(scenario: Scenario, tuned: Sequence[Tuned], command: str) -> str:
-    """The numbers of all rules as a file that ships beside a preset, see ``policies/shipped.py``."""
-    rules = {
-        each.rule: {
-            "cost": each.cost,
-            "budget": asdict(each.budget),
-            "numbers": {
-                number.name: value
-                for number, value in zip(
-                    numbers_of(KINDS[each.rule], scenario.bs_count), each.numbers.tolist(), strict=True
-                )
-            },
-        }
-        for each in tuned
-    }
-    about = {"command": command, "date": f"{date.today()}", "scenario": fingerprint(scenario), "rules": rules}
-    return json.dumps(about, indent=2) + "\n"
+def tuned_rules(scenario: Scenario, progress: ProgressCallback = no_progress) -> list[Rule]:
+    """Every rule with tuned parameters: those that ship with a preset, else those of a quick search."""
+    shipped = shipped_rules(scenario)
+    if shipped is not None:
+        return shipped
+    tuned = tune_all(scenario, QUICK_BUDGET, progress)
+    return [rule_of(scenario, each.rule, each.parameters) for each in tuned]
 
 
-def log_csv(tuned: Sequence[Tuned]) -> str:
-    """The searches' logs, one row per generation."""
+def start_prices(scenario: Scenario, progress: ProgressCallback = no_progress) -> np.ndarray:
+    """The parameters of the tuned priced-greedy rule, from which learners start."""
+    return next(rule.numbers for rule in tuned_rules(scenario, progress) if rule.name == "priced-greedy")
+
+
+def rules_json(scenario: Scenario, tuned: Sequence[TunedRule], command: str) -> str:
+    """The content of ``<scenario>.rules.json``, which ``policies.load.shipped_rules`` reads."""
+    rules = {each.rule: _rule_json(scenario, each) for each in tuned}
+    content = {"command": command, "date": f"{date.today()}", "scenario": fingerprint(scenario), "rules": rules}
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _rule_json(scenario: Scenario, tuned: TunedRule) -> dict[str, Any]:
+    names = [parameter.name for parameter in numbers_of(KINDS[tuned.rule], scenario.bs_count)]
+    numbers = dict(zip(names, tuned.parameters.tolist(), strict=True))
+    return {"cost": tuned.cost, "budget": asdict(tuned.budget), "numbers": numbers}
+
+
+def log_csv(tuned: Sequence[TunedRule]) -> str:
+    """The logs of the searches as CSV, one row per generation."""
     lines = ["rule,evaluations,best,mean,sigma"]
     lines += [
         f"{each.rule},{row['evaluations']},{row['best']:.6f},{row['mean']:.6f},{row['sigma']:.4g}"
@@ -98,17 +98,3 @@ def log_csv(tuned: Sequence[Tuned]) -> str:
         for row in each.log
     ]
     return "\n".join(lines) + "\n"
-
-
-def rules_of(scenario: Scenario, progress: ProgressCallback = no_progress) -> list[Rule]:
-    """Every rule, with the numbers that ship with a preset, else tuned on the spot."""
-    shipped = shipped_rules(scenario)
-    if shipped is not None:
-        return shipped
-    tuned = tune_all(scenario, QUICK, lambda rule, share: progress("tuning the rules", share, rule))
-    return [rule_of(scenario, each.rule, each.numbers) for each in tuned]
-
-
-def prices_of(scenario: Scenario, progress: ProgressCallback = no_progress) -> np.ndarray:
-    """The numbers of the tuned priced greedy rule, from which learners start."""
-    return next(rule.numbers for rule in rules_of(scenario, progress) if rule.name == "priced-greedy")
