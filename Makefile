@@ -3,31 +3,47 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help compare test test-diffusers test-slow lint bench docs clean
+# One pytest worker per core, at most 8: each compiles the simulator and the learners for itself.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist worksteal
+
+.PHONY: help compare check lint test test-fast test-process test-diffusers test-slow docs bench clean
 
 help:
 	@echo "make compare     train MAPPO and compare it with every rule on campus: runs/<...>/report.html (6 minutes)"
 	@echo "                 ARGS='mine.yaml --seconds 60' passes arguments; '$(BIN)/edgebrush compare --help' lists them"
-	@echo "make test        the tests;  make test-slow: the long ones too;  make lint: ruff and mypy"
+	@echo "make test        test-fast and test-process"
+	@echo "make check       lint, test-fast, test-process, test-diffusers, docs: what a change must pass"
+	@echo "make lint        ruff check, ruff format --check, mypy"
+	@echo "make test-fast   the tests that start no process and no server, in parallel"
+	@echo "make test-process    the tests that start processes or servers"
 	@echo "make test-diffusers  the tests that need PyTorch and diffusers, which it installs"
+	@echo "make test-slow   the tests that take minutes each"
 	@echo "make docs        the documentation site: site/index.html"
 	@echo "make bench       decisions per second of the simulator; latency of the step-level engine; a decision on a UE"
 
 compare: .venv/ready
 	$(BIN)/edgebrush compare $(ARGS)
 
-test: .venv/ready-dev
-	$(BIN)/python -m pytest $(ARGS)
+check: lint test-fast test-process test-diffusers docs
+
+lint: .venv/ready-dev
+	$(BIN)/ruff check src tests tools benchmarks examples
+	$(BIN)/ruff format --check src tests tools benchmarks examples
+	$(BIN)/mypy
+
+test: test-fast test-process
+
+test-fast: .venv/ready-dev
+	$(BIN)/python -m pytest -m "not process and not slow" $(PARALLEL) $(ARGS)
+
+test-process: .venv/ready-dev
+	$(BIN)/python -m pytest -m "process and not slow" $(ARGS)
 
 test-diffusers: .venv/ready-diffusers
 	$(BIN)/python -m pytest tests/diffusion tests/profiling $(ARGS)
 
 test-slow: .venv/ready-dev
-	$(BIN)/python -m pytest -m "slow or not slow" --timeout 3600 $(ARGS)
-
-lint: .venv/ready-dev
-	$(BIN)/ruff check src tests tools benchmarks examples
-	$(BIN)/mypy
+	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
 
 docs: .venv/ready-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)

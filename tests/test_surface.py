@@ -32,10 +32,12 @@ def loaded_by(statement: str) -> set[str]:
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
+@pytest.mark.process
 def test_importing_the_package_is_cheap():
     assert not loaded_by("import edgebrush") & {"numpy", "gymnasium", "jax", "numba", "pydantic", "matplotlib", "scipy"}
 
 
+@pytest.mark.process
 def test_a_ue_agent_needs_numpy_alone():
     loaded = loaded_by("import edgebrush.policies.folder, edgebrush.policies.rules, edgebrush.decision.observation")
     assert "numpy" in loaded
@@ -82,6 +84,7 @@ def test_imports_point_downward(room):
             assert part in {room, *ALLOWED.get(room, ()), *BELOW}, f"{path.name} imports edgebrush.{part}"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("module", BELOW)
 def test_what_lies_below_all_needs_no_room_and_no_package(module):
     path = PACKAGE / f"{module}.py"

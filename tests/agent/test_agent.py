@@ -15,6 +15,8 @@ from tests.support.agents import LARGE, SMALL, PreferSlots, audit, generate_all,
 from tests.support.fakes import LOAD, PICTURE, REPLY, fake_server
 from tests.support.models import Formula
 
+pytestmark = pytest.mark.process
+
 
 def policy():
     return PreferSlots(LARGE, SMALL, 0)

@@ -16,6 +16,8 @@ from edgebrush.api.server import Address, Server
 from tests.support.agents import LARGE, PreferSlots, audit, lines, make_agent
 from tests.support.fakes import PICTURE, fake_server
 
+pytestmark = pytest.mark.process
+
 IMAGES = "/v1/images/generations"
 
 

@@ -42,6 +42,7 @@ def made(folder, scenario, tasks=1, policy=None):
     return asyncio.run(run())
 
 
+@pytest.mark.process
 def test_a_plain_server_gets_only_what_it_knows(tmp_path, monkeypatch):
     monkeypatch.setenv("THEIR_KEY", "sesame")
     with fake_server() as server:
@@ -56,6 +57,7 @@ def test_a_plain_server_gets_only_what_it_knows(tmp_path, monkeypatch):
     assert audit(tmp_path, 1) == 1
 
 
+@pytest.mark.process
 def test_a_load_is_read_from_prometheus(tmp_path, caplog):
     with fake_server() as server:
         server.pages["/metrics"] = METRICS.encode()
@@ -99,6 +101,7 @@ def test_beyond_a_full_batch_it_tells_who_waited():
     assert board.running == 4 and board.waiting[0] == pytest.approx(8) and board.waiting_steps[0] == pytest.approx(80)
 
 
+@pytest.mark.process
 def test_an_inferred_load_fades_but_holds_ones_own_tasks(tmp_path):
     with fake_server(delay_s=0.1) as server:
         _, station = made(tmp_path, with_endpoint(base_url=f"{server.url}/v1", load="none"))
@@ -111,6 +114,7 @@ def test_an_inferred_load_fades_but_holds_ones_own_tasks(tmp_path):
     assert later.running == 4 and later.waiting[0] == 2 and later.connections == 6
 
 
+@pytest.mark.process
 def test_the_first_questions_measure_the_link(tmp_path):
     async def run(server):
         async with running_agent(tmp_path, PreferSlots(0), {"large": server.url}) as agent:
@@ -122,6 +126,7 @@ def test_the_first_questions_measure_the_link(tmp_path):
     assert server.load_requests >= 2 and view.up_bps == view.down_bps > 1e4
 
 
+@pytest.mark.process
 def test_rates_settle_at_what_the_way_takes_beyond_the_server(tmp_path):
     with fake_server(delay_s=0.03) as large:
         large.reply = REPLY | {"queue_s": 0.008, "compute_s": 0.002}  # so 20 ms and a little for 12,000 bits
@@ -155,6 +160,7 @@ def test_an_endpoint_is_no_other_world_unless_it_is_there(tmp_path):
     assert "endpoint" not in TESTBED.model_dump_json()
 
 
+@pytest.mark.process
 def test_the_slots_are_the_scenarios_order(tmp_path):
     async def run(large, small):
         async with running_agent(tmp_path, PreferSlots(SMALL), {"small": small.url, "large": large.url}) as agent:

@@ -330,6 +330,7 @@ def test_folder_that_is_not_writable(folder, capsys):
     refused(capsys, "profiles", "--plot", "locked/picture.png", says="cannot be written: Permission denied")
 
 
+@pytest.mark.process
 def test_as_a_user_meets_it(folder):
     """The real process: its exit code, its line, however narrow the terminal."""
     path = write(folder, changed(SOUND, "bss.0.bandwidth_hz", -1))

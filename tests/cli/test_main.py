@@ -18,6 +18,7 @@ from edgebrush.scenario.load import PRESETS, preset_names
 HEAVY = {"jax", "numba", "matplotlib", "scipy", "pydantic", "yaml"}
 
 
+@pytest.mark.process
 def test_help_imports_nothing_heavy():
     code = "import sys; from edgebrush.cli.main import run; run(['--help']); print(*sys.modules)"
     source = str(Path(edgebrush.__file__).parents[1])

@@ -46,6 +46,7 @@ def decoded(b64_json):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(b64_json))))
 
 
+@pytest.mark.process
 def test_openais_client_gets_its_images(tmp_path):
     (tmp_path / "token").write_text("s3cret\n")
     with serving("--token-file", str(tmp_path / "token"), "--name", "bs-7") as (_, url):
@@ -72,6 +73,7 @@ def test_openais_client_gets_its_images(tmp_path):
             client.with_options(api_key="s3cre").images.generate(prompt="bag")
 
 
+@pytest.mark.process
 def test_sigterm_finishes_what_runs_hands_back_what_waits_and_exits_with_0():
     body = {"prompt": "bag", "num_inference_steps": 10}
     # A round of light at this speed takes 80 ms.
@@ -91,12 +93,14 @@ def test_sigterm_finishes_what_runs_hands_back_what_waits_and_exits_with_0():
         assert process.wait(10) == 0 and process.stderr.read() == ""
 
 
+@pytest.mark.process
 def test_ctrl_c_is_one_line():
     with serving() as (process, _):
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130 and process.stderr.read() == "interrupted\n"
 
 
+@pytest.mark.process
 def test_tls_and_options_from_a_file(tmp_path):
     cert, key, config = (tmp_path / name for name in ("cert.pem", "key.pem", "bs.yaml"))
     subprocess.run([*CERTIFY.split(), "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=60)
@@ -110,6 +114,7 @@ def test_tls_and_options_from_a_file(tmp_path):
             httpx.get(f"{url}/healthz")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -132,6 +137,7 @@ def test_a_mistake_is_one_line(capsys, options, message):
     assert message in error and error.count("\n") == 1
 
 
+@pytest.mark.process
 def test_a_port_that_is_taken_is_told(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

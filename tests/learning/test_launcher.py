@@ -13,6 +13,7 @@ from edgebrush.scenario.load import load_scenario
 TINY = {"copies": 2, "groups": 4, "length": 16}
 
 
+@pytest.mark.process
 def test_a_training_of_a_moment_leaves_a_policy_of_the_algorithm_asked_for(tmp_path):
     config = configure("masl", TINY, seconds=0.001, decisions=None)
     (folder,) = train(load_scenario("pair"), "masl", config, (3,), tmp_path, None)

@@ -108,6 +108,7 @@ def test_the_actor_starts_as_the_tuned_rule(pair):
     assert started == pytest.approx(rule, rel=0.05)
 
 
+@pytest.mark.process
 def test_seeds_are_trained_side_by_side_and_their_policies_play(pair, tmp_path):
     rows = []
     folders = train(pair, "mappo", TINY, (1, 2), tmp_path, None, rows.append)

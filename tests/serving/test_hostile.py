@@ -20,6 +20,8 @@ from edgebrush.api import middleware, server
 from tests.support.models import Formula
 from tests.support.serving import AS_JOB, CIRCLE, IMAGES, connection, make_station, read_all, served, until
 
+pytestmark = pytest.mark.process
+
 JSON = {"content-type": "application/json"}
 DEEP = 30_000
 BODIES = {

@@ -21,6 +21,8 @@ from tests.diffusion.test_engine import Watched
 from tests.support.models import Formula
 from tests.support.serving import AS_JOB, CIRCLE, IMAGES, PROFILE, connection, make_station, served, until
 
+pytestmark = pytest.mark.process
+
 ENERGY = PROFILE.energy
 
 

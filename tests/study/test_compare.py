@@ -190,6 +190,7 @@ def test_the_verbs(tiny, quick, tmp_path, capsys):
     assert not (tmp_path / "run2").exists()
 
 
+@pytest.mark.process
 def test_mappo_is_trained_compared_and_played_again(tiny, quick, tmp_path):
     out = tmp_path / "run"
     run = compare(tiny, out, seeds=2, decisions=2 * 32_768, episodes=EPISODES)

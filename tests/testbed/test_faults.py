@@ -18,6 +18,8 @@ from tests.support.agents import LARGE, SMALL, PreferSlots, audit, generate_all,
 from tests.support.fakes import fake_server
 from tests.support.processes import ENVIRONMENT, edgebrush_process, fake_process
 
+pytestmark = pytest.mark.process
+
 IMAGES = "/v1/images/generations"
 HEAVY = {"jax", "jaxlib", "numba", "llvmlite", "torch", "equinox", "optax", "cma", "scipy", "matplotlib"}
 LEARNERS = {"edgebrush.learning", "edgebrush.evaluation", "edgebrush.sim.simulator"}

@@ -111,6 +111,7 @@ async def linked(use):
         assert not link.connections
 
 
+@pytest.mark.process
 def test_a_request_takes_the_time_of_its_bytes_up_and_down():
     async def use(link, reader, writer):
         start = time.monotonic()
@@ -121,6 +122,7 @@ def test_a_request_takes_the_time_of_its_bytes_up_and_down():
     assert 2 * 8000 / RATE_BPS - 1e-3 < play(linked(use)) < 2.0
 
 
+@pytest.mark.process
 def test_a_question_about_the_load_takes_nobodys_bandwidth():
     async def use(link, reader, writer):
         writer.write(b"GET /v1/load")
@@ -131,6 +133,7 @@ def test_a_question_about_the_load_takes_nobodys_bandwidth():
     assert play(linked(use)) == (0.0, 0.0)
 
 
+@pytest.mark.process
 def test_nothing_passes_a_cut_link_and_all_passes_once_it_is_restored():
     async def use(link, reader, writer):
         link.cut()
@@ -143,6 +146,7 @@ def test_nothing_passes_a_cut_link_and_all_passes_once_it_is_restored():
     assert play(linked(use)) == b"POST hello"
 
 
+@pytest.mark.process
 def test_a_bs_that_is_not_there_closes_the_connection():
     async def run():
         server = await asyncio.start_server(echo, "127.0.0.1", 0)

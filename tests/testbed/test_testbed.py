@@ -20,6 +20,8 @@ from edgebrush.testbed.faults import FAULTS, Fault, run_fault
 from tests.support.browser import CHROMIUM, browser
 from tests.support.processes import ENVIRONMENT, edgebrush_process
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -36,6 +38,7 @@ def command(*arguments):
     return [sys.executable, "-m", "edgebrush.cli.main", "testbed", *arguments]
 
 
+@pytest.mark.browser
 def test_a_trial_leaves_a_report_a_gallery_and_its_error_while_a_browser_watches(world, tmp_path):
     out = tmp_path / "run"
     arguments = (world, "--seconds", "2", "--out", str(out), "--policies", "selfish-greedy,selfish-greedy")
