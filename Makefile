@@ -34,7 +34,7 @@ lint: .venv/ready-dev
 test: test-fast test-process
 
 test-fast: .venv/ready-dev
-	$(BIN)/python -m pytest -m "not process and not slow" $(PARALLEL) $(ARGS)
+	$(BIN)/python -m pytest -m "not process and not diffusers and not slow" $(PARALLEL) $(ARGS)
 
 test-process: .venv/ready-dev
 	$(BIN)/python -m pytest -m "process and not slow" $(ARGS)

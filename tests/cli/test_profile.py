@@ -44,6 +44,7 @@ def test_two_models_share_a_picture(tiny, tmp_path):
     assert (tmp_path / "heavy.png").stat().st_size > (tmp_path / "light.png").stat().st_size
 
 
+@pytest.mark.diffusers
 @pytest.mark.parametrize("shape", ["tiny-sd15", "tiny-sdxl", "tiny-dit-xl"])
 def test_a_shape_with_random_weights_borrows_its_quality(shape, tmp_path):
     pytest.importorskip("diffusers")
@@ -56,6 +57,7 @@ def test_a_shape_with_random_weights_borrows_its_quality(shape, tmp_path):
     assert not out.with_suffix(".samples").exists() and out.with_suffix(".png").exists()
 
 
+@pytest.mark.diffusers
 def test_shapes_have_the_published_models_sizes():
     """Parameters of SD 1.5's U-Net (860 M), SDXL's (2.6 G) and DiT-XL/2 (675 M), counted without making them."""
     torch = pytest.importorskip("torch")

@@ -2,6 +2,7 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 
 from edgebrush.diffusion.backend import Prompt
@@ -82,7 +83,6 @@ def test_spoilt_weights(copied):
 
 
 def test_another_network(copied):
-    onnx = pytest.importorskip("onnx")
     model = onnx.load(copied / "model.onnx")
     del model.graph.node[1:], model.graph.input[2]
     model.graph.node[0].output[0] = "velocity"

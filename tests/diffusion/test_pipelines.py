@@ -16,6 +16,8 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
+pytestmark = pytest.mark.diffusers
+
 from edgebrush.diffusion.pipelines import KINDS, PipelineBackend, load_pipeline  # noqa: E402
 
 SIZE = 8  # of a latent sample

@@ -9,6 +9,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra [diffusers]")
 pytest.importorskip("diffusers")
 
+pytestmark = pytest.mark.diffusers
+
 from edgebrush.diffusion.backend import Prompt  # noqa: E402
 from edgebrush.diffusion.onnx import load_model  # noqa: E402
 from edgebrush.diffusion.samplers import Multistep  # noqa: E402

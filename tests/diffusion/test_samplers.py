@@ -34,6 +34,7 @@ def by_diffusers(scheduler):
     return sample[0].numpy()
 
 
+@pytest.mark.diffusers
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 20])
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_euler_is_diffusers(steps, shift):
@@ -44,6 +45,7 @@ def test_euler_is_diffusers(steps, shift):
     np.testing.assert_allclose(sampled(Euler(shift), steps), by_diffusers(scheduler), atol=1e-5)
 
 
+@pytest.mark.diffusers
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 20])
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_multistep_is_diffusers(steps, shift):
@@ -58,6 +60,7 @@ def test_multistep_is_diffusers(steps, shift):
     np.testing.assert_allclose(sampled(Multistep(shift), steps), by_diffusers(scheduler), atol=1e-5)
 
 
+@pytest.mark.diffusers
 @pytest.mark.parametrize("steps", [1, 2, 4, 8, 20, 50])
 def test_ddim_is_diffusers(steps):
     diffusers = pytest.importorskip("diffusers")
@@ -67,6 +70,7 @@ def test_ddim_is_diffusers(steps):
     np.testing.assert_allclose(sampled(Ddim(ALPHAS_CUMPROD), steps), by_diffusers(scheduler), atol=1e-4)
 
 
+@pytest.mark.diffusers
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 20, 50])
 def test_dpm_solver_is_diffusers(steps):
     diffusers = pytest.importorskip("diffusers")
@@ -82,6 +86,7 @@ def every_sampler() -> list[Sampler]:
     return [Euler(), Multistep(), Ddim(ALPHAS_CUMPROD), DpmSolver(ALPHAS_CUMPROD)]
 
 
+@pytest.mark.diffusers
 @pytest.mark.parametrize("sampler", every_sampler(), ids=list(SAMPLERS))
 def test_torch_and_numpy_agree(sampler):
     torch = pytest.importorskip("torch")

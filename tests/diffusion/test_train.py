@@ -10,6 +10,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra [diffusers]")
 pytest.importorskip("diffusers")
 
+pytestmark = pytest.mark.diffusers
+
 from safetensors.numpy import load_file  # noqa: E402
 
 from edgebrush.diffusion.training.data import ImageSet  # noqa: E402

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgebrush.diffusion.images import to_pixels
 from edgebrush.diffusion.onnx import OnnxBackend, load_model
@@ -40,8 +42,6 @@ class Formula:
 
 def write_model(folder: Path) -> Path:
     """The formula as an ONNX graph: of the shipped models' inputs, output and card."""
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper
 
     def value(name, kind, *shape):
         return helper.make_tensor_value_info(name, kind, shape)
@@ -74,9 +74,6 @@ def write_model(folder: Path) -> Path:
 
 def write_classifier(folder: Path) -> Path:
     """A classifier of ``CLASSES`` that tells how bright an image's upper third, middle and lower third are."""
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper, numpy_helper
-
     thirds = np.zeros((784, 3), np.float32)
     for third, rows in enumerate(np.array_split(np.arange(784), 3)):
         thirds[rows, third] = 1.0 / len(rows)
