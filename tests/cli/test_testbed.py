@@ -8,14 +8,14 @@ from edgebrush.cli.main import run
 def test_help_teaches(capsys):
     assert run(["testbed", "--help"]) == 0
     said = capsys.readouterr().out
-    assert "--against-sim" in said and "edgebrush testbed testbed --live-port 8200" in said
+    assert "--against-sim" in said and "edgebrush testbed --live-port 8200" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["campus"], "campus: radio.fading: a link must keep its rate; set none"),
-        (["testbed", "--policies", " , "], "policies = ' , ': names none"),
+        (["testbed", "--policies", " , "], "policies = ' , ': empty"),
         (["testbed", "--policies", "priced"], "policy 'priced': neither a folder of a trained policy nor a rule"),
         (["testbed", "--fault", "rain"], "fault = 'rain': there are kill-bs, freeze-bs"),
         (["testbed", "--out", "."], "out = '"),

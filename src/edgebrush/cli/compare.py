@@ -1,11 +1,12 @@
-"""`edgebrush compare`: tune, train, compare and report; the main job."""
+"""`edgebrush compare`: tune the rules, train MAPPO, evaluate all policies, write a report."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from edgebrush.study import TRAINING_S, TRAINING_SEEDS
 
 from .options import (
     DecisionsOption,
@@ -21,9 +22,11 @@ from .options import (
 EPILOG = """\
 edgebrush compare                                   the preset campus, 6 minutes on 2 cores
 
-edgebrush compare mine.yaml --seconds 600           your own world, trained longer
+edgebrush compare mine.yaml --seconds 600           your own scenario, with longer training
 
-edgebrush compare --trace requests.csv --load 1.5   a real request trace
+edgebrush compare --trace requests.csv --load 1.5   arrivals from a request trace, at 1.5 times the capacity
+
+edgebrush compare --seeds 0                         the rules alone, no training
 """
 
 
@@ -32,33 +35,28 @@ def compare(
     trace: TraceOption = None,
     load: LoadOption = None,
     out: OutOption = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Trainings of MAPPO; 0 compares the rules alone.", show_default="4")
-    ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(help="Of training, for all seeds together.", show_default="220")
-    ] = None,
+    seeds: Annotated[int, typer.Option(help="Training seeds of MAPPO; 0 compares the rules alone.")] = TRAINING_SEEDS,
+    seconds: Annotated[float, typer.Option(help="Training time of all seeds together.")] = TRAINING_S,
     decisions: DecisionsOption = None,
     episodes: EpisodesOption = None,
     tasks_csv: TasksOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Tune the rules, train MAPPO, play all on the same fresh episodes; write a run folder with a report."""
+    """Compare MAPPO with every rule: tune, train, evaluate on the same held-out episodes, write a report."""
     from edgebrush.scenario.load import load_scenario
     from edgebrush.scenario.variants import asked_for
     from edgebrush.study.compare import compare as run_comparison
-    from edgebrush.study.train import TRAINING_S, TRAINING_SEEDS
 
-    from .progress import bars, command_line, default_folder, show
+    from .console import command_line, default_run_folder, print_summary, progress_bars
 
     loaded = asked_for(load_scenario(scenario), trace, load)
-    folder: Path = out or default_folder(loaded)
-    with bars() as progress:
+    folder = out or default_run_folder(loaded)
+    with progress_bars() as progress:
         run = run_comparison(
             loaded,
             folder,
-            seeds=TRAINING_SEEDS if seeds is None else seeds,
-            seconds=TRAINING_S if seconds is None else seconds,
+            seeds=seeds,
+            seconds=seconds,
             decisions=decisions,
             episodes=episodes,
             tasks_csv=tasks_csv,
@@ -66,4 +64,4 @@ def compare(
             command=command_line(),
             progress=progress,
         )
-    show(run, folder)
+    print_summary(run, folder)

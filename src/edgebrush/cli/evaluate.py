@@ -1,4 +1,4 @@
-"""`edgebrush evaluate`: play rules and trained policies on held-out episodes."""
+"""`edgebrush evaluate`: evaluate rules and trained policies on held-out episodes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .completion import complete_policy
 from .options import (
     EpisodesOption,
     LoadOption,
@@ -16,12 +17,19 @@ from .options import (
     TraceOption,
 )
 
-EPILOG = "edgebrush evaluate runs/mine/policies/mappo/seed-1 priced-greedy selfish-greedy --scenario campus"
+EPILOG = """\
+edgebrush evaluate priced-greedy selfish-greedy                    two rules on campus
+
+edgebrush evaluate trained/seed-1 trained/seed-2 priced-greedy --scenario mine.yaml    two seeds of one learner, a rule
+"""
 
 
 def evaluate(
     policies: Annotated[
-        list[str], typer.Argument(metavar="POLICY...", help="Folders of trained policies, names of rules.")
+        list[str],
+        typer.Argument(
+            metavar="POLICY...", help="Names of rules, folders of trained policies.", autocompletion=complete_policy
+        ),
     ],
     scenario: ScenarioOption = "campus",
     trace: TraceOption = None,
@@ -31,16 +39,16 @@ def evaluate(
     tasks_csv: TasksOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Play rules and trained policies on the same held-out episodes; write a run folder with a report."""
+    """Evaluate rules and trained policies on the same held-out episodes; write a run folder with a report."""
     from edgebrush.scenario.load import load_scenario
     from edgebrush.scenario.variants import asked_for
     from edgebrush.study.compare import evaluate as run_evaluation
 
-    from .progress import bars, command_line, default_folder, show
+    from .console import command_line, default_run_folder, print_summary, progress_bars
 
     loaded = asked_for(load_scenario(scenario), trace, load)
-    folder = out or default_folder(loaded)
-    with bars() as progress:
+    folder = out or default_run_folder(loaded)
+    with progress_bars() as progress:
         run = run_evaluation(
             loaded,
             policies,
@@ -51,4 +59,4 @@ def evaluate(
             command=command_line(),
             progress=progress,
         )
-    show(run, folder)
+    print_summary(run, folder)

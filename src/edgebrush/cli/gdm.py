@@ -51,7 +51,7 @@ def train(
     from edgebrush.diffusion.training.data import FASHION_MNIST, load_images
     from edgebrush.files import check_writable
 
-    from .progress import bars
+    from .console import progress_bars
 
     check_writable(out.parent)
     source = data or FASHION_MNIST
@@ -62,7 +62,7 @@ def train(
     from edgebrush.profiling.quality import write_reference
 
     settings = Settings(images, step_size=step_size, seed=seed, bf16=bf16)
-    with bars() as progress:
+    with progress_bars() as progress:
         run(model, image_set, out, settings, lambda share, note: progress(f"training {model}", share, note))
         if model == "classifier":
             progress("looking at real images", 0.0, "")
@@ -87,7 +87,7 @@ def reflow(
     """Straighten a trained flow, so that few steps draw well; run it again to go on where it stopped."""
     from edgebrush.files import check_writable
 
-    from .progress import bars
+    from .console import progress_bars
 
     check_writable(out.parent)
     with_torch(threads)
@@ -95,7 +95,7 @@ def reflow(
     from edgebrush.diffusion.training.train import Settings
 
     settings = Settings(images, step_size=step_size, seed=seed, bf16=bf16, pairs=pairs)
-    with bars() as progress:
+    with progress_bars() as progress:
         run(teacher, out, settings, lambda share, note: progress("straightening", share, note))
     typer.echo(f"model: {out / 'model.onnx'}")
 

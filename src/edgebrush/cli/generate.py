@@ -36,7 +36,7 @@ def generate(
     from edgebrush.errors import UserError
     from edgebrush.files import check_writable
 
-    from .progress import bars
+    from .console import progress_bars
 
     if out.suffix.lower() != ".png":
         raise UserError(f"out = {str(out)!r}: must end in .png")
@@ -45,7 +45,7 @@ def generate(
     engine = Engine(backend, make_sampler(sampler, backend), count, len(classes) * count, MAX_STEPS)
     jobs = [engine.submit(Request(Prompt(name), steps, seed + n)) for name in classes for n in range(count)]
     check_writable(out.parent)
-    with bars() as progress:
+    with progress_bars() as progress:
         while engine.round():
             done = sum(job.steps_done for job in jobs) / (steps * len(jobs))
             progress(f"{backend.name}, {steps} steps", done, "")

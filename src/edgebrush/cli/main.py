@@ -1,4 +1,4 @@
-"""The command `edgebrush`: one verb a file, each of which imports what is heavy only when it runs."""
+"""The command `edgebrush`: one file per verb, which imports heavy packages only when it runs."""
 
 from __future__ import annotations
 
@@ -31,37 +31,38 @@ from . import (
     ue,
 )
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the matrices are small: a second thread costs more than it gives
-UsageError: Any = typer.BadParameter.__base__  # click's, wherever this typer keeps it
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a second thread costs more than it saves
+UsageError: Any = typer.BadParameter.__base__  # click's; the import path depends on typer's version
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 EXAMPLES = """\
 [bold]Examples[/bold]
 
-edgebrush scenarios                          [dim]which worlds there are[/dim]
+edgebrush scenarios                          [dim]list the scenarios that ship with it[/dim]
 
-edgebrush compare                            [dim]tune, train and compare on campus[/dim]
+edgebrush compare                            [dim]tune, train and compare on the scenario campus[/dim]
 
-edgebrush scenarios show campus > mine.yaml  [dim]start a world of your own[/dim]
+edgebrush scenarios show campus > mine.yaml  [dim]start your own scenario[/dim]
 
-edgebrush scenarios check mine.yaml          [dim]is it sound, and how loaded?[/dim]
+edgebrush scenarios check mine.yaml          [dim]is it valid, and how loaded is it?[/dim]
 
-edgebrush compare mine.yaml                  [dim]the same on your world[/dim]
+edgebrush compare mine.yaml                  [dim]compare on your scenario[/dim]
 
-edgebrush profiles --plot profiles.png       [dim]what the models cost and yield[/dim]
+edgebrush profiles --plot profiles.png       [dim]cost and quality of the diffusion models[/dim]
 
-edgebrush generate --steps 10 --out sheet.png  [dim]pictures by the model that ships[/dim]
+edgebrush generate --steps 10 --out sheet.png  [dim]images by the model that ships with it[/dim]
+
+edgebrush --install-completion               [dim]completion of verbs, options and names in your shell[/dim]
 """
 
 app = typer.Typer(
-    help="Learn where to generate each image, when, and with how many denoising steps; prove what it gains.",
+    help="Schedule image generation at the edge: where, when and with how many denoising steps.",
     epilog=EXAMPLES,
     rich_markup_mode="rich",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-# One line a verb.
+# One line per verb.
 app.add_typer(scenarios.app, name="scenarios")
 app.add_typer(profiles.app, name="profiles")
 app.command(epilog=compare.EPILOG)(compare.compare)
@@ -92,7 +93,7 @@ def edgebrush(
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; a user's mistake is one line on stderr and code 2."""
+    """Run the command line and return its exit code. A user error is one line on stderr and code 2."""
     try:
         code = app(arguments, prog_name="edgebrush", standalone_mode=False)
     except UserError as error:
@@ -103,18 +104,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        say("interrupted", "yellow")
+        print_line("interrupted", "yellow")
     return code or 0
 
 
 def fail(message: str) -> int:
-    """Tell the user what is wrong, in one line."""
-    say(f"error: {message}", "red")
+    """Print a user error in one line; returns the exit code."""
+    print_line(f"error: {message}", "red")
     return 2
 
 
-def say(message: str, style: str) -> None:
-    """One unwrapped line on stderr."""
+def print_line(message: str, style: str) -> None:
+    """Print one unwrapped line on stderr."""
     from rich.console import Console
     from rich.text import Text
 

@@ -7,28 +7,38 @@ from typing import Annotated
 
 import typer
 
-ScenarioArgument = Annotated[str, typer.Argument(metavar="SCENARIO", help="A preset's name or a .yaml file.")]
-ScenarioOption = Annotated[str, typer.Option("--scenario", help="A preset's name or a .yaml file.")]
+from edgebrush.evaluation import EVALUATED_TASKS
+
+from .completion import complete_scenario
+
+SCENARIO_HELP = "Name of a preset, or path of a .yaml file."
+
+ScenarioArgument = Annotated[
+    str, typer.Argument(metavar="SCENARIO", help=SCENARIO_HELP, autocompletion=complete_scenario)
+]
+ScenarioOption = Annotated[str, typer.Option("--scenario", help=SCENARIO_HELP, autocompletion=complete_scenario)]
 TraceOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Replay a request trace (CSV in the GenTD26 columns) as the arrivals."),
+    typer.Option(metavar="FILE", help="Replay this request trace as the arrivals (CSV, GenTD26 columns)."),
 ]
 LoadOption = Annotated[
     float | None,
-    typer.Option(help="Scale the arrivals: 1 is what the base stations can do at 15 steps with full batches."),
-]
-DecisionsOption = Annotated[int | None, typer.Option(min=1, help="End each training after so many decisions instead.")]
-OutOption = Annotated[
-    Path | None,
     typer.Option(
-        metavar="DIR",
-        help="The run folder, which must not be there yet.",
-        show_default="runs/<scenario>-<time>",
+        help="Scale the arrivals to this offered load. 1 is what the base stations can serve at 15 steps "
+        "with full batches."
     ),
 ]
-EpisodesOption = Annotated[
-    int | None, typer.Option(help="Held-out episodes.", show_default="as many as 600,000 tasks fill")
+DecisionsOption = Annotated[
+    int | None, typer.Option(min=1, help="Budget of each training in decisions, instead of --seconds.")
 ]
-TasksOption = Annotated[bool, typer.Option("--tasks-csv", help="Also write every task of every policy.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run folder that is there.")]
-JobsOption = Annotated[int | None, typer.Option(min=1, help="Trainings at once.", show_default="one per core")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="New folder for the run.", show_default="runs/<scenario>-<time>"),
+]
+EpisodesOption = Annotated[
+    int | None,
+    typer.Option(help="Number of held-out episodes.", show_default=f"enough for {EVALUATED_TASKS:,} tasks"),
+]
+TasksOption = Annotated[bool, typer.Option("--tasks-csv", help="Also write every task of every policy to tasks.csv.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run folder if it exists.")]
+JobsOption = Annotated[int | None, typer.Option(min=1, help="Jobs in parallel.", show_default="one per core")]

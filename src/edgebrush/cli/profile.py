@@ -81,7 +81,7 @@ def profile(
     from edgebrush.profiling.meters import find_meter
     from edgebrush.profiling.plot import save_measurement_figure
 
-    from .progress import bars
+    from .console import progress_bars
 
     if out.suffix != ".json":
         raise UserError(f"out = {str(out)!r}: must end in .json")
@@ -104,7 +104,7 @@ def profile(
     hardware = describe_hardware(device, threads)
     check_writable(out.parent)
     work = Work(out.with_suffix(".work"), {"model": content, "hardware": hardware})
-    with bars() as progress:
+    with progress_bars() as progress:
         measured = measure(
             run,
             moves,

@@ -1,4 +1,4 @@
-"""`edgebrush report`: the figures and the page of a run, drawn again."""
+"""`edgebrush report`: render the report of a run again."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-EPILOG = "edgebrush report runs/campus-2026-11-24-120000"
+EPILOG = "edgebrush report runs/campus-2026-11-24-120000    after an update of edgebrush"
 
 
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]) -> None:
-    """Draw the figures and the report of a run again, from what its folder holds."""
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]) -> None:
+    """Render the figures and the report of a run again, from the data in its folder."""
     from edgebrush.report.rendering import render_again
 
-    from .progress import show
+    from .console import print_summary
 
-    show(render_again(run), run)
+    print_summary(render_again(run), run)

@@ -1,4 +1,4 @@
-"""`edgebrush reproduce`: the whole study, as figures and tables; goes on where it was interrupted."""
+"""`edgebrush reproduce`: run the whole study; an interrupted study resumes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
+from .completion import complete_algorithm
 from .options import JobsOption, ScenarioArgument
 
 EPILOG = """\
-edgebrush reproduce --quick                          every figure in minutes, too little training to conclude from
+edgebrush reproduce --quick                          every figure in minutes, with too little training to conclude from
 
-edgebrush reproduce --out study                      the full study of campus: hours; again after an interruption
+edgebrush reproduce --out study                      the full study of campus, hours; repeat it to resume
 
 edgebrush reproduce --only ablations --algorithm mappo --out study    one figure
 """
@@ -23,32 +24,38 @@ def reproduce(
     scenario: ScenarioArgument = "campus",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The study's folder, new or begun.", show_default="runs/study-<scenario>"),
+        typer.Option(
+            metavar="DIR", help="Folder of the study; an existing one is resumed.", show_default="runs/study-<scenario>"
+        ),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Few seeds, decisions and points: does all of it work?")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A small study that checks that everything works.")] = False,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="FIGURE", help="This figure and what it needs; repeatable.")
+        list[str] | None, typer.Option(metavar="FIGURE", help="Only this figure; repeatable.", show_default="all")
     ] = None,
     algorithm: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="This learner, besides mappo; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only this learner (and mappo); repeatable.",
+            show_default="all",
+            autocompletion=complete_algorithm,
+        ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=2, help="Trainings of each learner.", show_default="10, quick 2")
+        int | None, typer.Option(min=2, help="Training seeds per learner.", show_default="10, quick 2")
     ] = None,
     decisions: Annotated[
-        int | None, typer.Option(min=1, help="Of each training.", show_default="1,000,000, quick 200,000")
+        int | None, typer.Option(min=1, help="Decisions per training.", show_default="1,000,000, quick 200,000")
     ] = None,
     jobs: JobsOption = None,
 ) -> None:
-    """Train every learner, tune every rule, on a scenario and around it; draw the study's figures and tables."""
+    """Train every learner and tune every rule on a scenario and its variations; write figures and tables."""
     from edgebrush.jobs.executor import default_workers
     from edgebrush.scenario.load import load_scenario
     from edgebrush.study.findings import QUICK_PLAN, Plan
     from edgebrush.study.reproduce import reproduce as run_study
 
-    from .progress import bars, command_line
+    from .console import command_line, progress_bars
 
     loaded = load_scenario(scenario)
     plan = QUICK_PLAN if quick else Plan()
@@ -57,7 +64,7 @@ def reproduce(
     if decisions is not None:
         plan = replace(plan, decisions=decisions, point_decisions=min(decisions, plan.point_decisions))
     folder = out or Path("runs") / f"study-{loaded.name}{'-quick' * quick}"
-    with bars() as progress:
+    with progress_bars() as progress:
         found = run_study(
             loaded,
             folder,

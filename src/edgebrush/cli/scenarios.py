@@ -1,20 +1,30 @@
-"""`edgebrush scenarios`: list the presets, print one to start from, check one's own."""
+"""`edgebrush scenarios`: list the presets, print one as a start, check a file, print the JSON Schema."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+
+from .options import ScenarioArgument
 
 if TYPE_CHECKING:
     from edgebrush.scenario.schema import Scenario
 
-app = typer.Typer(
-    help="List the worlds that ship with edgebrush; start from one; check your own.",
-    epilog="edgebrush scenarios show campus > mine.yaml\n\nedgebrush scenarios check mine.yaml",
-)
+EPILOG = """\
+edgebrush scenarios                                        a table of the presets
 
-ScenarioArgument = Annotated[str, typer.Argument(metavar="SCENARIO", help="A preset's name or a .yaml file.")]
+edgebrush scenarios show campus > mine.yaml                start your own scenario from a preset
+
+edgebrush scenarios schema > scenario.schema.json          completion and checks for mine.yaml in editors
+
+edgebrush scenarios check mine.yaml                        is it valid, and how loaded is it?
+"""
+
+app = typer.Typer(
+    help="List the scenarios that ship with edgebrush; start your own from one, and check it.",
+    epilog=EPILOG,
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -25,7 +35,7 @@ def scenarios(context: typer.Context) -> None:
 
 @app.command()
 def show(scenario: ScenarioArgument) -> None:
-    """Print a scenario's YAML file, comments and all: `show campus > mine.yaml` starts your own."""
+    """Print the YAML file of a scenario with its comments: `show campus > mine.yaml` starts your own."""
     from edgebrush.scenario.load import read_yaml, scenario_path
 
     typer.echo(read_yaml(scenario_path(scenario)), nl=False)
@@ -33,17 +43,29 @@ def show(scenario: ScenarioArgument) -> None:
 
 @app.command()
 def check(scenario: ScenarioArgument) -> None:
-    """Validate a scenario, its profiles and its trace; say how loaded it is."""
+    """Validate a scenario, its profiles and its trace; print its size and its offered load."""
     from edgebrush.scenario.load import load_scenario
     from edgebrush.scenario.parameters import build_params
 
     loaded = load_scenario(scenario)
-    build_params(loaded)  # reads the trace, too
-    typer.echo(f"{scenario}: fine; {sizes(loaded)}, {arrivals(loaded)}")
+    build_params(loaded)  # reads the trace as well
+    typer.echo(f"{scenario}: valid; {sizes(loaded)}, {arrivals(loaded)}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of scenario files.
+
+    Editors with the YAML language server (VS Code, Neovim, Emacs, ...) use it for completion, descriptions and checks
+    of every file whose first line is `# yaml-language-server: $schema=scenario.schema.json`, as in the presets.
+    """
+    from edgebrush.scenario.json_schema import schema_text
+
+    typer.echo(schema_text(), nl=False)
 
 
 def list_presets() -> None:
-    """A table of the presets, the default first, and what each is for."""
+    """Print a table of the presets, the default first, with their descriptions."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
@@ -74,7 +96,7 @@ def list_presets() -> None:
         console.print(Text.assemble((preset.name, "cyan"), f": {preset.title}"), highlight=False)
         console.print(Padding(preset.description.strip(), (0, 0, 1, 2)), highlight=False)
     console.print(
-        "load: tasks that arrive over tasks that the BSs can finish at 15 steps with full batches; "
+        "load: arriving tasks divided by the tasks that the BSs can finish at 15 steps with full batches; "
         "above 1 the phones must help.\n`edgebrush scenarios show NAME > mine.yaml` starts your own.",
         style="dim",
         highlight=False,

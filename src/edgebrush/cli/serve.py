@@ -1,4 +1,4 @@
-"""`edgebrush serve`: a base station that makes images over HTTP."""
+"""`edgebrush serve`: a base station, an image generation server with OpenAI's images API."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ edgebrush serve                                              the heavy model on 
 
 curl -s localhost:8000/v1/images/generations -H 'content-type: application/json' -d '{"prompt": "sneaker"}'
 
-edgebrush serve --speed 0.1 --name small --port 0            as slow as a tenth of the profile's machine
+edgebrush serve --speed 0.1 --name small --port 0            a tenth of the speed of the profile's hardware
 
 TOKEN=... edgebrush serve --host 0.0.0.0 --token-env TOKEN --tls-cert cert.pem --tls-key key.pem
 
-docs/serving.md has the interface, the limits and the metrics.
+docs/serving.md describes the API, the limits and the metrics.
 """
 
 
 def read_config(context: typer.Context, file: Path | None) -> None:
-    """Take the file's options as defaults. Raises ``UserError`` where it holds none, or one that is not there."""
+    """Use the options in a YAML file as defaults. Raises ``UserError`` for an unreadable file or unknown options."""
     if file is None:
         return
     import yaml
@@ -35,47 +35,63 @@ def read_config(context: typer.Context, file: Path | None) -> None:
         raise UserError(f"{file}: not valid YAML: {error}") from None
     known = {str(option.name).replace("_", "-"): option.name for option in context.command.params}
     if not isinstance(content, dict) or set(content) - set(known):
-        odd = ", ".join(map(str, set(content) - set(known))) if isinstance(content, dict) else "no mapping"
-        raise UserError(f"{file}: {odd}: must be options of `edgebrush serve`, as `batch-limit: 4`")
+        unknown = ", ".join(map(str, set(content) - set(known))) if isinstance(content, dict) else "not a mapping"
+        raise UserError(f"{file}: {unknown}: must be options of `edgebrush serve`, as `batch-limit: 4`")
     context.default_map = {known[name]: value for name, value in content.items()}
 
 
 def serve(
     model: Annotated[str, typer.Option(help="heavy, light, or the folder of a model.")] = "heavy",
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is all of them.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 finds a free one.")] = 8000,
-    name: Annotated[str, typer.Option(help="What the station calls itself.")] = "station",
-    batch_limit: Annotated[int, typer.Option(min=1, max=256, help="Tasks in a batch.")] = 4,
-    queue_limit: Annotated[int, typer.Option(min=1, max=10_000, help="Tasks that may wait; beyond, 429.")] = 32,
-    connection_limit: Annotated[int, typer.Option(min=1, max=400, help="Image requests at once; beyond, 429.")] = 64,
-    max_steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps of a task.")] = 100,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 means all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one.")] = 8000,
+    name: Annotated[str, typer.Option(help="Name of the station in logs and metrics.")] = "station",
+    batch_limit: Annotated[int, typer.Option(min=1, max=256, help="Maximum number of tasks in a batch.")] = 4,
+    queue_limit: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Maximum number of waiting tasks; more get status 429.")
+    ] = 32,
+    connection_limit: Annotated[
+        int, typer.Option(min=1, max=400, help="Maximum number of concurrent image requests; more get status 429.")
+    ] = 64,
+    max_steps: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of denoising steps of a task.")] = 100,
     profile: Annotated[
         str | None,
-        typer.Option(help="What a step costs: a profile's name or .json file.", show_default="the shipped model's"),
+        typer.Option(
+            help="Profile with the cost of a step: a name or a .json file.", show_default="the shipped model's"
+        ),
     ] = None,
     speed: Annotated[
         float | None,
         typer.Option(
-            min=1e-3, max=1000, help="As fast as the profile's machine times this.", show_default="all that this has"
+            min=1e-3,
+            max=1000,
+            help="Emulate the profile's hardware at this relative speed.",
+            show_default="as fast as this machine allows",
         ),
     ] = None,
     sampler: Annotated[str, typer.Option(help="euler or multistep.")] = "euler",
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Of one network evaluation.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads per network evaluation.")] = 1,
     token_env: Annotated[
-        str | None, typer.Option(metavar="VAR", help="The environment variable with the token to ask for.")
+        str | None, typer.Option(metavar="VAR", help="Require the bearer token in this environment variable.")
     ] = None,
-    token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Or the file with it.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Require the bearer token in this file.")
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Serve HTTPS with this certificate.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="And this key.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Key of the certificate.")] = None,
     grace: Annotated[
-        float, typer.Option(min=0, max=3600, help="On SIGTERM what waits is handed back; what runs has these seconds.")
+        float,
+        typer.Option(
+            min=0,
+            max=3600,
+            help="Seconds for running tasks to finish after SIGTERM; waiting tasks are rejected at once.",
+        ),
     ] = 30.0,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", is_eager=True, callback=read_config, help="YAML with any of these options."),
+        typer.Option(metavar="FILE", is_eager=True, callback=read_config, help="YAML file with any of these options."),
     ] = None,
 ) -> None:
-    """Serve a GDM as a base station does: OpenAI's images API over step-level batching."""
+    """Serve a diffusion model like a base station: OpenAI's images API with step-level batching."""
     from edgebrush.api.server import Address, Server, run
     from edgebrush.diffusion.onnx import load_model, shipped_models
     from edgebrush.diffusion.samplers import make_sampler
@@ -85,14 +101,14 @@ def serve(
     from edgebrush.serving.station import Limits, Station
 
     if (tls_cert is None) != (tls_key is None):
-        raise UserError("tls: --tls-cert and --tls-key belong together; give both")
+        raise UserError("tls: --tls-cert and --tls-key must be given together")
     token = read_token(token_env, token_file)
     backend = load_model(model, threads)
     if profile is None and model not in shipped_models():
-        raise UserError(f"profile: {model} has none of its own; give --profile, which `edgebrush profile` writes")
-    figures = load_profile(profile or f"fashion-{model}-cpu")
+        raise UserError(f"profile: {model} has none; measure one with `edgebrush profile` and give --profile")
+    loaded_profile = load_profile(profile or f"fashion-{model}-cpu")
     limits = Limits(batch_limit, queue_limit, connection_limit, max_steps)
-    station = Station(name, backend, make_sampler(sampler, backend), figures, limits, speed)
+    station = Station(name, backend, make_sampler(sampler, backend), loaded_profile, limits, speed)
 
     def ready() -> None:
         typer.echo(f"{name} serves {backend.name} at {server.url}")
@@ -103,7 +119,7 @@ def serve(
 
 
 def read_token(variable: str | None, file: Path | None) -> str | None:
-    """The bearer token to ask for, where one is wanted. Raises ``UserError`` where it is not there."""
+    """The bearer token to require, None without one. Raises ``UserError`` where it is missing or malformed."""
     import os
 
     from edgebrush.errors import UserError
@@ -111,7 +127,7 @@ def read_token(variable: str | None, file: Path | None) -> str | None:
     if variable is None and file is None:
         return None
     if variable is not None and file is not None:
-        raise UserError("token: --token-env and --token-file are both given; keep one")
+        raise UserError("token: --token-env and --token-file are both given; give one")
     if variable is not None:
         where, token = f"token-env = {variable!r}", os.environ.get(variable, "").strip()
     else:

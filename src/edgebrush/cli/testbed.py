@@ -1,50 +1,53 @@
-"""`edgebrush testbed`: the whole system on this machine, on the arrivals of a simulated episode."""
+"""`edgebrush testbed`: base stations and UEs as processes on this machine, with the arrivals of a simulated episode."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .options import OutOption, OverwriteOption, ScenarioArgument
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 EPILOG = """\
-edgebrush testbed testbed --seconds 60                         two base stations, six phones, the tuned rule
+edgebrush testbed --seconds 60                 two base stations, six phones, the tuned rule
 
-edgebrush testbed testbed --policies runs/mine/policies/mappo/seed-1,priced-greedy,selfish-greedy,local-only
+edgebrush testbed --policies trained/seed-1,priced-greedy,selfish-greedy
 
-edgebrush testbed testbed --live-port 8200                     watch it at http://127.0.0.1:8200
+edgebrush testbed --live-port 8200             watch it at http://127.0.0.1:8200
 
-edgebrush testbed testbed --against-sim                        how far off is the simulator?
+edgebrush testbed --against-sim                compare with the simulator, task by task
 
-edgebrush testbed testbed --fault kill-bs                      does every task end, once?
+edgebrush testbed --fault kill-bs              does every task end exactly once when a base station dies?
 
-docs/testbed.md says what runs, how links are shaped and what the run folder holds.
+docs/testbed.md describes the processes, the emulated links, the faults and the run folder.
 """
 
 
 def testbed(
     scenario: ScenarioArgument = "testbed",
     policies: Annotated[
-        str, typer.Option(metavar="A,B,...", help="Rules by name and trained policies by folder, one after the other.")
+        str, typer.Option(metavar="A,B,...", help="Names of rules and folders of trained policies, run in turn.")
     ] = "priced-greedy",
-    seconds: Annotated[float, typer.Option(min=1.0, max=3600.0, help="Of arrivals, in real time.")] = 60.0,
-    seed: Annotated[int, typer.Option(min=0, max=10**6, help="Which of the simulator's held-out episodes.")] = 0,
+    seconds: Annotated[float, typer.Option(min=1.0, max=3600.0, help="Duration of the arrivals, in real time.")] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, max=10**6, help="Number of the held-out episode, from 0.")] = 0,
     against_sim: Annotated[
-        bool, typer.Option("--against-sim", help="Replay what was decided in the simulator; report its error.")
+        bool, typer.Option("--against-sim", help="Replay the decisions in the simulator and report its error.")
     ] = False,
     live_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Show the work as it goes on at this port; 0 finds a free one.")
+        int | None, typer.Option(min=0, max=65535, help="Serve a live page at this port; 0 chooses a free one.")
     ] = None,
     fault: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Let something fail, under the first policy; docs/testbed.md says what."),
+        typer.Option(metavar="NAME", help="Inject a fault while the first policy runs; docs/testbed.md lists them."),
     ] = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Run base stations and phones as processes, with real images over shaped links; report as `compare` does."""
+    """Run base stations and phones as processes: real images, emulated links. The report is that of `compare`."""
     from rich.console import Console
 
     from edgebrush.errors import UserError
@@ -55,20 +58,20 @@ def testbed(
     from edgebrush.testbed.live import Live
     from edgebrush.testbed.validation import PICTURE
 
-    from .progress import bars, command_line, default_folder, show
+    from .console import command_line, default_run_folder, print_summary, progress_bars
 
     loaded = load_scenario(scenario)
-    folder, names = out or default_folder(loaded), [name.strip() for name in policies.split(",") if name.strip()]
+    folder, names = out or default_run_folder(loaded), [name.strip() for name in policies.split(",") if name.strip()]
     if not names:
-        raise UserError(f"policies = {policies!r}: names none; give rules or folders of policies")
+        raise UserError(f"policies = {policies!r}: empty; give rules or folders of policies")
     if fault:
-        fail(fault, scenario, names[0], seconds, HELD_OUT_SEEDS + seed, folder, overwrite)
+        inject_fault(fault, scenario, names[0], seconds, HELD_OUT_SEEDS + seed, folder, overwrite)
         return
     live = None if live_port is None else Live(live_port)
     console = Console(highlight=False, soft_wrap=True)
     if live:
         console.print(f"live: {live.url}")
-    with bars() as progress:
+    with progress_bars() as progress:
         run = run_trial(
             scenario,
             names,
@@ -81,13 +84,19 @@ def testbed(
             command=command_line(),
             progress=progress,
         )
-    show(run, folder)
+    print_summary(run, folder)
+    print_outcomes(run.results["testbed"], console)
     console.print(f"gallery: {folder / GALLERY}")
-    found = run.results["testbed"]
-    for name, each in found["rounds"].items():
+    if against_sim:
+        console.print(f"picture: {folder / PICTURE}")
+
+
+def print_outcomes(results: dict[str, Any], console: Console) -> None:
+    """What became of the tasks under each policy and, where it was measured, the error of the simulator."""
+    for name, each in results["rounds"].items():
         counts = ("asked", "images", "errors", "lost", "twice")
         console.print(f"{name}: " + ", ".join(f"{each[count]} {count}" for count in counts))
-    for name, errors in found.get("against_sim", {}).items():
+    for name, errors in results.get("against_sim", {}).items():
         delay = errors["delay_s"]
         console.print(
             f"{name}, measured against simulated: mean delay {delay['mean']['measured']:.4f} s against "
@@ -95,12 +104,10 @@ def testbed(
             f"p95 {100 * delay['p95']['relative']:+.1f}%, cost {100 * errors['cost']['mean']['relative']:+.1f}%, "
             f"phone energy {100 * errors['energy_ue_j']['mean']['relative']:+.1f}%"
         )
-    if against_sim:
-        console.print(f"picture: {folder / PICTURE}")
 
 
-def fail(name: str, scenario: str, policy: str, seconds: float, seed: int, out: Path, overwrite: bool) -> None:
-    """Live through a fault, and end with 1 where a task was lost or ended twice."""
+def inject_fault(name: str, scenario: str, policy: str, seconds: float, seed: int, out: Path, overwrite: bool) -> None:
+    """Run one fault; exit with 1 where a task was lost or ended twice."""
     from edgebrush.evaluation.run_folder import new_folder
     from edgebrush.scenario.load import load_scenario
     from edgebrush.testbed.episode import draw_episode
@@ -108,6 +115,6 @@ def fail(name: str, scenario: str, policy: str, seconds: float, seed: int, out: 
 
     episode = draw_episode(load_scenario(scenario), seed, seconds)
     with new_folder(out, overwrite=overwrite) as folder:
-        found = run_fault(name, scenario, episode, policy, folder)
-    typer.echo(f"{name}: {found}; journals and logs: {out}")
-    raise typer.Exit(int(found.lost > 0 or found.twice > 0))
+        audit = run_fault(name, scenario, episode, policy, folder)
+    typer.echo(f"{name}: {audit}; journals and logs: {out}")
+    raise typer.Exit(int(audit.lost > 0 or audit.twice > 0))

@@ -1,4 +1,4 @@
-"""`edgebrush train`: train a learner and keep its policies; goes on where it was interrupted."""
+"""`edgebrush train`: train a learner on several seeds; an interrupted training can be resumed."""
 
 from __future__ import annotations
 
@@ -9,43 +9,52 @@ import typer
 
 from edgebrush.errors import UserError
 from edgebrush.learning.registry import ALGORITHMS
+from edgebrush.study import TRAINING_S, TRAINING_SEEDS
 
+from .completion import complete_algorithm
 from .options import DecisionsOption, LoadOption, ScenarioArgument, TraceOption
 
 EPILOG = """\
 edgebrush train campus --out trained --seconds 600
 
-edgebrush train campus --out trained --resume    go on after an interruption
+edgebrush train campus --out trained --resume          continue after an interruption
+
+edgebrush train campus --out qmix --algorithm qmix --decisions 1000000 --seeds 2
 
 edgebrush train campus --out plain --algorithm mappo-plain --set learning_rate=1e-3 --set epochs=2
 """
 
 
 def train(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where policies, curve and checkpoint go.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for policies, learning curve and checkpoint.")],
     scenario: ScenarioArgument = "campus",
-    algorithm: Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(ALGORITHMS)}.")] = "mappo",
+    algorithm: Annotated[
+        str,
+        typer.Option(metavar="NAME", help=f"One of {', '.join(ALGORITHMS)}.", autocompletion=complete_algorithm),
+    ] = "mappo",
     trace: TraceOption = None,
     load: LoadOption = None,
-    seconds: Annotated[float, typer.Option(help="Of training, for all seeds together.")] = 220.0,
+    seconds: Annotated[float, typer.Option(help="Training time of all seeds together.")] = TRAINING_S,
     decisions: DecisionsOption = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings, as many at once as there are cores.")] = 4,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of training seeds; as many run in parallel as there are cores.")
+    ] = TRAINING_SEEDS,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NUMBER=VALUE", help="One of the algorithm's own numbers; repeatable."),
+        typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter of the algorithm; repeatable."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in DIR.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the checkpoint in DIR.")] = False,
 ) -> None:
-    """Train a learner on a scenario; DIR then holds a policy folder for each seed, and the learning curve."""
+    """Train a learner on a scenario. DIR then holds a policy folder per seed and the learning curve."""
     from edgebrush.scenario.load import load_scenario
     from edgebrush.scenario.variants import asked_for
     from edgebrush.study.train import train_policies
 
-    from .progress import bars
+    from .console import progress_bars
 
     loaded = asked_for(load_scenario(scenario), trace, load)
-    settings = dict(split(each) for each in set_ or ())
-    with bars() as progress:
+    settings = dict(parse_setting(each) for each in set_ or ())
+    with progress_bars() as progress:
         folders = train_policies(
             loaded,
             out,
@@ -61,9 +70,9 @@ def train(
         typer.echo(f"policy: {folder}")
 
 
-def split(setting: str) -> tuple[str, str]:
+def parse_setting(setting: str) -> tuple[str, str]:
     """Name and value of ``name=value``. Raises ``UserError``."""
     name, equals, value = setting.partition("=")
     if not (name and equals and value):
-        raise UserError(f"--set {setting}: must be NUMBER=VALUE, as in --set learning_rate=1e-3")
+        raise UserError(f"--set {setting}: must be NAME=VALUE, as in --set learning_rate=1e-3")
     return name, value

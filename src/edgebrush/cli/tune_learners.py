@@ -1,4 +1,4 @@
-"""`edgebrush tune-learners`: the same search for every learner's settings."""
+"""`edgebrush tune-learners`: search every learner's hyperparameters with the same budget."""
 
 from __future__ import annotations
 
@@ -7,36 +7,45 @@ from typing import Annotated
 
 import typer
 
+from .completion import complete_algorithm
 from .options import JobsOption, ScenarioArgument
 
 EPILOG = """\
 edgebrush tune-learners mine.yaml --out mine.learners.json
 
-edgebrush tune-learners campus --out src/edgebrush/learning/tuned/campus.json    what train and reproduce then use
+edgebrush tune-learners campus --out src/edgebrush/learning/tuned/campus.json    the defaults of train and reproduce
 
-edgebrush tune-learners campus --algorithm qmix --out src/edgebrush/learning/tuned/campus.json    one more
+edgebrush tune-learners campus --algorithm qmix --out src/edgebrush/learning/tuned/campus.json    add one learner
 """
 
 
 def tune_learners(
     scenario: ScenarioArgument,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the choice goes (.json); its log lies beside it.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="File for the result (.json); the log goes to a .csv beside it.")
+    ],
     algorithm: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="This learner; repeatable.", show_default="all")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only this learner; repeatable.",
+            show_default="all",
+            autocompletion=complete_algorithm,
+        ),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Of each learner.")] = 12,
-    decisions: Annotated[int, typer.Option(min=1, help="Of each trial's training.")] = 1_000_000,
+    trials: Annotated[int, typer.Option(min=1, help="Trials per learner.")] = 12,
+    decisions: Annotated[int, typer.Option(min=1, help="Decisions per trial.")] = 1_000_000,
     jobs: JobsOption = None,
 ) -> None:
-    """Search every learner's settings with the same budget, on training and validation seeds; goes on if begun."""
+    """Search every learner's hyperparameters with the same budget; an interrupted search resumes."""
     from edgebrush.jobs.executor import default_workers
     from edgebrush.scenario.load import load_scenario
     from edgebrush.tuning.hyperparameters import search_hyperparameters
 
-    from .progress import bars, command_line
+    from .console import command_line, progress_bars
 
     loaded = load_scenario(scenario)
-    with bars() as progress:
+    with progress_bars() as progress:
         about = search_hyperparameters(
             loaded,
             out,
@@ -49,5 +58,5 @@ def tune_learners(
         )
     for name, chosen in about["algorithms"].items():
         settings = ", ".join(f"{number} = {value:g}" for number, value in chosen["settings"].items())
-        typer.echo(f"{name:<14} {chosen['cost']:.4f}   (as it comes {chosen['cost_as_it_comes']:.4f})   {settings}")
+        typer.echo(f"{name:<14} {chosen['cost']:.4f}   (default {chosen['cost_as_it_comes']:.4f})   {settings}")
     typer.echo(f"settings: {out}, log: {out.with_suffix('.csv')}")

@@ -1,4 +1,4 @@
-"""`edgebrush ue`: a phone's agent, which decides where each image is made and sees it through."""
+"""`edgebrush ue`: the agent of a UE (a phone), which decides where each image is generated."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from .completion import complete_policy
 from .options import ScenarioArgument
 
-GRACE_S = 10.0  # on SIGTERM, for the tasks that clients wait for; the rest stays in the journal
+GRACE_S = 10.0  # for open requests to finish after SIGTERM; the rest stays in the journal
 EPILOG = """\
 edgebrush serve --name large --port 8001 & edgebrush serve --name small --port 8002 &    two base stations
 
@@ -19,35 +20,47 @@ curl -s localhost:8100/v1/images/generations -H 'content-type: application/json'
 
 edgebrush ue testbed --ue 3 --policy runs/mine/policies/mappo/seed-1 --paced --tasks tasks.csv
 
-docs/agent.md has the interface, the journal, what happens when a base station fails, and how to use other servers.
+docs/agent.md describes the API, the journal, what happens when a base station fails, and how to use other servers.
 """
 
 
 def ue(
     scenario: ScenarioArgument,
-    number: Annotated[int, typer.Option("--ue", min=1, help="Which of the scenario's UEs, from 1.")] = 1,
-    policy: Annotated[str, typer.Option(help="A rule's name, or the folder of a trained policy.")] = "priced-greedy",
+    number: Annotated[int, typer.Option("--ue", min=1, help="Number of the UE in the scenario, from 1.")] = 1,
+    policy: Annotated[
+        str,
+        typer.Option(help="Name of a rule, or folder of a trained policy.", autocompletion=complete_policy),
+    ] = "priced-greedy",
     station: Annotated[
         list[str],
-        typer.Option(metavar="NAME=URL", help="Where a base station of the scenario is; once for each."),
+        typer.Option(metavar="NAME=URL", help="Address of a base station of the scenario; repeatable."),
     ] = [],  # noqa: B006
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where tasks come in; 0 finds a free one.")] = 8100,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port for tasks; 0 chooses a free one.")] = 8100,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     journal: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="What became of each task; a restart ends what is open.", show_default="ue-N"),
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the record of every task; a restart finishes the open ones.",
+            show_default="ue-N",
+        ),
     ] = None,
     tasks: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Instead of a port: a CSV of at_s, prompt, request, seed."),
+        typer.Option(metavar="FILE", help="Run the tasks in a CSV (at_s, prompt, request, seed) instead of listening."),
     ] = None,
-    model: Annotated[str, typer.Option(help="The own device's: light, heavy, or the folder of a model.")] = "light",
-    paced: Annotated[bool, typer.Option("--paced", help="The own device is as slow as the scenario says.")] = False,
+    model: Annotated[
+        str, typer.Option(help="Model on the UE's own device: light, heavy, or the folder of a model.")
+    ] = "light",
+    paced: Annotated[
+        bool, typer.Option("--paced", help="Slow the own device down to its speed in the scenario.")
+    ] = False,
     battery: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Its level at the start.", show_default="the scenario's mean")
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Battery level at the start.", show_default="the scenario's mean"),
     ] = None,
 ) -> None:
-    """Run a UE's agent: asked for an image, it makes it or has a base station make it, as the policy decides."""
+    """Run the agent of a UE: the policy decides for each image whether the UE or a base station generates it."""
     import asyncio
 
     from edgebrush.agent.agent import build_agent
@@ -69,7 +82,7 @@ def ue(
         return
 
     def ready() -> None:
-        typer.echo(f"ue {number} of {loaded.name} takes tasks at {server.url}, journal {agent.journal.folder}")
+        typer.echo(f"ue {number} of {loaded.name} accepts tasks at {server.url}, journal {agent.journal.folder}")
 
     server = Server(create_app(agent), Address(host, port), GRACE_S, ready, lambda: None)
     run(server)

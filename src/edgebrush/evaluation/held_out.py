@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgebrush.evaluation import EVALUATED_TASKS
 from edgebrush.evaluation.episodes import play
 from edgebrush.evaluation.statistics import Digest, digest, join, load_edges
 from edgebrush.policies.protocol import Policy
@@ -16,9 +17,6 @@ from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.episode_seeds import HELD_OUT_SEEDS
 from edgebrush.sim.state import OUTCOME
-
-EVALUATED_TASKS = 500_000  # of each policy
-
 
 EPISODES = (32, 1000)  # at least and at most
 

@@ -17,7 +17,8 @@ from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.report.rendering import render
 from edgebrush.scenario.parameters import build_params
 from edgebrush.scenario.schema import Scenario
-from edgebrush.study.train import TRAINING_S, TRAINING_SEEDS, train_policies
+from edgebrush.study import TRAINING_S, TRAINING_SEEDS
+from edgebrush.study.train import train_policies
 from edgebrush.tuning.rules import tuned_rules
 
 

@@ -15,11 +15,8 @@ from edgebrush.learning.registry import ALGORITHMS, configure, tuned_settings
 from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.scenario.parameters import build_params
 from edgebrush.scenario.schema import Scenario
+from edgebrush.study import TRAINING_S, TRAINING_SEEDS
 from edgebrush.tuning.rules import start_prices
-
-# The default comparison takes about 6 minutes on 2 cores.
-TRAINING_S = 220.0  # for all training seeds together
-TRAINING_SEEDS = 4
 
 
 def train_policies(

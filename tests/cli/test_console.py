@@ -2,11 +2,11 @@
 
 import re
 
-from edgebrush.cli.progress import bars
+from edgebrush.cli.console import progress_bars
 
 
 def test_a_log_gets_a_line_at_every_tenth(capsys):
-    with bars() as progress:
+    with progress_bars() as progress:
         for share in range(101):
             progress("training", share / 100, f"[seed {share}]")
         progress("playing", 0.0, "")

@@ -1,0 +1,28 @@
+"""Shell completion of names: presets, policies, algorithms. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+
+def complete_scenario(incomplete: str) -> list[str]:
+    """Presets; where none matches, the shell completes file names."""
+    from edgebrush.scenario.presets import preset_names
+
+    return _matching(incomplete, preset_names())
+
+
+def complete_policy(incomplete: str) -> list[str]:
+    """Rules; where none matches, the shell completes folders."""
+    from edgebrush.policies.rules import KINDS
+
+    return _matching(incomplete, KINDS)
+
+
+def complete_algorithm(incomplete: str) -> list[str]:
+    """The algorithms that ship with the package."""
+    from edgebrush.learning.registry import ALGORITHMS
+
+    return _matching(incomplete, ALGORITHMS)
+
+
+def _matching(incomplete: str, names) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
