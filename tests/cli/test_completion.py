@@ -38,6 +38,7 @@ def test_completion_can_be_installed(capsys):
     assert "--install-completion" in capsys.readouterr().out
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("words", "offered"),
     [

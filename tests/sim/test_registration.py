@@ -42,6 +42,7 @@ def test_make_vec_gives_the_compiled_vector_environment():
     assert infos["action_mask"].shape == (3, env.single_action_space.n)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "code",
     [
@@ -55,6 +56,7 @@ def test_the_order_of_imports_does_not_matter(code):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+@pytest.mark.process
 def test_the_import_hook_removes_itself():
     code = (
         "import sys; before = list(sys.meta_path); import edgebrush, importlib; importlib.reload(edgebrush); "
