@@ -31,7 +31,7 @@ import numpy as np
 
 from edgebrush.agent.agent import Agent, build_agent
 from edgebrush.agent.observer import Board
-from edgebrush.decision.action_space import ChoiceShape
+from edgebrush.decision.action_space import ActionSpace
 from edgebrush.files import check_writable, write_csv, write_text
 from edgebrush.policies.actor import Actor, input_size, output_size
 from edgebrush.policies.load import load_policy
@@ -63,7 +63,7 @@ if {with_model}:
 else:
     observer = Observer(scenario, 0, 1.0)
     policy = load_policy("priced-greedy", scenario)
-    classes = observer.layout.shape.classes
+    classes = observer.layout.action_space.classes
     wish = observer.wish(scenario.requests[0].name, "", 0.0)
     policy.choose(observer.observe(wish, OwnQueue(0.0, 0, [0.0] * classes), [], 0.0)[None], np.array([0.5]))
 ready_s = time.perf_counter() - began
@@ -98,10 +98,10 @@ class Footprint:
     ready_s: float
 
 
-def random_actor(shape: ChoiceShape, step_grid: list[int], bs_count: int) -> Actor:
+def random_actor(space: ActionSpace, bs_count: int) -> Actor:
     """An actor of MAPPO's size with random weights."""
     rng = np.random.default_rng(1)
-    inputs, outputs = input_size(shape), output_size(shape)
+    inputs, outputs = input_size(space), output_size(space)
 
     def matrix(rows: int, columns: int) -> np.ndarray:
         return (rng.standard_normal((rows, columns)) / rows**0.5).astype(np.float32)
@@ -120,7 +120,7 @@ def random_actor(shape: ChoiceShape, step_grid: list[int], bs_count: int) -> Act
     weights |= {name: np.zeros(HIDDEN, np.float32) for name in ("b_in", "b_embed", "b_mix")}
     names = ("price_own", "growth_own", "in_flight", "wait_factor", "log_kappa", "log_urgency", "class_slope")
     weights |= {name: np.array(1.0, np.float32) for name in names}
-    return Actor("actor", weights, shape, np.array(step_grid))
+    return Actor("actor", weights, space)
 
 
 def shake(agent: Agent, rng: np.random.Generator) -> None:
@@ -147,8 +147,8 @@ def time_decisions(agent: Agent, policy: Policy, decisions: int) -> DecisionTime
         if n >= 0:
             cpu[n], wall[n] = time.thread_time() - cpu_start, time.perf_counter() - wall_start
     percentiles = [float(1000 * np.percentile(each, q)) for each in (wall, cpu) for q in (50, 99)]
-    shape = agent.observer.layout.shape
-    return DecisionTime(agent.observer.scenario.name, shape.count, policy.name, decisions, *percentiles)
+    choices = agent.observer.layout.action_space.count
+    return DecisionTime(agent.observer.scenario.name, choices, policy.name, decisions, *percentiles)
 
 
 def footprint(scenario: str, with_model: bool) -> Footprint:
@@ -189,10 +189,9 @@ def main() -> None:
         urls = {bs: "http://127.0.0.1:9" for bs in bs_names(scenario)[: scenario.decision.neighbours]}
         with tempfile.TemporaryDirectory() as journal:
             agent = build_agent(scenario, 1, "selfish-greedy", urls, Path(journal))
-            shape, grid = agent.observer.layout.shape, agent.observer.step_grid
             policies = [load_policy(each, scenario) for each in (*RULES, *options.policy)]
             if not options.policy:
-                policies.append(random_actor(shape, grid, scenario.bs_count))
+                policies.append(random_actor(agent.observer.layout.action_space, scenario.bs_count))
             times += [time_decisions(agent, policy, decisions) for policy in policies]
             agent.device.close()
         footprints += [footprint(name, with_model) for with_model in (False, True)]

@@ -89,7 +89,7 @@ def observations() -> Iterator[Line]:
         seen: list[np.ndarray] = []
         for _ in range(STEPS):
             seen += [simulator.observations.copy(), simulator.states.copy(), simulator.rewards.copy()]
-            simulator.step(rng.integers(simulator.shape.count, size=2))
+            simulator.step(rng.integers(simulator.action_space.count, size=2))
         yield name, digest(*(array.tobytes() for array in seen))
 
 

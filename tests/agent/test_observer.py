@@ -16,7 +16,7 @@ def as_the_agent_sees(simulator, observers):
     """The state of the one episode, told to the deciding UE's observer in the agent's terms."""
     episode, worlds = simulator.worlds.episode[0, 0], simulator.worlds
     task = worlds.task[0, episode["deciding"]]
-    ue, now, classes = worlds.ue[0, task["ue"]], float(episode["time"]), simulator.shape.classes
+    ue, now, classes = worlds.ue[0, task["ue"]], float(episode["time"]), simulator.action_space.classes
     _, candidates, _ = simulator.layout.split(simulator.observations[0].astype(float))
     wish = Wish(
         *(
@@ -66,7 +66,7 @@ def test_the_same_state_gives_the_same_observation(preset):
         seen = as_the_agent_sees(simulator, observers)
         np.testing.assert_allclose(seen, simulator.observations[0], rtol=2e-6, atol=1e-9)
         queued += simulator.worlds.ue[0]["waiting"].sum() > 0
-        simulator.step(rng.integers(simulator.shape.count, size=1))
+        simulator.step(rng.integers(simulator.action_space.count, size=1))
     assert queued > STEPS / 20  # so the states were not all alike
 
 

@@ -17,6 +17,7 @@ from edgebrush.learning.rollout import Collector, act, validate
 from edgebrush.policies.actor import Actor
 from edgebrush.policies.folder import read_policy
 from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
+from edgebrush.scenario.expand import action_space
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.simulator import Simulator
 from edgebrush.tuning.rules import rule_of
@@ -83,14 +84,14 @@ def test_numpy_and_jax_decide_alike_and_never_on_an_absent_candidate(pair):
     simulator.reset(np.arange(64))
     actor = an_actor(pair, simulator)
     weights = {name: np.asarray(value) for name, value in actor.all_weights().items()}
-    numpy_actor = Actor("a", weights, simulator.shape, simulator.params.step_grid)
+    numpy_actor = Actor("a", weights, simulator.action_space)
     rng = np.random.default_rng(0)
     same = 0
     for _ in range(20):
         draws = rng.random(64).astype(np.float32)
         choices = np.asarray(act(actor, simulator.observations, draws)[0])
         same += (numpy_actor.choose(simulator.observations, draws) == choices).sum()
-        slots = choices // (simulator.shape.steps * simulator.shape.classes)
+        slots = choices // simulator.action_space.per_slot
         _, candidates, _ = simulator.layout.split(simulator.observations)
         assert (candidates[np.arange(64), slots, 0] == 1.0)[simulator.alive].all()
         simulator.step(choices)
@@ -104,7 +105,7 @@ def test_the_actor_starts_as_the_tuned_rule(pair):
     weights = {k: np.asarray(v) for k, v in actor.all_weights().items()}
     seeds = np.arange(128)
     rule = play(pair, rule_of(pair, "priced-greedy", numbers), seeds)["cost"].mean()
-    started = play(pair, Actor("a", weights, simulator.shape, simulator.params.step_grid), seeds)["cost"].mean()
+    started = play(pair, Actor("a", weights, simulator.action_space), seeds)["cost"].mean()
     assert started == pytest.approx(rule, rel=0.05)
 
 
@@ -116,7 +117,7 @@ def test_seeds_are_trained_side_by_side_and_their_policies_play(pair, tmp_path):
     assert not (tmp_path / CHECKPOINT).exists()
     assert len((tmp_path / "curve.csv").read_text().splitlines()) == 9
     simulator = Simulator(pair, 1)
-    policies = [read_policy(f, simulator.shape, simulator.params.step_grid, pair.bs_count) for f in folders]
+    policies = [read_policy(f, simulator.action_space, pair.bs_count) for f in folders]
     costs = [play(pair, policy, np.arange(8))["cost"].mean() for policy in policies]
     assert costs[0] != costs[1]
 
@@ -125,14 +126,14 @@ def test_a_policy_of_other_choices_is_refused(pair, tmp_path):
     training = Training(pair, TINY, 1, None)
     training.step()
     training.save_policy(tmp_path / "policy")
-    shape = Simulator(pair, 1).shape
+    space = action_space(pair)
     with pytest.raises(UserError, match="step_grid"):
-        read_policy(tmp_path / "policy", shape, np.array([1, 2]), pair.bs_count)
-    more_bss = read_policy(tmp_path / "policy", shape, np.array(pair.decision.step_grid), 7)
+        read_policy(tmp_path / "policy", replace(space, step_grid=(1, 2)), pair.bs_count)
+    more_bss = read_policy(tmp_path / "policy", space, 7)
     assert len(more_bss.weights["prices"]) == 7
     (tmp_path / "policy" / "actor.safetensors").write_bytes(b"not weights")
     with pytest.raises(UserError, match="cannot be read"):
-        read_policy(tmp_path / "policy", shape, np.array(pair.decision.step_grid), pair.bs_count)
+        read_policy(tmp_path / "policy", space, pair.bs_count)
 
 
 @pytest.mark.parametrize("copies", [1, 4])

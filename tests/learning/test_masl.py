@@ -81,19 +81,19 @@ def test_the_policy_folder_decides_as_the_learner_on_numpy_alone(pair, training,
     training.save_policy(tmp_path / "policy")
     simulator = Simulator(pair, 32)
     simulator.reset(np.arange(32))
-    policy = read_policy(tmp_path / "policy", simulator.shape, simulator.params.step_grid, pair.bs_count)
+    policy = read_policy(tmp_path / "policy", simulator.action_space, pair.bs_count)
     rng, same = np.random.default_rng(0), 0
     for _ in range(20):
         draws = rng.random(32).astype(np.float32)
         choices = policy.choose(simulator.observations, draws)
         same += (choices == np.asarray(act(training.deployed, simulator.observations, draws)[0])).sum()
-        slots = choices // (simulator.shape.steps * simulator.shape.classes)
+        slots = choices // simulator.action_space.per_slot
         _, candidates, _ = simulator.layout.split(simulator.observations)
         assert (candidates[np.arange(32), slots, 0] == 1.0)[simulator.alive].all()
         simulator.step(choices)
     assert same >= 0.99 * 20 * 32
     with pytest.raises(UserError, match="strategies are for"):
-        read_policy(tmp_path / "policy", simulator.shape, simulator.params.step_grid, 7)
+        read_policy(tmp_path / "policy", simulator.action_space, 7)
 
 
 def test_a_full_or_unheard_place_is_the_most_loaded(pair):

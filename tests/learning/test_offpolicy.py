@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from edgebrush.decision.action_space import ActionSpace
 from edgebrush.learning.algorithms import d3qn, qmix
 from edgebrush.learning.algorithms.maddpg import one_hot_draw
 from edgebrush.learning.networks import dueling, sharpened
@@ -111,8 +112,8 @@ class Fitting:
 def both_and(mixing):
     """QMIX or VDN fitted to all four joint choices of the game that pays where both players choose 1; its values."""
     toy = MatrixGame(None, 2)
-    toy.shape = toy.shape._replace(steps=2)
-    toy.layout = type(toy.layout)(toy.shape)
+    toy.action_space = ActionSpace(1, (1, 2), 1)
+    toy.layout = type(toy.layout)(toy.action_space)
     toy.params.step_grid = np.arange(1, 3)
     told = toy.tell(np.array([0, 1]))
     choices = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
@@ -229,7 +230,7 @@ def test_a_policy_decides_with_numpy_as_it_did_with_jax(name, tmp_path):
     training.save_policy(tmp_path)
     simulator = Simulator(pair, 64)
     simulator.reset(np.arange(64))
-    policy = read_policy(tmp_path, simulator.shape, simulator.params.step_grid, pair.bs_count)
+    policy = read_policy(tmp_path, simulator.action_space, pair.bs_count)
     deployed, same = training.deployed, 0
     for _ in range(10):
         draws = rng.random(64).astype(np.float32)

@@ -7,7 +7,7 @@ from edgebrush.errors import UserError
 from edgebrush.policies.folder import save_policy
 from edgebrush.policies.load import load_policy, shipped_rules
 from edgebrush.policies.rules import KINDS
-from edgebrush.scenario.expand import choice_shape
+from edgebrush.scenario.expand import action_space
 from edgebrush.scenario.load import PRESETS, load_scenario, preset_names
 
 
@@ -33,9 +33,9 @@ def test_numbers_beside_the_scenario_are_its_own(tmp_path):
 
 def test_a_policy_is_a_rule_s_name_or_a_folder(tmp_path):
     campus = load_scenario("campus")
-    shape, grid = choice_shape(campus), list(campus.decision.step_grid)
+    space = action_space(campus)
     weights = {"prices": np.zeros(3, np.float32), "growth": np.zeros(3, np.float32)}
-    save_policy(tmp_path / "mine", "mine", weights, {"step_grid": grid, "classes": shape.classes})
+    save_policy(tmp_path / "mine", "mine", weights, {"step_grid": space.step_grid, "classes": space.classes})
     assert load_policy(str(tmp_path / "mine"), campus).name == "mine"
     assert load_policy("priced-greedy", campus).numbers.shape == (12,)
     with pytest.raises(UserError, match="neither a folder of a trained policy nor a rule"):

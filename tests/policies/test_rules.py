@@ -23,7 +23,7 @@ def seen(campus):
     simulator.reset(np.arange(200))
     rng = np.random.default_rng(0)
     for _ in range(150):
-        simulator.step(rng.integers(simulator.shape.count, size=200))
+        simulator.step(rng.integers(simulator.action_space.count, size=200))
     return simulator.observations.copy(), simulator.layout
 
 
@@ -35,8 +35,7 @@ def chosen(rule, seen, draw=0.5):
     """(slots, step indices, classes) that a rule chooses."""
     observations, layout = seen
     choices = rule.choose(observations, np.full(len(observations), draw))
-    rest, service_class = np.divmod(choices, layout.shape.classes)
-    return (*np.divmod(rest, layout.shape.steps), service_class)
+    return layout.action_space.decode(choices)
 
 
 def test_selfish_greedy_takes_the_least_expected_cost(campus, seen):
@@ -98,10 +97,10 @@ def test_capacity_random_draws_in_proportion_to_capacity(campus, seen):
     one = observations[:1]
     rule = rule_of(campus, "capacity-random", np.array([2.0, 0.0, 0.0]))
     draws = (np.arange(4000) + 0.5) / 4000
-    slots = rule.choose(np.repeat(one, 4000, axis=0), draws) // (layout.shape.steps * layout.shape.classes)
+    slots = rule.choose(np.repeat(one, 4000, axis=0), draws) // layout.action_space.per_slot
     row = layout.split(one)[1][0]
     capacity = row[:, PRESENT] / (row[:, FIXED_S] + campus.decision.step_grid[2] * row[:, SERVER_STEP_S])
-    share = np.bincount(slots, minlength=layout.shape.slots) / 4000
+    share = np.bincount(slots, minlength=layout.action_space.slots) / 4000
     np.testing.assert_allclose(share, capacity / capacity.sum(), atol=1e-3)
 
 

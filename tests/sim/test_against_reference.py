@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgebrush.decision.action_space import split
 from edgebrush.scenario.expand import expand_bss, expand_ues
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.channel import gain_of_block
@@ -207,8 +206,8 @@ def play_both(scenario: Scenario, seed: int, choose: np.random.Generator):
     decisions = {}
     while simulator.alive[0]:
         ue, number, _ = deciding(simulator)
-        choice = int(choose.integers(simulator.shape.count))
-        slot, step_index, service_class = split(simulator.shape, choice)
+        choice = int(choose.integers(simulator.action_space.count))
+        slot, step_index, service_class = simulator.action_space.decode(choice)
         place = 0 if slot == 0 else int(simulator.worlds.neighbour[0, ue, slot - 1]) + 1
         decisions[ue, number] = place, scenario.decision.step_grid[step_index], service_class
         simulator.step(np.array([choice]))

@@ -140,7 +140,7 @@ def test_what_does_not_fit_is_an_error():
         simulator.step(np.zeros(2))
     with pytest.raises(ValueError, match="must hold 1 entries"):
         simulator.reset(np.zeros(2))
-    for choice in (-1, simulator.shape.count):
+    for choice in (-1, simulator.action_space.count):
         with pytest.raises(ValueError, match="outside"):
             simulator.step(np.array([choice]))
 
@@ -151,11 +151,11 @@ def observed(broadcast_interval_s, choices=60, **fields):
     simulator = Simulator(scenario, 1)
     simulator.reset(np.array([3]))
     draw, seen, moments = np.random.default_rng(6), [], []
-    per_slot = simulator.shape.steps * simulator.shape.classes
+    per_slot = simulator.action_space.per_slot
     while simulator.alive[0] and len(seen) < choices:
         seen.append(simulator.layout.split(simulator.observations[0])[1].copy())
         moments.append(deciding(simulator)[2])
-        simulator.step(np.array([draw.integers(per_slot, simulator.shape.count)]))
+        simulator.step(np.array([draw.integers(per_slot, simulator.action_space.count)]))
     return np.array(seen), np.array(moments)
 
 
@@ -222,7 +222,7 @@ def test_the_expected_cost_of_a_lone_task_is_what_it_comes_to():
         requests=[PATIENT | dict(bits_in=1e6, bits_out=4e6, deadline_s=4.0)],
         ues=[PHONES[0] | dict(battery_care=1.5)],
     )
-    choices = np.arange(Simulator(scenario, 1).shape.count)
+    choices = np.arange(Simulator(scenario, 1).action_space.count)
     simulator = Simulator(scenario, len(choices), records=records_needed(scenario))
     simulator.reset(np.full(len(choices), 2))
     expected = simulator.layout.split(simulator.observations[0])[2].flatten()

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from edgebrush.decision.action_space import index_of
 from edgebrush.sim.simulator import Simulator, records_needed
 from tests.support.worlds import plain, play, write_profile
 
@@ -56,7 +55,7 @@ def delays_in_queue(place, folder, draw_choice):
 
     def decide(simulator):
         step_index, service_class = draw_choice(simulator.episodes)
-        return index_of(simulator.shape, place, step_index, service_class)
+        return simulator.action_space.encode(place, step_index, service_class)
 
     play(simulator, range(EPISODES), decide)
     outcomes = simulator.outcomes()

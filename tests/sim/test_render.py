@@ -108,7 +108,7 @@ def test_a_transfer_comes_closer():
             if task.phase == DOWNLINK and key in seen and task.progress > seen[key]:
                 moved += 1
             seen[key] = task.progress
-        simulator.step(np.zeros(2, np.int64) + simulator.shape.count - 1)
+        simulator.step(np.zeros(2, np.int64) + simulator.action_space.count - 1)
     assert moved > 0
 
 

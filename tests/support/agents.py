@@ -9,7 +9,6 @@ from edgebrush.agent.device import Device
 from edgebrush.agent.journal import TASKS, Journal, Task
 from edgebrush.agent.observer import Observer
 from edgebrush.agent.stations import build_stations
-from edgebrush.decision.action_space import index_of
 from edgebrush.scenario.load import load_scenario
 from tests.support.models import Formula
 
@@ -29,7 +28,7 @@ class PreferSlots:
         self.seen.append(observations[0])
         _, candidates, _ = self.layout.split(observations[0])
         slot = next((slot for slot in self.slots if candidates[slot, 0] > 0), self.slots[0])
-        return [index_of(self.layout.shape, slot, TESTBED.decision.step_grid.index(self.steps), 1)]
+        return [self.layout.action_space.encode(slot, TESTBED.decision.step_grid.index(self.steps), 1)]
 
 
 def make_agent(folder, policy, urls, backend=None, scenario=TESTBED):

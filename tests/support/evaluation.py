@@ -8,7 +8,7 @@ from edgebrush.learning import launcher as seeds
 from edgebrush.learning.networks import new_actor
 from edgebrush.policies.folder import save_policy
 from edgebrush.policies.rules import KINDS, Rule, numbers_of
-from edgebrush.scenario.expand import choice_shape
+from edgebrush.scenario.expand import action_space
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.simulator import Simulator
 from edgebrush.tuning import rules
@@ -33,7 +33,7 @@ def rule():
 
     def make(scenario, name):
         numbers = np.array([number.start for number in numbers_of(KINDS[name], scenario.bs_count)])
-        return Rule(name, numbers, choice_shape(scenario), np.array(scenario.decision.step_grid))
+        return Rule(name, numbers, action_space(scenario))
 
     return make
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from edgebrush.decision.action_space import ChoiceShape
+from edgebrush.decision.action_space import ActionSpace
 from edgebrush.decision.observation import DELAY_WEIGHT, PRESENT, ObservationLayout
 
 HORIZON = 40  # decisions of an episode that is to end
@@ -24,8 +24,8 @@ class Toy:
 
     def __init__(self, scenario, episodes, **_):
         self.episodes = episodes
-        self.shape = ChoiceShape(1, self.actions, 1)
-        self.layout = ObservationLayout(self.shape)
+        self.action_space = ActionSpace(1, tuple(range(1, self.actions + 1)), 1)
+        self.layout = ObservationLayout(self.action_space)
         self.params = SimpleNamespace(step_grid=np.arange(1, self.actions + 1))
         self.states = np.zeros((episodes, self.state_size), np.float32)
         self.rewards, self.gaps_s = np.zeros(episodes), np.zeros(episodes)

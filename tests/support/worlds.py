@@ -79,4 +79,4 @@ def play(simulator: Simulator, seeds, decide, **options) -> np.ndarray:
 def at_random(seed: int):
     """A policy that draws any choice with equal chance."""
     draw = np.random.default_rng(seed)
-    return lambda simulator: draw.integers(simulator.shape.count, size=simulator.episodes)
+    return lambda simulator: draw.integers(simulator.action_space.count, size=simulator.episodes)

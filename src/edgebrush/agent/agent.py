@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from edgebrush.decision import observation as obs
-from edgebrush.decision.action_space import split
 from edgebrush.diffusion.backend import Prompt
 from edgebrush.diffusion.engine import Request
 from edgebrush.diffusion.images import png
@@ -249,14 +248,14 @@ class Agent:
 
     def _choose(self, observation: np.ndarray, present: list[int]) -> Decision:
         """The policy's choice; the cheapest choice where the policy chose an absent place."""
-        shape, cost = self.observer.layout.shape, self.observer.cost
+        space, cost = self.observer.layout.action_space, self.observer.cost
         choice = int(self.policy.choose(observation[None], np.array([self.draw()]))[0])
-        if split(shape, choice)[0] not in present:
+        if space.decode(choice)[0] not in present:
             choice = min(
-                (slot * shape.steps * shape.classes + int(cost[slot].argmin()) for slot in present),
+                (slot * space.per_slot + int(cost[slot].argmin()) for slot in present),
                 key=lambda each: cost.flat[each],
             )
-        slot, step_index, service_class = split(shape, choice)
+        slot, step_index, service_class = space.decode(choice)
         steps = self.observer.step_grid[step_index]
         row = self.observer.candidates[slot]
         expected_s = row[obs.UP_S] + row[obs.WAIT_S + service_class] + row[obs.FIXED_S] + steps * row[obs.STEP_S]
@@ -311,6 +310,6 @@ def build_agent(
     loaded_policy = load_policy(policy, scenario)
     stations = build_stations(observer, urls)
     backend = PacedBackend(load_model(model), profile.compute, kind.speed if paced else None, lambda seconds: None)
-    classes = observer.layout.shape.classes
+    classes = observer.layout.action_space.classes
     device = Device(backend, observer.step_grid[-1], kind.queue_limit, *observer.own_parts_s, classes)
     return Agent(observer, loaded_policy, stations, device, Journal(journal))

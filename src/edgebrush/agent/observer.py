@@ -14,7 +14,7 @@ import numpy as np
 
 from edgebrush.decision import observation as obs
 from edgebrush.decision.observation import ObservationLayout
-from edgebrush.scenario.expand import choice_shape
+from edgebrush.scenario.expand import action_space
 from edgebrush.scenario.parameters import build_params
 from edgebrush.scenario.schema import Scenario
 
@@ -100,15 +100,15 @@ class Observer:
         self.requests = {kind.name: row for kind, row in zip(self.scenario.requests, params.request, strict=True)}
         self.contents = {each.name: each.difficulty for each in self.scenario.contents}
         self.battery_j = self.battery_level * float(self.device["battery_j"])
-        self.layout = ObservationLayout(choice_shape(self.scenario))
-        shape = self.layout.shape
+        self.layout = ObservationLayout(action_space(self.scenario))
+        space = self.layout.action_space
         self.step_grid, self.log_step_grid = params.step_grid.tolist(), params.log_step_grid.tolist()
         self.grid, self.log_grid = params.step_grid, params.log_step_grid
         self.task = np.zeros(obs.TASK_FEATURES)
-        self.own = np.zeros(obs.OWN_COLUMNS + shape.classes)
-        self.stations = np.zeros((shape.slots - 1, obs.BS_COLUMNS + 2 * shape.classes))
-        self.candidates = np.zeros((shape.slots, self.layout.candidate_features))
-        self.cost = np.zeros(shape)
+        self.own = np.zeros(obs.OWN_COLUMNS + space.classes)
+        self.stations = np.zeros((space.slots - 1, obs.BS_COLUMNS + 2 * space.classes))
+        self.candidates = np.zeros((space.slots, self.layout.candidate_features))
+        self.cost = np.zeros(space.shape)
         self._describe_device()
         fixed_s = self.bss["encode_s"] + self.bss["decode_s"]
         columns = [fixed_s if name == "fixed_s" else self.bss[name] for name in SERVER_COLUMNS]
@@ -163,7 +163,7 @@ class Observer:
         self._describe_queue(queue)
         for row, each in zip(self.stations, known, strict=False):
             self._describe_station(row, each, now)
-        classes, weight = self.layout.shape.classes, float(self.common["bs_energy_weight"])
+        classes, weight = self.layout.action_space.classes, float(self.common["bs_energy_weight"])
         obs.describe_candidates(self.task, self.own, self.stations, len(known), classes, weight, self.candidates)
         for slot in masked:
             self.candidates[slot, obs.PRESENT] = 0.0
@@ -202,7 +202,7 @@ class Observer:
         row[obs.OWN_WORK_S :] = queue.work_s
 
     def _describe_station(self, row: np.ndarray, known: Known, now: float) -> None:
-        board, classes = known.board, self.layout.shape.classes
+        board, classes = known.board, self.layout.action_space.classes
         row[obs.BS_NUMBER] = known.number + 1
         row[obs.BS_UP_BPS] = known.up_bps
         row[obs.BS_DOWN_BPS] = known.down_bps if self.common["downlink"] == 1 else inf

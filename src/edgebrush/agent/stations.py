@@ -202,7 +202,7 @@ def build_stations(
 
     Raises ``UserError`` for a name that is not in the scenario, too many BSs, or a key that is not in the environment.
     """
-    scenario, shape = observer.scenario, observer.layout.shape
+    scenario, space = observer.scenario, observer.layout.action_space
     names = bs_names(scenario)
     for name in urls:
         if name not in names:
@@ -226,10 +226,10 @@ def build_stations(
         )
         client = ImagesClient(endpoint, server.size_px, read_key(endpoint), transport)
         check_address(name, client.load_url)
-        stations.append(RemoteStation(name, number, client, server, shape.classes, clock))
-    if len(stations) > shape.slots - 1:
+        stations.append(RemoteStation(name, number, client, server, space.classes, clock))
+    if len(stations) > space.slots - 1:
         raise UserError(
-            f"station: {len(stations)} given, but a UE of {scenario.name} considers {shape.slots - 1} "
+            f"station: {len(stations)} given, but a UE of {scenario.name} considers {space.slots - 1} "
             "(decision.neighbours); give the ones with the best links"
         )
     return stations

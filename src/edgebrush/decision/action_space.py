@@ -1,32 +1,57 @@
-"""The joint choice of a task: (slot, steps, service class) and its index.
+"""The action space: what a task's UE can choose, and how a choice is encoded as one integer.
 
-A slot is the own device (0) or one of the UE's neighbour BSs (1..S-1). Choices are numbered with the class
-fastest, then the steps, then the slot: ``(slot * K + step_index) * P + service_class``.
+A choice is a triple (slot, step index, service class). Slot 0 is the UE's own device; slots 1 to S-1 are its
+neighbour BSs. The step index points into the step grid. An action is the index of the triple in a C-ordered array of
+shape (S, K, P): the class varies fastest, then the step index, then the slot.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 
-class ChoiceShape(NamedTuple):
-    """How many slots, entries of the step grid and service classes there are."""
+def encode_action(slot, step_index, service_class, grid_size, classes):
+    """The action of a triple; works on integers and on integer arrays, and compiles with numba."""
+    return (slot * grid_size + step_index) * classes + service_class
 
-    slots: int
-    steps: int
-    classes: int
+
+def decode_action(action, grid_size, classes):
+    """(slot, step_index, service_class) of an action; the inverse of ``encode_action``."""
+    return action // (grid_size * classes), action // classes % grid_size, action % classes
+
+
+@dataclass(frozen=True)
+class ActionSpace:
+    """The choices of one scenario; hashable, so JAX can treat it as static."""
+
+    slots: int  # S: the own device and the neighbour BSs
+    step_grid: tuple[int, ...]  # the K allowed step counts, ascending
+    classes: int  # P service classes
 
     @property
-    def count(self) -> int:  # type: ignore[override]
-        """Number of joint choices."""
-        return self.slots * self.steps * self.classes
+    def grid_size(self) -> int:
+        """K, the number of entries of the step grid."""
+        return len(self.step_grid)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(S, K, P), the shape of an array with one entry per action."""
+        return self.slots, self.grid_size, self.classes
 
-def index_of(shape: ChoiceShape, slot: int, step_index: int, service_class: int) -> int:
-    """The number of a joint choice."""
-    return (slot * shape.steps + step_index) * shape.classes + service_class
+    @property
+    def per_slot(self) -> int:
+        """K * P, the number of actions of one slot."""
+        return self.grid_size * self.classes
 
+    @property
+    def count(self) -> int:
+        """S * K * P, the number of actions."""
+        return self.slots * self.per_slot
 
-def split(shape: ChoiceShape, choice: int) -> tuple[int, int, int]:
-    """(slot, step_index, service_class) of a choice's number."""
-    rest, service_class = divmod(choice, shape.classes)
-    slot, step_index = divmod(rest, shape.steps)
-    return slot, step_index, service_class
+    def encode(self, slot, step_index, service_class):
+        """The action of a triple; integers or integer arrays."""
+        return encode_action(slot, step_index, service_class, self.grid_size, self.classes)
+
+    def decode(self, action):
+        """(slot, step_index, service_class) of an action; integers or integer arrays."""
+        return decode_action(action, self.grid_size, self.classes)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .action_space import ChoiceShape
+from .action_space import ActionSpace
 
 # -- the task, as its UE knows it (cost per second, cost per joule, cost; bits; 1/s; 0..1)
 DELAY_WEIGHT, ENERGY_WEIGHT, QUALITY_WEIGHT, DIFFICULTY, BITS_IN, BITS_OUT, DEADLINE_RATE, BATTERY = range(8)
@@ -63,13 +63,13 @@ CANDIDATE_FEATURES = WAIT_S  # plus P columns from WAIT_S: expected seconds of w
 
 @dataclass(frozen=True)
 class ObservationLayout:
-    """Where things lie in the observation vector of a given choice shape."""
+    """Where things lie in the observation vector of a given action space."""
 
-    shape: ChoiceShape
+    action_space: ActionSpace
 
     @property
     def candidate_features(self) -> int:
-        return CANDIDATE_FEATURES + self.shape.classes
+        return CANDIDATE_FEATURES + self.action_space.classes
 
     @property
     def task(self) -> slice:
@@ -77,11 +77,11 @@ class ObservationLayout:
 
     @property
     def candidates(self) -> slice:
-        return slice(TASK_FEATURES, TASK_FEATURES + self.shape.slots * self.candidate_features)
+        return slice(TASK_FEATURES, TASK_FEATURES + self.action_space.slots * self.candidate_features)
 
     @property
     def cost(self) -> slice:
-        return slice(self.candidates.stop, self.candidates.stop + self.shape.count)
+        return slice(self.candidates.stop, self.candidates.stop + self.action_space.count)
 
     @property
     def size(self) -> int:
@@ -90,11 +90,10 @@ class ObservationLayout:
     def split(self, observation):
         """Task ``(..., T)``, candidates ``(..., S, F)``, expected cost ``(..., S, K, P)`` of observations."""
         lead = observation.shape[:-1]
-        slots, steps, classes = self.shape
         return (
             observation[..., self.task],
-            observation[..., self.candidates].reshape(*lead, slots, self.candidate_features),
-            observation[..., self.cost].reshape(*lead, slots, steps, classes),
+            observation[..., self.candidates].reshape(*lead, self.action_space.slots, self.candidate_features),
+            observation[..., self.cost].reshape(*lead, *self.action_space.shape),
         )
 
 

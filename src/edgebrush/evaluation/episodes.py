@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba.extending import register_jitable
 
+from edgebrush.decision.action_space import encode_action
 from edgebrush.policies import rules
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS, Rule
@@ -22,7 +23,7 @@ from edgebrush.sim.world import advance, decide, observe, reset
 
 SIDE_BY_SIDE = 256  # episodes that a policy decides for at once
 
-for helper in (rules._place, rules._score, rules._weigh, rules._price):
+for helper in (rules._place, rules._score, rules._weigh, rules._price, encode_action):
     register_jitable(helper)
 choose = compiled(rules.choose)
 
@@ -34,7 +35,7 @@ def _draw(world):
 
 
 @compiled(entry=True)
-def _play_rule(first, last, params, worlds, seeds, horizon_s, kind, numbers, shape, observations, cost, tasks):
+def _play_rule(first, last, params, worlds, seeds, horizon_s, kind, numbers, slots, classes, observations, cost, tasks):
     """Episode e under numbers[e]: whole, inside one compiled loop."""
     scenario = compiled_parameters(params)
     for e in range(first, last):
@@ -43,7 +44,8 @@ def _play_rule(first, last, params, worlds, seeds, horizon_s, kind, numbers, sha
         while advance(scenario, world):
             observe(scenario, world, observations[e])
             draw = _draw(world)
-            decide(scenario, world, choose(kind, numbers[e], shape, params.step_grid, observations[e], draw))
+            action = choose(kind, numbers[e], slots, params.step_grid, classes, observations[e], draw)
+            decide(scenario, world, action)
         cost[e], tasks[e] = world.episode[0].cost, world.episode[0].ended
 
 
@@ -75,7 +77,8 @@ class RuleEvaluator:
             simulator.scenario.horizon_s,
             self.kind,
             np.repeat(np.asarray(numbers, float), count, axis=0),
-            simulator.shape,
+            simulator.action_space.slots,
+            simulator.action_space.classes,
             simulator.observations,
             cost,
             tasks,
@@ -111,7 +114,8 @@ def _play_chunk(simulator: Simulator, policy: Policy, seeds: np.ndarray) -> np.n
             simulator.scenario.horizon_s,
             policy.kind,
             numbers,
-            simulator.shape,
+            simulator.action_space.slots,
+            simulator.action_space.classes,
             simulator.observations,
             np.zeros(len(seeds)),
             np.zeros(len(seeds)),

@@ -35,8 +35,7 @@ class Actor(eqx.Module):
 
     def __call__(self, observations: jax.Array, draws: jax.Array | None = None) -> jax.Array:
         """Logits ``(B, C)`` of observations ``(B, layout.size)``; it needs no ``draws`` (a diffusion does)."""
-        grid = jnp.array(self.step_grid, jnp.float32)
-        return acting.logits(self.all_weights(), self.layout, grid, observations, jnp)
+        return acting.logits(self.all_weights(), self.layout, observations, jnp)
 
     def all_weights(self) -> dict[str, jax.Array]:
         return {**self.weights, "scale": jax.lax.stop_gradient(self.scale)}
@@ -51,8 +50,8 @@ def new_actor(
     numbers: np.ndarray | None,
 ) -> Actor:
     """An actor that starts as the priced greedy rule with its tuned ``numbers``, or, with None, with no prices."""
-    inputs = acting.input_size(layout.shape)
-    weights = first_weights(rng, inputs, acting.output_size(layout.shape), hidden, bs_count, numbers)
+    inputs = acting.input_size(layout.action_space)
+    weights = first_weights(rng, inputs, acting.output_size(layout.action_space), hidden, bs_count, numbers)
     return Actor(weights, jnp.ones(inputs), tuple(int(k) for k in step_grid), layout)
 
 
@@ -96,7 +95,7 @@ MAX_LOG_KAPPA = float(np.log(60.0))  # a sharper softmax hardly explores
 
 def sharpened(actor: Actor, factor: jax.Array) -> Actor:
     """The actor with ``factor`` times the logits."""
-    weights, said = dict(actor.weights), actor.layout.shape.classes  # the network's first outputs are prices
+    weights, said = dict(actor.weights), actor.layout.action_space.classes  # the network's first outputs are prices
     weights["log_kappa"] = weights["log_kappa"] + jnp.log(factor)
     weights["class_slope"] = weights["class_slope"] * factor
     for name in ("w_out", "b_out"):
@@ -115,12 +114,11 @@ class Diffusion(eqx.Module):
 
     def __call__(self, observations: jax.Array, draws: jax.Array) -> jax.Array:
         """Logits ``(B, C)`` of observations ``(B, layout.size)``, denoised from what ``draws (B,)`` say."""
-        return self.denoise(observations, denoising.noise_from_draws(draws, self.layout.shape.count, jnp))
+        return self.denoise(observations, denoising.noise_from_draws(draws, self.layout.action_space.count, jnp))
 
     def denoise(self, observations: jax.Array, noise: jax.Array) -> jax.Array:
         """Logits ``(B, C)`` denoised from ``noise (B, STEPS, C)``."""
-        grid = jnp.array(self.step_grid, jnp.float32)
-        return denoising.logits(self.all_weights(), self.layout, grid, observations, noise, jnp)
+        return denoising.logits(self.all_weights(), self.layout, observations, noise, jnp)
 
     def all_weights(self) -> dict[str, jax.Array]:
         fixed = {"scale": self.scale, "log_sharpness": self.log_sharpness}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgebrush.decision.action_space import ChoiceShape
+from edgebrush.decision.action_space import ActionSpace
 from edgebrush.decision.observation import (
     CANDIDATE_FEATURES,
     DELAY_WEIGHT,
@@ -27,57 +27,58 @@ from edgebrush.decision.observation import (
 FORBIDDEN = -1e9  # the logit of a choice whose candidate is not present
 
 
-def input_size(shape: ChoiceShape) -> int:
+def input_size(space: ActionSpace) -> int:
     """Number of network inputs per candidate."""
-    return 1 + TASK_FEATURES + CANDIDATE_FEATURES + shape.classes + shape.steps * shape.classes
+    return 1 + TASK_FEATURES + CANDIDATE_FEATURES + space.classes + space.per_slot
 
 
-def output_size(shape: ChoiceShape) -> int:
+def output_size(space: ActionSpace) -> int:
     """Number of network outputs per candidate: a score per (steps, class), a price per class."""
-    return (shape.steps + 1) * shape.classes
+    return (space.grid_size + 1) * space.classes
 
 
 def raw_inputs(layout: ObservationLayout, observations, xp):
     """The network's inputs before scaling, ``(B, S, input_size)``."""
-    shape = layout.shape
+    space = layout.action_space
     task, candidates, cost = layout.split(observations)
     batch = observations.shape[0]
-    is_own = (xp.arange(shape.slots) == 0).astype(observations.dtype)
-    own = xp.broadcast_to(is_own[None, :, None], (batch, shape.slots, 1))
-    tasks = xp.broadcast_to(task[:, None, :], (batch, shape.slots, TASK_FEATURES))
+    is_own = (xp.arange(space.slots) == 0).astype(observations.dtype)
+    own = xp.broadcast_to(is_own[None, :, None], (batch, space.slots, 1))
+    tasks = xp.broadcast_to(task[:, None, :], (batch, space.slots, TASK_FEATURES))
     present = candidates[..., PRESENT, None, None]
     cheapest = xp.min(xp.where(present > 0, cost, xp.inf), axis=(1, 2, 3), keepdims=True)
     above = xp.where(present > 0, cost - xp.where(xp.isfinite(cheapest), cheapest, 0.0), 0.0)
-    above = above.reshape(batch, shape.slots, shape.steps * shape.classes)
+    above = above.reshape(batch, space.slots, space.per_slot)
     candidates = xp.where(xp.arange(candidates.shape[-1]) == NUMBER, 0.0, candidates)
     return xp.concatenate([own, tasks, candidates, above], axis=-1)
 
 
-def logits(weights, layout: ObservationLayout, step_grid, observations, xp):
-    """Log-probabilities up to a constant of every joint choice, ``(B, layout.shape.count)``.
+def logits(weights, layout: ObservationLayout, observations, xp):
+    """Log-probabilities, up to a constant, of every action, ``(B, layout.action_space.count)``.
 
     ``weights`` maps names to arrays; ``xp`` is numpy or jax.numpy.
     """
     outputs = forward(weights, raw_inputs(layout, observations, xp), xp)
-    return combine_logits(weights, layout, step_grid, observations, outputs, xp)
+    return combine_logits(weights, layout, observations, outputs, xp)
 
 
-def combine_logits(weights, layout: ObservationLayout, step_grid, observations, outputs, xp):
+def combine_logits(weights, layout: ObservationLayout, observations, outputs, xp):
     """The logits, from the network's ``outputs (B, S, output_size)`` and the priced expected cost."""
-    shape = layout.shape
+    space = layout.action_space
+    step_grid = xp.asarray(space.step_grid, dtype=np.float32)
     task, candidates, cost = layout.split(observations)
-    scores = outputs[..., shape.classes :].reshape(*outputs.shape[:-1], shape.steps, shape.classes)
-    price = _price(weights, candidates, xp)[..., None] + outputs[..., : shape.classes]  # (B, S, P)
+    scores = outputs[..., space.classes :].reshape(*outputs.shape[:-1], space.grid_size, space.classes)
+    price = _price(weights, candidates, xp)[..., None] + outputs[..., : space.classes]  # (B, S, P)
     server_s = candidates[..., FIXED_S, None] + step_grid * candidates[..., SERVER_STEP_S, None]  # (B, S, K)
-    waits_s = candidates[..., WAIT_S : WAIT_S + shape.classes]
+    waits_s = candidates[..., WAIT_S : WAIT_S + space.classes]
     waiting = weights["wait_factor"] * task[:, None, DELAY_WEIGHT, None] * waits_s
     social = cost + price[..., None, :] * server_s[..., None] + waiting[..., None, :]
     urgent = xp.log(task[:, DELAY_WEIGHT] + 1e-6) - weights["log_urgency"]
-    rank = xp.linspace(0.5, -0.5, shape.classes) if shape.classes > 1 else xp.zeros(1)
+    rank = xp.linspace(0.5, -0.5, space.classes) if space.classes > 1 else xp.zeros(1)
     out = scores - xp.exp(weights["log_kappa"]) * social
     out = out + weights["class_slope"] * urgent[:, None, None, None] * rank
     present = candidates[..., PRESENT, None, None]
-    return xp.where(present > 0, out, FORBIDDEN).reshape(observations.shape[0], shape.count)
+    return xp.where(present > 0, out, FORBIDDEN).reshape(observations.shape[0], space.count)
 
 
 def _price(weights, candidates, xp):
@@ -115,26 +116,25 @@ def head(weights, x, xp):
 def draw_choice(scores, draws, xp):
     """One choice per row of ``scores (B, C)`` from its softmax, by inversion of ``draws (B,)`` in (0, 1)."""
     weight = xp.exp(scores - scores.max(axis=-1, keepdims=True))
-    upto = xp.cumsum(weight, axis=-1)
-    return xp.minimum((upto < draws[:, None] * upto[:, -1:]).sum(axis=-1), scores.shape[-1] - 1)
+    cumulative = xp.cumsum(weight, axis=-1)
+    return xp.minimum((cumulative < draws[:, None] * cumulative[:, -1:]).sum(axis=-1), scores.shape[-1] - 1)
 
 
 class Actor:
     """A trained policy, see ``Policy``: local observations in, joint choices out, by NumPy."""
 
-    def __init__(self, name: str, weights: dict[str, np.ndarray], shape: ChoiceShape, step_grid: np.ndarray):
-        self.name, self.weights, self.step_grid = name, weights, step_grid
-        self.layout = ObservationLayout(shape)
+    def __init__(self, name: str, weights: dict[str, np.ndarray], space: ActionSpace):
+        self.name, self.weights = name, weights
+        self.layout = ObservationLayout(space)
 
     def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """See ``Policy.choose``."""
-        grid = self.step_grid.astype(np.float32)
-        return draw_choice(logits(self.weights, self.layout, grid, observations, np), draws, np)
+        return draw_choice(logits(self.weights, self.layout, observations, np), draws, np)
 
 
-def read(name: str, weights: dict[str, np.ndarray], shape: ChoiceShape, step_grid: np.ndarray, bs_count: int) -> Actor:
+def read(name: str, weights: dict[str, np.ndarray], space: ActionSpace, bs_count: int) -> Actor:
     """An actor of a policy folder."""
-    return Actor(name, prices_for(weights, bs_count), shape, step_grid)
+    return Actor(name, prices_for(weights, bs_count), space)
 
 
 def prices_for(weights: dict[str, np.ndarray], bs_count: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgebrush.decision.action_space import ChoiceShape
+from edgebrush.decision.action_space import ActionSpace
 from edgebrush.decision.observation import DELAY_WEIGHT, DIFFICULTY, LOAD, NUMBER, PRESENT, STEP_S, ObservationLayout
 from edgebrush.errors import UserError
 
@@ -41,7 +41,7 @@ def place_of(layout: ObservationLayout, observations):
 
 
 def log_strategy(weights, layout: ObservationLayout, observations, xp):
-    """Log-probabilities up to a constant of every joint choice, ``(B, layout.shape.count)``.
+    """Log-probabilities up to a constant of every joint choice, ``(B, layout.action_space.count)``.
 
     ``weights``: ``strategies (contexts, places, K, P)``, ``edges (F, n)`` and ``strides (F,)``; ``xp`` is numpy or
     jax.numpy.
@@ -53,26 +53,24 @@ def log_strategy(weights, layout: ObservationLayout, observations, xp):
     _, candidates, _ = layout.split(observations)
     present = candidates[..., PRESENT, None, None] > 0.0
     logs = xp.where(present, xp.log(xp.maximum(chosen, LEAST)), FORBIDDEN)
-    return logs.reshape(len(observations), layout.shape.count)
+    return logs.reshape(len(observations), layout.action_space.count)
 
 
 class Automata:
     """Strategies as a policy, see ``Policy``: local observations in, joint choices out, by NumPy."""
 
-    def __init__(self, name: str, weights: dict[str, np.ndarray], shape: ChoiceShape):
+    def __init__(self, name: str, weights: dict[str, np.ndarray], space: ActionSpace):
         self.name, self.weights = name, weights
-        self.layout = ObservationLayout(shape)
+        self.layout = ObservationLayout(space)
 
     def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """See ``Policy.choose``."""
         return draw_choice(log_strategy(self.weights, self.layout, observations, np), draws, np)
 
 
-def read(
-    name: str, weights: dict[str, np.ndarray], shape: ChoiceShape, step_grid: np.ndarray, bs_count: int
-) -> Automata:
+def read(name: str, weights: dict[str, np.ndarray], space: ActionSpace, bs_count: int) -> Automata:
     """The automata of a policy folder. Raises ``UserError`` where the scenario has other BSs than they know."""
     known = weights["strategies"].shape[1] - 1
     if known != bs_count:
         raise UserError(f"{name}: its strategies are for {known} BSs, the scenario has {bs_count}; train one for it")
-    return Automata(name, weights, shape)
+    return Automata(name, weights, space)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgebrush.decision.action_space import ChoiceShape
+from edgebrush.decision.action_space import ActionSpace
 from edgebrush.decision.observation import ObservationLayout
 
 from . import actor
@@ -24,27 +24,27 @@ ALPHAS = np.exp(-BETA_MIN / STEPS - 0.5 * (BETA_MAX - BETA_MIN) * (2 * _STEP - 1
 ALPHAS_CUMPROD = np.cumprod(ALPHAS)
 
 
-def input_size(shape: ChoiceShape) -> int:
+def input_size(space: ActionSpace) -> int:
     """Number of denoiser inputs per candidate: the actor's, the noisy scores, the step one-hot."""
-    return actor.input_size(shape) + shape.steps * shape.classes + STEPS
+    return actor.input_size(space) + space.per_slot + STEPS
 
 
-def logits(weights, layout: ObservationLayout, step_grid, observations, noise, xp):
-    """Log-probabilities up to a constant of every joint choice, ``(B, C)``.
+def logits(weights, layout: ObservationLayout, observations, noise, xp):
+    """Log-probabilities, up to a constant, of every action, ``(B, C)``.
 
     ``noise (B, STEPS, C)``: standard normal numbers; ``weights`` and ``xp`` as in ``actor.logits``.
     """
-    shape, batch = layout.shape, len(observations)
+    space, batch = layout.action_space, len(observations)
     raw = actor.raw_inputs(layout, observations, xp)
-    noise = noise.reshape(batch, STEPS, shape.slots, shape.steps * shape.classes)
+    noise = noise.reshape(batch, STEPS, space.slots, space.per_slot)
     known = actor.first_layer(weights, raw, slice(raw.shape[-1]), xp)  # the same in all steps
     noisy, at = slice(raw.shape[-1], -STEPS), weights["w_in"][-STEPS:]
     x = noise[:, STEPS - 1]
     for t in reversed(range(STEPS)):
         outputs = actor.head(weights, known + actor.first_layer(weights, x, noisy, xp) + at[t], xp)
         if t:
-            x = _posterior_mean(x, outputs[..., shape.classes :], t) + _posterior_std(t) * noise[:, t - 1]
-    combined = actor.combine_logits(weights, layout, step_grid, observations, outputs, xp)
+            x = _posterior_mean(x, outputs[..., space.classes :], t) + _posterior_std(t) * noise[:, t - 1]
+    combined = actor.combine_logits(weights, layout, observations, outputs, xp)
     return xp.exp(weights["log_sharpness"]) * combined
 
 
@@ -78,19 +78,16 @@ def _murmur_mix(x):
 class DiffusionActor:
     """A trained diffusion policy, see ``Policy``."""
 
-    def __init__(self, name: str, weights: dict[str, np.ndarray], shape: ChoiceShape, step_grid: np.ndarray):
-        self.name, self.weights, self.step_grid = name, weights, step_grid
-        self.layout = ObservationLayout(shape)
+    def __init__(self, name: str, weights: dict[str, np.ndarray], space: ActionSpace):
+        self.name, self.weights = name, weights
+        self.layout = ObservationLayout(space)
 
     def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """See ``Policy.choose``."""
-        noise = noise_from_draws(draws, self.layout.shape.count, np)
-        grid = self.step_grid.astype(np.float32)
-        return draw_choice(logits(self.weights, self.layout, grid, observations, noise, np), draws, np)
+        noise = noise_from_draws(draws, self.layout.action_space.count, np)
+        return draw_choice(logits(self.weights, self.layout, observations, noise, np), draws, np)
 
 
-def read(
-    name: str, weights: dict[str, np.ndarray], shape: ChoiceShape, step_grid: np.ndarray, bs_count: int
-) -> DiffusionActor:
+def read(name: str, weights: dict[str, np.ndarray], space: ActionSpace, bs_count: int) -> DiffusionActor:
     """A diffusion policy of a policy folder; for another number of BSs see ``actor.read``."""
-    return DiffusionActor(name, actor.prices_for(weights, bs_count), shape, step_grid)
+    return DiffusionActor(name, actor.prices_for(weights, bs_count), space)

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from edgebrush.decision.action_space import ChoiceShape
+from edgebrush.decision.action_space import ActionSpace
 from edgebrush.errors import UserError
 from edgebrush.files import write_bytes, write_text
 
@@ -24,7 +24,7 @@ from .protocol import Policy
 FORMAT = 1
 ABOUT, WEIGHTS = "policy.json", "actor.safetensors"
 SOFTMAX, AUTOMATA, DIFFUSION = "softmax", "automata", "diffusion"  # softmax also where policy.json names no kind
-KINDS: dict[str, Callable[..., Policy]] = {  # (name, weights, shape, step_grid, bs_count) -> Policy
+KINDS: dict[str, Callable[..., Policy]] = {  # (name, weights, action space, number of BSs) -> Policy
     SOFTMAX: actor.read,
     AUTOMATA: automata.read,
     DIFFUSION: diffusion.read,
@@ -39,7 +39,7 @@ def save_policy(folder: Path, name: str, weights: dict[str, np.ndarray], about: 
     write_text(folder / ABOUT, text)
 
 
-def read_policy(folder: Path, shape: ChoiceShape, step_grid: np.ndarray, bs_count: int) -> Policy:
+def read_policy(folder: Path, space: ActionSpace, bs_count: int) -> Policy:
     """The trained policy in ``folder``, for a scenario's choices; slots and BSs may be more or fewer than trained.
 
     Raises ``UserError`` where the folder holds no policy, or one for another step grid or other classes.
@@ -56,9 +56,9 @@ def read_policy(folder: Path, shape: ChoiceShape, step_grid: np.ndarray, bs_coun
         raise UserError(
             f"{folder}: policy format {about.get('format')!r}, kind {kind!r} is not known here; train it again"
         )
-    if about["step_grid"] != step_grid.tolist() or about["classes"] != shape.classes:
+    if about["step_grid"] != list(space.step_grid) or about["classes"] != space.classes:
         raise UserError(
             f"{folder}: trained for step_grid {about['step_grid']} and {about['classes']} classes, the scenario has "
-            f"{step_grid.tolist()} and {shape.classes}; train one for it"
+            f"{list(space.step_grid)} and {space.classes}; train one for it"
         )
-    return KINDS[kind](about["name"], weights, shape, step_grid, bs_count)
+    return KINDS[kind](about["name"], weights, space, bs_count)

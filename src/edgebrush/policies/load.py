@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgebrush.errors import UserError
-from edgebrush.scenario.expand import choice_shape
+from edgebrush.scenario.expand import action_space
 from edgebrush.scenario.load import PRESETS, fingerprint
 from edgebrush.scenario.schema import Scenario
 
@@ -27,9 +27,9 @@ def shipped_rules(scenario: Scenario) -> list[Rule] | None:
         if path.is_file():
             shipped = json.loads(path.read_text(encoding="utf-8"))
             if shipped["scenario"] == fingerprint(scenario):
-                shape, grid = choice_shape(scenario), np.array(scenario.decision.step_grid)
+                space = action_space(scenario)
                 return [
-                    Rule(rule, np.array(list(found["numbers"].values())), shape, grid)
+                    Rule(rule, np.array(list(found["numbers"].values())), space)
                     for rule, found in shipped["rules"].items()
                 ]
     return None
@@ -41,10 +41,10 @@ def load_policy(name: str | Path, scenario: Scenario) -> Policy:
     Raises ``UserError`` where there is neither, the rule's numbers have not been tuned for this scenario, or the
     policy was trained for other choices.
     """
-    shape, grid = choice_shape(scenario), np.array(scenario.decision.step_grid)
+    space = action_space(scenario)
     if name in KINDS:
         if not numbers_of(KINDS[str(name)], scenario.bs_count):
-            return Rule(str(name), np.zeros(0), shape, grid)
+            return Rule(str(name), np.zeros(0), space)
         rules = {rule.name: rule for rule in shipped_rules(scenario) or []}
         if name not in rules:
             raise UserError(
@@ -55,4 +55,4 @@ def load_policy(name: str | Path, scenario: Scenario) -> Policy:
     if not Path(name).is_dir():
         known = ", ".join(KINDS)
         raise UserError(f"policy {str(name)!r}: neither a folder of a trained policy nor a rule; rules are {known}")
-    return read_policy(Path(name), shape, grid, scenario.bs_count)
+    return read_policy(Path(name), space, scenario.bs_count)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgebrush.decision.action_space import ChoiceShape
+from edgebrush.decision.action_space import ActionSpace, encode_action
 from edgebrush.decision.observation import (
     CANDIDATE_FEATURES,
     DELAY_WEIGHT,
@@ -83,12 +83,11 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule with its numbers, as a policy for scenarios of one choice shape."""
+    """A rule with its numbers, as a policy for scenarios of one action space."""
 
     name: str  # one of KINDS
     numbers: np.ndarray  # (n,) float64, see numbers_of
-    shape: ChoiceShape
-    step_grid: np.ndarray  # (K,) int64
+    action_space: ActionSpace
 
     @property
     def kind(self) -> int:
@@ -96,36 +95,35 @@ class Rule:
 
     def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """See ``Policy.choose``."""
-        rows = zip(observations, draws, strict=True)
-        return np.array(
-            [choose(self.kind, self.numbers, self.shape, self.step_grid, row, draw) for row, draw in rows], np.int64
-        )
+        space, rows = self.action_space, zip(observations, draws, strict=True)
+        given = self.kind, self.numbers, space.slots, np.array(space.step_grid), space.classes
+        return np.array([choose(*given, row, draw) for row, draw in rows], np.int64)
 
 
-def choose(kind, numbers, shape, step_grid, observation, draw):
-    """The joint choice of rule ``kind`` with its ``numbers`` on one observation ``(layout.size,)``."""
-    features = CANDIDATE_FEATURES + shape.classes
+def choose(kind, numbers, slots, step_grid, classes, observation, draw):
+    """The action of rule ``kind`` with its ``numbers`` on one observation ``(layout.size,)``."""
+    features, grid_size = CANDIDATE_FEATURES + classes, len(step_grid)
     task = observation[:TASK_FEATURES]
-    stop = TASK_FEATURES + shape.slots * features
-    candidates = observation[TASK_FEATURES:stop].reshape((shape.slots, features))
-    cost = observation[stop:].reshape((shape.slots, shape.steps, shape.classes))
+    stop = TASK_FEATURES + slots * features
+    candidates = observation[TASK_FEATURES:stop].reshape((slots, features))
+    cost = observation[stop:].reshape((slots, grid_size, classes))
     service_class = 0
     if kind != SELFISH_GREEDY and task[DELAY_WEIGHT] < math.exp(numbers[-1]):
-        service_class = shape.classes - 1
+        service_class = classes - 1
     if kind < SELFISH_GREEDY:
-        k = int(min(max(round(numbers[0]), 0), shape.steps - 1))
-        slot = _place(kind, numbers, shape, step_grid[k], candidates, draw)
+        k = int(min(max(round(numbers[0]), 0), grid_size - 1))
+        slot = _place(kind, numbers, step_grid[k], candidates, draw)
     else:
-        slot, k = _weigh(kind, numbers, shape, step_grid, task, candidates, cost, service_class, draw)
-    return (slot * shape.steps + k) * shape.classes + service_class
+        slot, k = _weigh(kind, numbers, step_grid, task, candidates, cost, service_class, draw)
+    return encode_action(slot, k, service_class, grid_size, classes)
 
 
-def _place(kind, numbers, shape, steps, candidates, draw):
+def _place(kind, numbers, steps, candidates, draw):
     """The slot that a rule with fixed steps picks: the best present one, or one drawn in proportion."""
     if kind == LOCAL_ONLY:
         return 0
     best, best_score, total = 0, -np.inf, 0.0
-    for s in range(shape.slots):
+    for s in range(len(candidates)):
         score = _score(kind, numbers, steps, candidates, s)
         total += score if score > 0.0 else 0.0
         if score > best_score:
@@ -133,7 +131,7 @@ def _place(kind, numbers, shape, steps, candidates, draw):
     if kind != RANDOM and kind != CAPACITY_RANDOM:
         return best
     left = draw * total
-    for s in range(shape.slots):
+    for s in range(len(candidates)):
         left -= _score(kind, numbers, steps, candidates, s)
         if left < 0.0:
             return s
@@ -156,15 +154,16 @@ def _score(kind, numbers, steps, candidates, s):
     return 1.0
 
 
-def _weigh(kind, numbers, shape, step_grid, task, candidates, cost, service_class, draw):
+def _weigh(kind, numbers, step_grid, task, candidates, cost, service_class, draw):
     """(slot, step index) of least value, or, with a temperature, drawn from its softmax (Gibbs' distribution)."""
-    value = np.full((shape.slots, shape.steps), np.inf)
+    slots, grid_size, classes = cost.shape
+    value = np.full((slots, grid_size), np.inf)
     best_s, best_k = 0, 0
-    for s in range(shape.slots):
+    for s in range(slots):
         if candidates[s, PRESENT] > 0.0:
-            for k in range(shape.steps):
+            for k in range(grid_size):
                 value[s, k] = cost[s, k, service_class] + _price(
-                    kind, numbers, shape, task, candidates[s], s, step_grid[k], service_class
+                    kind, numbers, classes, task, candidates[s], s, step_grid[k], service_class
                 )
                 if value[s, k] < value[best_s, best_k]:
                     best_s, best_k = s, k
@@ -172,15 +171,15 @@ def _weigh(kind, numbers, shape, step_grid, task, candidates, cost, service_clas
         return best_s, best_k
     weight = np.exp((value[best_s, best_k] - value) / math.exp(numbers[-2]))
     left = draw * weight.sum()
-    for s in range(shape.slots):
-        for k in range(shape.steps):
+    for s in range(slots):
+        for k in range(grid_size):
             left -= weight[s, k]
             if left < 0.0:
                 return s, k
     return best_s, best_k
 
 
-def _price(kind, numbers, shape, task, row, s, steps, service_class):
+def _price(kind, numbers, classes, task, row, s, steps, service_class):
     """What a rule adds to the selfish expected cost of a choice, for the others' sake."""
     if kind == SELFISH_GREEDY:
         return 0.0
@@ -188,7 +187,7 @@ def _price(kind, numbers, shape, task, row, s, steps, service_class):
     wait = task[DELAY_WEIGHT] * row[WAIT_S + service_class]
     if kind == LYAPUNOV:
         # Drift plus penalty (Neely 2010): the cost without waiting, plus backlog times the work added, over V.
-        return row[WAIT_S + shape.classes - 1] * server_s * math.exp(-numbers[0]) - wait
+        return row[WAIT_S + classes - 1] * server_s * math.exp(-numbers[0]) - wait
     if kind == PRICED_GREEDY_3:
         return 0.0 if s == 0 else (numbers[0] + numbers[1] * row[LOAD]) * server_s
     bs_count = (numbers.shape[0] - 6) // 2

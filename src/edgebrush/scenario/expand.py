@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from edgebrush.decision.action_space import ChoiceShape
+from edgebrush.decision.action_space import ActionSpace
 from edgebrush.profiles.catalogue import load_profile
 from edgebrush.profiles.schema import Profile
 from edgebrush.scenario.schema import Bs, Scenario, Ue
@@ -38,10 +38,10 @@ def bs_positions(scenario: Scenario) -> np.ndarray:
     return np.array(places, float)
 
 
-def choice_shape(scenario: Scenario) -> ChoiceShape:
-    """Slots (the own device and the neighbours), entries of the step grid, service classes."""
+def action_space(scenario: Scenario) -> ActionSpace:
+    """What a UE of the scenario can choose."""
     neighbours = min(scenario.decision.neighbours, scenario.bs_count)
-    return ChoiceShape(1 + neighbours, len(scenario.decision.step_grid), scenario.decision.classes)
+    return ActionSpace(1 + neighbours, scenario.decision.step_grid, scenario.decision.classes)
 
 
 def bs_names(scenario: Scenario) -> list[str]:

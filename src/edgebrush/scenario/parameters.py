@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgebrush.errors import UserError
-from edgebrush.scenario.expand import bs_positions, choice_shape, expand_bss, expand_ues
+from edgebrush.scenario.expand import action_space, bs_positions, expand_bss, expand_ues
 from edgebrush.scenario.schema import BurstyArrivals, Scenario, TraceArrivals
 from edgebrush.scenario.trace import read_trace, replay
 
@@ -109,7 +109,7 @@ def _common_params(scenario: Scenario, trace_span_s: float, trace_length: int) -
     noise_db = radio.noise_dbm_per_hz + radio.noise_figure_db
     values = {
         "ue_count": scenario.ue_count, "bs_count": scenario.bs_count,
-        "neighbours": choice_shape(scenario).slots - 1, "classes": decision.classes,
+        "neighbours": action_space(scenario).slots - 1, "classes": decision.classes,
         "steps": len(decision.step_grid), "local": decision.local,
         "horizon_s": scenario.horizon_s, "interval_s": decision.interval_s,
         "broadcast_s": scenario.broadcast_interval_s, "bs_energy_weight": scenario.cost.bs_energy_weight,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgebrush.decision.observation import ObservationLayout
-from edgebrush.scenario.expand import choice_shape
+from edgebrush.scenario.expand import action_space
 from edgebrush.scenario.parameters import Params, build_params, trace_rows
 from edgebrush.scenario.schema import BurstyArrivals, Scenario, TraceArrivals
 
@@ -132,9 +132,9 @@ class Simulator:
         self.episodes = episodes
         self.threads = min(threads or CORES, episodes)
         self.params = build_params(scenario)
-        self.worlds = build_worlds(scenario, episodes, records)
-        self.shape = choice_shape(scenario)
-        self.layout = ObservationLayout(self.shape)
+        self.action_space = action_space(scenario)
+        self.worlds = build_worlds(scenario, self.action_space, episodes, records)
+        self.layout = ObservationLayout(self.action_space)
         self.state_size = state_size(scenario) if states else 0
         self.observations = np.zeros((episodes, self.layout.size), np.float32)
         self.states = np.zeros((episodes, self.state_size), np.float32)
@@ -161,8 +161,8 @@ class Simulator:
         choices = np.ascontiguousarray(choices, np.int64)
         if choices.shape != (self.episodes,):
             raise ValueError(f"choices {choices.shape} must hold one for each of {self.episodes} episodes")
-        if choices.min(initial=0) < 0 or choices.max(initial=0) >= self.shape.count:
-            raise ValueError(f"a choice lies outside 0..{self.shape.count - 1}")
+        if choices.min(initial=0) < 0 or choices.max(initial=0) >= self.action_space.count:
+            raise ValueError(f"a choice lies outside 0..{self.action_space.count - 1}")
         self._run(False, self._all, self._no_seeds, 0.0, choices)
 
     def spread(self, kernel: Callable, *arguments) -> None:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgebrush.decision.action_space import ActionSpace
 from edgebrush.decision.observation import BS_COLUMNS, OWN_COLUMNS, ObservationLayout
-from edgebrush.scenario.expand import choice_shape
 from edgebrush.scenario.schema import MAX_CLASSES, Scenario
 
 f8, i8 = np.float64, np.int64
@@ -106,15 +106,14 @@ class World(NamedTuple):
     scratch: np.ndarray  # (numbers,) float64, room to put an observation together
 
 
-def build_worlds(scenario: Scenario, episodes: int, records: int) -> World:
+def build_worlds(scenario: Scenario, space: ActionSpace, episodes: int, records: int) -> World:
     """Empty worlds for so many episodes, each with room to record so many ended tasks."""
     n, m = scenario.ue_count, scenario.bs_count
-    shape = choice_shape(scenario)
     slotted = scenario.decision.interval_s > 0
     per_ue = sum(ue.count * (1 + ue.queue_limit * (2 if slotted else 1)) for ue in scenario.ues)
     capacity = per_ue + sum(bs.count * bs.connection_limit for bs in scenario.bss) + 2
     leaves = 1 << (leaf_count(n, m) - 1).bit_length()
-    described = OWN_COLUMNS + shape.classes + (shape.slots - 1) * (BS_COLUMNS + 2 * shape.classes)
+    described = OWN_COLUMNS + space.classes + (space.slots - 1) * (BS_COLUMNS + 2 * space.classes)
     episode = np.zeros((episodes, 1), EPISODE_STATE)
     episode["done"] = 1  # until reset
     episode["capacity"], episode["leaves"], episode["records"] = capacity, leaves, records
@@ -123,13 +122,13 @@ def build_worlds(scenario: Scenario, episodes: int, records: int) -> World:
         np.zeros((episodes, n), UE_STATE),
         np.zeros((episodes, m), BS_STATE),
         np.zeros((episodes, 2 * m), BAND),
-        np.zeros((episodes, n, shape.slots - 1), i8),
+        np.zeros((episodes, n, space.slots - 1), i8),
         np.zeros((episodes, n, m), LINK),
         np.zeros((episodes, m), BOARD),
         np.zeros((episodes, capacity), TASK),
         np.zeros((episodes, 2 * leaves), f8),
         np.zeros((episodes, records), OUTCOME),
-        np.zeros((episodes, described + ObservationLayout(shape).size), f8),
+        np.zeros((episodes, described + ObservationLayout(space).size), f8),
     )
 
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from edgebrush.decision import action_space as actions
 from edgebrush.decision import observation as obs
 from edgebrush.scenario.parameters import NONE, TRACE
 
@@ -19,6 +20,7 @@ from .state import MAX_CLASSES, UP
 from .station import admit, connect, deliver, end_run, steps_left_now
 from .transfers import band_of, end_transfer
 
+decode_action = compiled(actions.decode_action)
 describe_candidates = compiled(obs.describe_candidates)
 expected_cost = compiled(obs.expected_cost)
 
@@ -86,13 +88,11 @@ def _next_multiple(time, interval_s):
 
 @compiled
 def decide(params, world, choice):
-    """Apply a joint choice (see decision/choices.py) to the task that waits for one."""
+    """Apply an action (see decision/action_space.py) to the task that waits for one."""
     common, episode = params.common[0], world.episode[0]
     t = episode.deciding
     task = world.task[t]
-    service_class = choice % common.classes
-    step_index = (choice // common.classes) % common.steps
-    slot = choice // (common.classes * common.steps)
+    slot, step_index, service_class = decode_action(choice, common.steps, common.classes)
     task.service_class = service_class
     task.steps = params.step_grid[step_index]
     episode.decisions += 1

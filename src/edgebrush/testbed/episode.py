@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgebrush.decision.action_space import index_of
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.errors import UserError
 from edgebrush.scenario.parameters import Params
@@ -116,7 +115,7 @@ def simulate(episode: Episode, decisions: Sequence[tuple[int, int, int]]) -> np.
     simulator.reset(np.array([episode.seed]))
     for arrival, (place, steps, service_class) in zip(episode.arrivals, decisions, strict=True):
         slot = 0 if place == 0 else 1 + episode.neighbours[arrival.ue].index(place - 1)
-        simulator.step(np.array([index_of(simulator.shape, slot, grid.index(steps), service_class)]))
+        simulator.step(np.array([simulator.action_space.encode(slot, grid.index(steps), service_class)]))
     rows = simulator.outcomes()
     order = {(arrival.ue, arrival.number): n for n, arrival in enumerate(episode.arrivals)}
     return rows[np.argsort([order[row["ue"], row["number"]] for row in rows])]

@@ -51,11 +51,10 @@ class ActorEvaluator:
     def __init__(self, scenario: Scenario, actor: Actor, seeds: np.ndarray, settings: int):
         self.seeds, self.actor = np.asarray(seeds, np.int64), actor
         self.simulator = Simulator(scenario, settings * len(seeds))
-        grid = jnp.asarray(actor.step_grid, jnp.float32)
         axes = {name: 0 if name in POLISHED else None for name in actor.weights}
 
         def choose(weights, observations, draws):
-            return draw_choice(acting.logits(weights, actor.layout, grid, observations, jnp), draws, jnp)
+            return draw_choice(acting.logits(weights, actor.layout, observations, jnp), draws, jnp)
 
         self.choose = jax.jit(jax.vmap(choose, in_axes=(axes, 0, 0)))
 

@@ -15,7 +15,7 @@ from edgebrush.evaluation.episodes import RuleEvaluator
 from edgebrush.policies.load import shipped_rules
 from edgebrush.policies.rules import KINDS, Rule, numbers_of
 from edgebrush.progress import ProgressCallback, ShareCallback, no_progress, no_share
-from edgebrush.scenario.expand import choice_shape
+from edgebrush.scenario.expand import action_space
 from edgebrush.scenario.load import fingerprint
 from edgebrush.scenario.schema import Scenario
 from edgebrush.tuning.cmaes import Budget, cma_search
@@ -36,7 +36,7 @@ class TunedRule:
 
 def rule_of(scenario: Scenario, rule: str, parameters: np.ndarray) -> Rule:
     """The rule with these parameters as a policy for the scenario."""
-    return Rule(rule, parameters, choice_shape(scenario), np.array(scenario.decision.step_grid))
+    return Rule(rule, parameters, action_space(scenario))
 
 
 def tune(scenario: Scenario, rule: str, budget: Budget, progress: ShareCallback = no_share) -> TunedRule:

@@ -71,9 +71,8 @@ class Learner(NamedTuple):
 
 def new_diffusion(look: Look, rng: np.random.Generator, hidden: int) -> Diffusion:
     """A diffusion policy that starts as the softmax of the tuned rule."""
-    shape = look.layout.shape
     plain = look.new_actor(rng, hidden)  # for its scales and its outputs
-    inputs, outputs = input_size(shape), len(plain.weights["b_out"])
+    inputs, outputs = input_size(look.layout.action_space), len(plain.weights["b_out"])
     weights = first_weights(rng, inputs, outputs, hidden, look.bs_count, look.numbers)
     scale = jnp.concatenate([plain.scale, jnp.ones(inputs - len(plain.scale))])
     return Diffusion(weights, scale, jnp.zeros(()), plain.step_grid, look.layout)
@@ -171,5 +170,5 @@ def actor_loss(actor, twins, sequences, key, config):
 
 def noise(key: jax.Array, actor: Diffusion, rows: int) -> jax.Array:
     """Standard normal numbers ``(rows, STEPS, C)``, by a loop: else XLA draws them anew wherever they are read."""
-    shape = (rows, actor.layout.shape.count)
+    shape = (rows, actor.layout.action_space.count)
     return jax.lax.map(lambda key: jax.random.normal(key, shape), jax.random.split(key, STEPS)).swapaxes(0, 1)

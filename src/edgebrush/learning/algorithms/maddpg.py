@@ -143,7 +143,7 @@ def critic_inputs(config: MaddpgConfig, look: Look) -> np.ndarray:
     def cut(x):
         return np.moveaxis(x[:length].reshape(-1, window, *x.shape[1:]), 1, 2).reshape(-1, window, *x.shape[2:])
 
-    choices = np.eye(look.layout.shape.count, dtype=np.float32)[cut(batch.choices)]
+    choices = np.eye(look.layout.action_space.count, dtype=np.float32)[cut(batch.choices)]
     states = batch.states[:length:window].reshape(-1, batch.states.shape[-1])
     return np.concatenate([states, summary(look.layout, cut(batch.observations), choices)], -1)
 

@@ -135,8 +135,8 @@ def mean_strategies(layout, observations, played, edges, strides, size) -> np.nd
     The mean over all contexts counts as one more visit of each, and is all that an unvisited one has.
     """
     context = automata.context_of(edges, strides, automata.features(layout, observations, size[1], np), np)
-    total = np.zeros((*size, layout.shape.steps, layout.shape.classes))
-    probabilities = played.reshape(-1, *layout.shape)
+    total = np.zeros((*size, *layout.action_space.shape[1:]))
+    probabilities = played.reshape(-1, *layout.action_space.shape)
     np.add.at(total, (context[:, None], automata.place_of(layout, observations)), probabilities)
     total += total.sum(0) / total.sum()
     return (total / total.sum((1, 2, 3), keepdims=True)).astype(np.float32)
@@ -161,9 +161,9 @@ def update(config: MaslConfig, learner: Learner, batch: Batch, rate: jax.Array) 
     observations = batch.observations.reshape(-1, layout.size)
     found = automata.features(layout, observations, actor.strategies.shape[1], jnp)
     context = automata.context_of(actor.edges, actor.strides, found, jnp)
-    slot, choice = jnp.divmod(batch.choices.reshape(-1), layout.shape.steps * layout.shape.classes)
+    slot, choice = jnp.divmod(batch.choices.reshape(-1), layout.action_space.per_slot)
     place = jnp.take_along_axis(automata.place_of(layout, observations), slot[:, None], axis=1)[:, 0]
-    entry = place * layout.shape.steps * layout.shape.classes + choice
+    entry = place * layout.action_space.per_slot + choice
 
     played = jnp.zeros_like(strategies).at[context, entry].add(rate * utility)
     stays = jnp.exp(jnp.zeros(len(strategies)).at[context].add(jnp.log1p(-rate * utility)))[:, None]

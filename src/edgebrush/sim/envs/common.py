@@ -17,7 +17,7 @@ def action_mask(layout: ObservationLayout, observations: np.ndarray) -> np.ndarr
     """Valid actions ``(..., actions)`` int8 of observations ``(..., size)``: 1 for every action of a present slot."""
     _, candidates, _ = layout.split(observations)
     present = (candidates[..., PRESENT] > 0).astype(np.int8)
-    return present.repeat(layout.shape.steps * layout.shape.classes, axis=-1)
+    return present.repeat(layout.action_space.per_slot, axis=-1)
 
 
 def box(size: int) -> spaces.Box:
@@ -43,10 +43,10 @@ def observe_all(simulator: Simulator) -> tuple[np.ndarray, np.ndarray]:
 
 def check_actions(simulator: Simulator, actions: np.ndarray) -> None:
     """Raises ``ValueError`` unless every action exists and is allowed by ``decision.local``."""
-    first = 0 if simulator.scenario.decision.local else simulator.shape.steps * simulator.shape.classes
-    if ((actions < first) | (actions >= simulator.shape.count)).any():
+    first = 0 if simulator.scenario.decision.local else simulator.action_space.per_slot
+    if ((actions < first) | (actions >= simulator.action_space.count)).any():
         raise ValueError(
-            f"actions {actions.tolist()}: a pending task needs one of {first}..{simulator.shape.count - 1}"
+            f"actions {actions.tolist()}: a pending task needs one of {first}..{simulator.action_space.count - 1}"
         )
 
 

@@ -32,7 +32,7 @@ class MergedEnv(gymnasium.Env):
         self._simulator = Simulator(scenario, 1)
         self.layout = self._simulator.layout
         self.observation_space = box(self.layout.size)
-        self.action_space = spaces.Discrete(self._simulator.shape.count)
+        self.action_space = spaces.Discrete(self._simulator.action_space.count)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         """Start episode ``seed`` (None: a fresh one) and run to its first decision."""
@@ -82,7 +82,7 @@ class MergedVectorEnv(VectorEnv):
         self._simulator = Simulator(scenario, episodes)
         self.layout = self._simulator.layout
         self.single_observation_space = box(self.layout.size)
-        self.single_action_space = spaces.Discrete(self._simulator.shape.count)
+        self.single_action_space = spaces.Discrete(self._simulator.action_space.count)
         self.observation_space = batch_space(self.single_observation_space, episodes)
         self.action_space = batch_space(self.single_action_space, episodes)
 

@@ -38,7 +38,7 @@ class SlottedEnv(Team, pettingzoo.ParallelEnv):
                 "arrives; set it to a slot's length in seconds, or use kind='aec'"
             )
         super().__init__(scenario, render_mode, further_actions=1)
-        self.none = self._simulator.shape.count
+        self.none = self._simulator.action_space.count
         self._observations = np.zeros((scenario.ue_count, self.layout.size), np.float32)
         self._pending = np.zeros(scenario.ue_count, np.bool_)
 

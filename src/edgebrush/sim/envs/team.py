@@ -20,7 +20,7 @@ class Team:
         self.render_mode = check_render_mode(render_mode)
         self._simulator = Simulator(scenario, 1, states=True)
         self.layout = self._simulator.layout
-        actions = self._simulator.shape.count + further_actions
+        actions = self._simulator.action_space.count + further_actions
         self.possible_agents = [f"ue_{i}" for i in range(scenario.ue_count)]
         self.agents: list[str] = []
         self.observation_spaces = {agent: self._observation_space(actions) for agent in self.possible_agents}
