@@ -1,4 +1,4 @@
-"""Many episodes side by side, on all cores: the simulator as its users hold it."""
+"""The simulator's public class: many episodes side by side, on all cores."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .world import (
     take_reward,
 )
 
-EPISODES_PER_THREAD = 64  # where steps are short, one more thread costs more than it does for fewer episodes
+EPISODES_PER_THREAD = 64  # with fewer episodes per thread, another thread costs more than it gains
 
 
 @compiled
 def compiled_parameters(params):
-    """The scenario's numbers as the loops take them; every entry starts with this and ``episode``."""
+    """The parameters as ``Rows``; every compiled entry starts with this and ``episode_world``."""
     return Params(
         rows(params.common),
         rows(params.ue),
@@ -45,7 +45,7 @@ def compiled_parameters(params):
 
 @compiled
 def episode_world(worlds, e):
-    """The world of episode e, as the loops take it."""
+    """The state of episode e as ``Rows``."""
     return World(
         rows(worlds.episode[e]),
         rows(worlds.ue[e]),
@@ -62,7 +62,7 @@ def episode_world(worlds, e):
 
 
 @compiled
-def _look(params, world, observation, state):
+def _observe_and_state(params, world, observation, state):
     if world.episode[0].done == 1:
         return
     if observation.shape[0] > 0:
@@ -88,7 +88,7 @@ def _reset_or_step(
     observations,
     states,
 ):
-    """One kernel for both, because most of it is ``advance``, which takes long to compile."""
+    """One kernel for both, because both call ``advance``, which takes long to compile."""
     scenario = compiled_parameters(params)
     for e in range(first, last):
         if not which[e]:
@@ -103,20 +103,19 @@ def _reset_or_step(
             decide(scenario, world, choices[e])
         alive[e] = advance(scenario, world)
         rewards[e], gaps[e] = take_reward(world)
-        _look(scenario, world, observations[e], states[e])
+        _observe_and_state(scenario, world, observations[e], states[e])
 
 
 class Simulator:
-    """E episodes of one scenario, each always at its next decision (or drained).
+    """E episodes of one scenario, each stopped at its next decision (or drained).
 
-    ``observations (E, layout.size)``, ``states (E, state_size)``, ``rewards (E,)``, ``gaps_s (E,)`` and
-    ``alive (E,)`` are written in place by ``reset`` and ``step``. The reward of a step is minus the cost that
-    accrued from that decision to the next; ``gaps_s`` is the time between the two. After ``reset`` they hold
-    what came before the first decision: some cost in slotted mode, where tasks wait for the first slot,
-    otherwise none.
+    ``reset`` and ``step`` write ``observations (E, layout.size)``, ``states (E, state_size)``, ``rewards (E,)``,
+    ``gaps_s (E,)`` and ``alive (E,)`` in place. The reward of a step is minus the cost accrued from that decision to
+    the next one, and ``gaps_s`` the time between them. After ``reset`` they cover the time before the first decision,
+    which costs something only in slotted mode, where tasks wait for the first slot.
 
-    ``records`` is how many ended tasks each episode can keep for ``outcomes``; 0 keeps none. ``threads`` is
-    how many threads share the episodes; None: one per core. The numbers do not depend on it.
+    ``records`` is how many ended tasks each episode can keep for ``outcomes``. ``threads`` is how many threads share
+    the episodes (None: one per core); the numbers do not depend on it.
     """
 
     def __init__(
@@ -178,7 +177,7 @@ class Simulator:
             raise RuntimeError("a task table overflowed: this is a defect of edgebrush, please report the scenario")
 
     def outcomes(self) -> np.ndarray:
-        """The ended tasks of all episodes, one structured array (``state.OUTCOME``), in episode order."""
+        """The ended tasks of all episodes as one structured array (``state.OUTCOME``), in episode order."""
         recorded = self.worlds.episode["recorded"][:, 0]
         room = self.worlds.outcome.shape[1]
         if recorded.max(initial=0) > room:
@@ -192,7 +191,7 @@ class Simulator:
 
 
 def records_needed(scenario: Scenario) -> int:
-    """Room for the tasks of one episode, even if it is one long burst or the busiest window of the trace."""
+    """Upper bound of the tasks in one episode: one long burst, or the busiest window of the trace."""
     arrivals = scenario.arrivals
     if isinstance(arrivals, TraceArrivals):
         time_s, _, span_s = trace_rows(scenario)

@@ -91,7 +91,7 @@ OUTCOME = np.dtype(
 
 
 class World(NamedTuple):
-    """The state of many episodes, with a leading axis E; in the compiled loops, of one, as ``Rows``."""
+    """The state of many episodes, with a leading axis E. In the compiled loops: of one episode, as ``Rows``."""
 
     episode: np.ndarray  # (1,) EPISODE_STATE
     ue: np.ndarray  # (N,) UE_STATE
@@ -99,15 +99,15 @@ class World(NamedTuple):
     band: np.ndarray  # (2 M,) BAND, each BS's uplink and downlink
     neighbour: np.ndarray  # (N, S-1) int64, the BSs that each UE considers
     link: np.ndarray  # (N, M) LINK
-    board: np.ndarray  # (M,) BOARD, the last broadcasts
+    board: np.ndarray  # (M,) BOARD, each BS's last broadcast
     task: np.ndarray  # (capacity,) TASK
-    tree: np.ndarray  # (2 * leaves,) float64, a tournament of the next event times
+    tree: np.ndarray  # (2 * leaves,) float64, the event calendar (events.py)
     outcome: np.ndarray  # (records,) OUTCOME, ended tasks
-    scratch: np.ndarray  # (numbers,) float64, room to put an observation together
+    scratch: np.ndarray  # (n,) float64, buffer in which an observation is assembled
 
 
 def build_worlds(scenario: Scenario, space: ActionSpace, episodes: int, records: int) -> World:
-    """Empty worlds for so many episodes, each with room to record so many ended tasks."""
+    """Allocate the state of ``episodes`` episodes, each with room for ``records`` ended tasks."""
     n, m = scenario.ue_count, scenario.bs_count
     slotted = scenario.decision.interval_s > 0
     per_ue = sum(ue.count * (1 + ue.queue_limit * (2 if slotted else 1)) for ue in scenario.ues)
@@ -115,7 +115,7 @@ def build_worlds(scenario: Scenario, space: ActionSpace, episodes: int, records:
     leaves = 1 << (leaf_count(n, m) - 1).bit_length()
     described = OWN_COLUMNS + space.classes + (space.slots - 1) * (BS_COLUMNS + 2 * space.classes)
     episode = np.zeros((episodes, 1), EPISODE_STATE)
-    episode["done"] = 1  # until reset
+    episode["done"] = 1  # until ``reset``
     episode["capacity"], episode["leaves"], episode["records"] = capacity, leaves, records
     return World(
         episode,
@@ -133,5 +133,5 @@ def build_worlds(scenario: Scenario, space: ActionSpace, episodes: int, records:
 
 
 def leaf_count(ue_count: int, bs_count: int) -> int:
-    """Broadcast, slot, each UE's arrivals and device, each BS's engine, uplink and downlink."""
+    """Number of event sources: broadcast, slot, two per UE (arrivals, device), three per BS (engine, uplink, downlink)."""
     return 2 + 2 * ue_count + 3 * bs_count
