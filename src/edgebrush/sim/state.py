@@ -133,5 +133,5 @@ def build_worlds(scenario: Scenario, space: ActionSpace, episodes: int, records:
 
 
 def leaf_count(ue_count: int, bs_count: int) -> int:
-    """Number of event sources: broadcast, slot, two per UE (arrivals, device), three per BS (engine, uplink, downlink)."""
+    """Event sources: broadcast, slot, two per UE (arrivals, device), three per BS (engine, uplink, downlink)."""
     return 2 + 2 * ue_count + 3 * bs_count
