@@ -9,6 +9,7 @@ import typer
 from edgebrush.study import TRAINING_S, TRAINING_SEEDS
 
 from .options import (
+    OWN_CODE,
     DecisionsOption,
     EpisodesOption,
     LoadOption,
@@ -26,6 +27,8 @@ edgebrush compare mine.yaml --seconds 600           your own scenario, with long
 
 edgebrush compare --trace requests.csv --load 1.5   arrivals from a request trace, at 1.5 times the capacity
 
+edgebrush compare --policy my_module:MyPolicy       a policy of your own in the same table
+
 edgebrush compare --seeds 0                         the rules alone, no training
 """
 
@@ -35,6 +38,13 @@ def compare(
     trace: TraceOption = None,
     load: LoadOption = None,
     out: OutOption = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="POLICY",
+            help=f"Evaluate this policy as well, repeatable: a folder of a trained policy; {OWN_CODE}",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Training seeds of MAPPO; 0 compares the rules alone.")] = TRAINING_SEEDS,
     seconds: Annotated[float, typer.Option(help="Training time of all seeds together.")] = TRAINING_S,
     decisions: DecisionsOption = None,
@@ -55,6 +65,7 @@ def compare(
         run = run_comparison(
             loaded,
             folder,
+            policies=policy or (),
             seeds=seeds,
             seconds=seconds,
             decisions=decisions,

@@ -12,16 +12,19 @@ def complete_scenario(incomplete: str) -> list[str]:
 
 def complete_policy(incomplete: str) -> list[str]:
     """Rules; where none matches, the shell completes folders."""
+    from edgebrush.policies.plugins import POLICIES, plugin_names
     from edgebrush.policies.rules import KINDS
 
-    return _matching(incomplete, KINDS)
+    return _matching(incomplete, [*KINDS, *plugin_names(POLICIES)])
 
 
 def complete_algorithm(incomplete: str) -> list[str]:
-    """The algorithms that ship with the package."""
+    """Algorithms."""
+    from edgebrush.learning.plugins import LEARNERS
     from edgebrush.learning.registry import ALGORITHMS
+    from edgebrush.policies.plugins import plugin_names
 
-    return _matching(incomplete, ALGORITHMS)
+    return _matching(incomplete, [*ALGORITHMS, *plugin_names(LEARNERS)])
 
 
 def _matching(incomplete: str, names) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 
 from .completion import complete_policy
 from .options import (
+    OWN_CODE,
     EpisodesOption,
     LoadOption,
     OutOption,
@@ -21,6 +22,8 @@ EPILOG = """\
 edgebrush evaluate priced-greedy selfish-greedy                    two rules on campus
 
 edgebrush evaluate trained/seed-1 trained/seed-2 priced-greedy --scenario mine.yaml    two seeds of one learner, a rule
+
+edgebrush evaluate my_module:MyPolicy:weights.npz priced-greedy    a class of your own, with an argument
 """
 
 
@@ -28,7 +31,9 @@ def evaluate(
     policies: Annotated[
         list[str],
         typer.Argument(
-            metavar="POLICY...", help="Names of rules, folders of trained policies.", autocompletion=complete_policy
+            metavar="POLICY...",
+            help=f"Names of rules, folders of trained policies; {OWN_CODE}",
+            autocompletion=complete_policy,
         ),
     ],
     scenario: ScenarioOption = "campus",

@@ -11,6 +11,7 @@ from edgebrush.evaluation import EVALUATED_TASKS
 
 from .completion import complete_scenario
 
+OWN_CODE = "module:Class[:argument] loads a class of your own and runs its code."  # see policies/plugins.py
 SCENARIO_HELP = "Name of a preset, or path of a .yaml file."
 
 ScenarioArgument = Annotated[

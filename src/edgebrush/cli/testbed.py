@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import OutOption, OverwriteOption, ScenarioArgument
+from .options import OWN_CODE, OutOption, OverwriteOption, ScenarioArgument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +30,8 @@ docs/testbed.md describes the processes, the emulated links, the faults and the 
 def testbed(
     scenario: ScenarioArgument = "testbed",
     policies: Annotated[
-        str, typer.Option(metavar="A,B,...", help="Names of rules and folders of trained policies, run in turn.")
+        str,
+        typer.Option(metavar="A,B,...", help=f"Names of rules, folders of trained policies, run in turn; {OWN_CODE}"),
     ] = "priced-greedy",
     seconds: Annotated[float, typer.Option(min=1.0, max=3600.0, help="Duration of the arrivals, in real time.")] = 60.0,
     seed: Annotated[int, typer.Option(min=0, max=10**6, help="Number of the held-out episode, from 0.")] = 0,

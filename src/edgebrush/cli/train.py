@@ -22,6 +22,8 @@ edgebrush train campus --out trained --resume          continue after an interru
 edgebrush train campus --out qmix --algorithm qmix --decisions 1000000 --seeds 2
 
 edgebrush train campus --out plain --algorithm mappo-plain --set learning_rate=1e-3 --set epochs=2
+
+edgebrush train campus --out mine --algorithm my_module:MyLearner    a learner of your own
 """
 
 
@@ -30,7 +32,11 @@ def train(
     scenario: ScenarioArgument = "campus",
     algorithm: Annotated[
         str,
-        typer.Option(metavar="NAME", help=f"One of {', '.join(ALGORITHMS)}.", autocompletion=complete_algorithm),
+        typer.Option(
+            metavar="NAME",
+            help=f"One of {', '.join(ALGORITHMS)}. module:Class loads a learner of your own and runs its code.",
+            autocompletion=complete_algorithm,
+        ),
     ] = "mappo",
     trace: TraceOption = None,
     load: LoadOption = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .completion import complete_policy
-from .options import ScenarioArgument
+from .options import OWN_CODE, ScenarioArgument
 
 GRACE_S = 10.0  # for open requests to finish after SIGTERM; the rest stays in the journal
 EPILOG = """\
@@ -29,7 +29,7 @@ def ue(
     number: Annotated[int, typer.Option("--ue", min=1, help="Number of the UE in the scenario, from 1.")] = 1,
     policy: Annotated[
         str,
-        typer.Option(help="Name of a rule, or folder of a trained policy.", autocompletion=complete_policy),
+        typer.Option(help=f"Name of a rule, folder of a trained policy; {OWN_CODE}", autocompletion=complete_policy),
     ] = "priced-greedy",
     station: Annotated[
         list[str],

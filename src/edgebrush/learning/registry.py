@@ -128,9 +128,15 @@ ALGORITHMS = {
 
 def algorithm_of(name: str) -> Algorithm:
     """The algorithm of this name. Raises ``UserError`` where there is none."""
-    if name not in ALGORITHMS:
-        raise UserError(f"algorithm = {name!r}: not known; it must be one of {', '.join(ALGORITHMS)}")
-    return ALGORITHMS[name]
+    from .plugins import load_plugin_algorithm
+
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    if (plugin := load_plugin_algorithm(name)) is not None:
+        return plugin
+    raise UserError(
+        f"algorithm = {name!r}: not known; it must be one of {', '.join(ALGORITHMS)}, or module:Class of your own"
+    )
 
 
 def tuned_settings(preset: str, algorithm: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from edgebrush.scenario.load import PRESETS, fingerprint
 from edgebrush.scenario.schema import Scenario
 
 from .folder import read_policy
+from .plugins import load_plugin_policy
 from .protocol import Policy
 from .rules import KINDS, Rule, numbers_of
 
@@ -36,10 +37,10 @@ def shipped_rules(scenario: Scenario) -> list[Rule] | None:
 
 
 def load_policy(name: str | Path, scenario: Scenario) -> Policy:
-    """The rule of this name, with the scenario's numbers, or the trained policy in this folder.
+    """The rule of this name, with the scenario's numbers, the trained policy in this folder, or a plugin's policy.
 
-    Raises ``UserError`` where there is neither, the rule's numbers have not been tuned for this scenario, or the
-    policy was trained for other choices.
+    ``module:Class`` names a plugin, see ``plugins.py``. Raises ``UserError`` where there is none of the three, the
+    rule's numbers have not been tuned for this scenario, or the policy was trained for other choices.
     """
     space = action_space(scenario)
     if name in KINDS:
@@ -53,6 +54,10 @@ def load_policy(name: str | Path, scenario: Scenario) -> Policy:
             )
         return rules[str(name)]
     if not Path(name).is_dir():
-        known = ", ".join(KINDS)
-        raise UserError(f"policy {str(name)!r}: neither a folder of a trained policy nor a rule; rules are {known}")
+        if (plugin := load_plugin_policy(str(name), scenario)) is not None:
+            return plugin
+        raise UserError(
+            f"policy {str(name)!r}: neither a folder of a trained policy nor a rule; rules are {', '.join(KINDS)}; "
+            "give a class of your own as module:Class"
+        )
     return read_policy(Path(name), space, scenario.bs_count)

@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFor
 from edgebrush.evaluation.run_folder import Run
 from edgebrush.evaluation.statistics import COST_TERMS, DELAY_EDGES_S, METRICS
 from edgebrush.plotting import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, percent
+from edgebrush.policies.rules import KINDS
 
 TERM_COLOURS = {"delay_cost": BLUE, "energy_cost": GREEN, "quality_cost": ORANGE, "penalty_cost": VERMILION}
 TERM_NAMES = {
@@ -97,7 +98,7 @@ def learning_curve(run: Run) -> Figure:
     trained = policies["mappo"]["cost"]["mean"]
     last = max(row["seconds"] for row in run.curve)
     axes.plot([last], [trained], "D", color=BLUE, label="MAPPO, held-out episodes", zorder=5)
-    rule = next(name for name in run.ranking if name != "mappo")
+    rule = next(name for name in run.ranking if name in KINDS)
     best = policies[rule]["cost"]["mean"]
     axes.axhline(best, color=ORANGE, linewidth=1.8, label=f"{rule}, held-out episodes")
     seen = [row["validation_cost"] for row in run.curve if "validation_cost" in row]

@@ -13,6 +13,7 @@ from edgebrush.evaluation.run_folder import Run
 from edgebrush.evaluation.statistics import COST_TERMS, LOAD_WINDOW_S, METRICS, PER, Bootstrap, Interval
 from edgebrush.learning.registry import ALGORITHMS
 from edgebrush.plotting import percent
+from edgebrush.policies.rules import KINDS
 from edgebrush.scenario.schema import BurstyArrivals, Scenario, TraceArrivals
 
 from .figures import TERM_NAMES, place_names, place_shares
@@ -72,7 +73,7 @@ def headline(run: Run) -> str:
     if rival is None:
         return f"{subject} was played alone: its tasks cost {_cost(run, run.subject):.4f} on average."
     gap = run.results["policies"][run.subject]["less_than"][rival]["relative"]
-    best = "the best rule" if run.subject == "mappo" else "the next best"
+    best = "the best rule" if run.subject == "mappo" and rival in KINDS else "the next best"
     match verdict(gap):
         case "better":
             return f"{subject} costs {size(gap)} less per task than {rival}, {best} ({interval(gap)})."

@@ -26,6 +26,7 @@ def compare(
     scenario: Scenario,
     out: Path | str,
     *,
+    policies: Sequence[str | Path] = (),
     seeds: int = TRAINING_SEEDS,
     seconds: float = TRAINING_S,
     decisions: int | None = None,
@@ -37,20 +38,24 @@ def compare(
 ) -> Run:
     """Train MAPPO and compare it with every rule; ``out`` becomes a run folder (see ``run_folder``) or does not appear.
 
+    ``policies`` are evaluated as well: folders of trained policies, or ``module:Class`` (see ``policies/plugins.py``).
     ``seeds`` trainings of MAPPO share ``seconds``, or end after ``decisions`` each; 0 compares the rules alone.
     ``command`` is what the report names as the command of the run. Raises ``UserError`` before any long work where
-    ``out`` cannot be written or the scenario cannot be used.
+    ``out`` cannot be written or the scenario or a policy cannot be used.
     """
     episodes = default_episodes(scenario) if episodes is None else at_least_two("episodes", episodes)
     if seeds < 0 or seconds <= 0:
         raise UserError(f"seeds = {seeds}, seconds = {seconds:g}: seeds must be 0 or more, seconds positive")
     build_params(scenario)
+    own = load_by_name([name for name in policies if name not in KINDS], scenario)
+    if seeds and "mappo" in own:
+        raise UserError("policies: one is called mappo, which compare trains itself; set seeds to 0, or use evaluate")
     with new_folder(Path(out), overwrite=overwrite) as folder:
         stopwatch = Stopwatch()
         store_scenario(scenario, folder)
         with stopwatch("rules"):
             rules = {rule.name: rule for rule in tuned_rules(scenario, progress)}
-            policies: dict[str, list[Policy]] = {name: [rule] for name, rule in rules.items()}
+            compared = own | {name: [rule] for name, rule in rules.items()}
         if seeds:
             with stopwatch("training"):
                 home = folder / "policies" / "mappo"
@@ -64,8 +69,8 @@ def compare(
                     progress=progress,
                 )
                 (home / CURVE).replace(folder / CURVE)
-                policies = {"mappo": [load_policy(path, scenario) for path in trained], **policies}
-        return _finish(scenario, folder, policies, episodes, tasks_csv, command, stopwatch, progress)
+                compared = {"mappo": [load_policy(path, scenario) for path in trained], **compared}
+        return _finish(scenario, folder, compared, episodes, tasks_csv, command, stopwatch, progress)
 
 
 def evaluate(
@@ -79,17 +84,15 @@ def evaluate(
     command: str = "edgebrush evaluate",
     progress: ProgressCallback = no_progress,
 ) -> Run:
-    """Play rules (by name) and trained policies (by folder) on held-out episodes; ``out`` becomes a run folder.
+    """Play policies on held-out episodes; ``out`` becomes a run folder.
 
+    ``policies`` are rules by name, trained policies by folder, and ``module:Class`` (see ``policies/plugins.py``).
     Trained policies with the same name count as training seeds of one learner. Raises ``UserError`` as ``compare``
     does, and where a policy cannot be used.
     """
     episodes = default_episodes(scenario) if episodes is None else at_least_two("episodes", episodes)
     build_params(scenario)
-    by_name: dict[str, list[Policy]] = {}
-    for folder in (Path(name) for name in policies if name not in KINDS):
-        policy = load_policy(folder, scenario)
-        by_name.setdefault(policy.name, []).append(policy)
+    by_name = load_by_name([name for name in policies if name not in KINDS], scenario)
     rules = [name for name in policies if name in KINDS]
     with new_folder(Path(out), overwrite=overwrite) as folder:
         stopwatch = Stopwatch()
@@ -98,6 +101,15 @@ def evaluate(
             with stopwatch("rules"):
                 by_name |= {rule.name: [rule] for rule in tuned_rules(scenario, progress) if rule.name in rules}
         return _finish(scenario, folder, by_name, episodes, tasks_csv, command, stopwatch, progress)
+
+
+def load_by_name(policies: Sequence[str | Path], scenario: Scenario) -> dict[str, list[Policy]]:
+    """The loaded policies, grouped by their names. Raises ``UserError`` where one cannot be used."""
+    by_name: dict[str, list[Policy]] = {}
+    for reference in policies:
+        policy = load_policy(reference, scenario)
+        by_name.setdefault(policy.name, []).append(policy)
+    return by_name
 
 
 def at_least_two(field: str, value: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from edgebrush.errors import UserError
 from edgebrush.files import check_writable
 from edgebrush.learning import CHECKPOINT
-from edgebrush.learning.registry import ALGORITHMS, configure, tuned_settings
+from edgebrush.learning.registry import algorithm_of, configure, tuned_settings
 from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.scenario.parameters import build_params
 from edgebrush.scenario.schema import Scenario
@@ -35,11 +35,12 @@ def train_policies(
     """Train an algorithm with seeds 1, 2, ...; returns the policy folders.
 
     ``out`` gets the policy folders, the learning curve and, until all seeds are done, a checkpoint. ``algorithm`` is a
-    name of ``edgebrush.learning.registry.ALGORITHMS``; ``settings`` override fields of its config, which are otherwise
-    those that the equal search chose for the preset (``edgebrush tune-learners``), or the defaults. All trainings
-    together take ``seconds``, or each makes ``decisions``. ``prices`` are the parameters of the priced-greedy rule to
-    start from (default: the tuned ones). Raises ``UserError`` before any training where ``out`` cannot be written, or
-    holds a training and ``resume`` is not set, or a setting is not valid.
+    name of ``edgebrush.learning.registry.ALGORITHMS`` or ``module:Class`` (see ``learning/plugins.py``). ``settings``
+    override fields of its config, which are otherwise those that the equal search chose for the preset
+    (``edgebrush tune-learners``), or the defaults. All trainings together take ``seconds``, or each makes
+    ``decisions``. ``prices`` are the parameters of the priced-greedy rule to start from (default: the tuned ones).
+    Raises ``UserError`` before any training where ``out`` cannot be written, or holds a training and ``resume`` is not
+    set, or a setting is not valid.
     """
     from edgebrush.learning.launcher import train
 
@@ -57,7 +58,7 @@ def train_policies(
     check_writable(out)
     if prices is None:
         prices = start_prices(scenario, progress)
-    phase = f"training {ALGORITHMS[algorithm].title}"
+    phase = f"training {algorithm_of(algorithm).title}"
     shares: dict[int, float] = {}
 
     def report(row: dict) -> None:
