@@ -50,19 +50,14 @@ def style() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure | Callable[[], Figure], path: Path, dpi: float | None = None) -> None:
-    """Draw a figure in the style and write it in the format of ``path``'s ending.
-
-    Give the function that draws it, so that drawing and saving share the style. Raises ``UserError`` where the file
-    cannot be written.
-    """
+def save_figure(draw: Callable[[], Figure], path: Path) -> None:
+    """Draw a figure and write it, both in the style, in the format of the path's suffix. Raises ``UserError``."""
     with style(), whole(path) as unfinished:
-        drawn = figure() if callable(figure) else figure
-        drawn.savefig(unfinished, format=path.suffix[1:].lower(), dpi=dpi or STYLE["savefig.dpi"])
+        draw().savefig(unfinished, format=path.suffix[1:].lower())
 
 
 def set_title(figure: FigureBase, title: str) -> None:
-    """Title a figure or a part of one at its left edge; the panels of ``axes.set_title`` look the same."""
+    """Title a figure, or a part of one, at its left edge. A panel has ``axes.set_title``, which looks the same."""
     figure.suptitle(title, x=0.01, ha="left")
 
 

@@ -278,7 +278,7 @@ def test_a_fixed_decision_changes_the_decision_alone(tiny):
         (["--jobs", "0"], "--jobs"),
         (["--seeds", "1"], "--seeds"),
         (["--out", "/proc/study"], "cannot be written"),
-        (["--out", "precious"], "holds something else than a study"),
+        (["--out", "precious"], "not the folder of a study"),
         (["--out", "precious/thesis.tex"], "is a file"),
         (["--out", "carried"], "out = 'carried/cache': cannot be written"),
     ],

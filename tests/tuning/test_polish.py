@@ -63,7 +63,7 @@ def test_the_verb_and_what_cannot_be_asked_for(tiny, trained, tmp_path, monkeypa
     assert "before" in capsys.readouterr().out
     assert load_policy(tmp_path / "polished", tiny).name == "drawn-polished"
     assert command([*ask, "polished"]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert command(["polish", "nowhere", *ask[2:], "other"]) == 2
     assert "nowhere" in capsys.readouterr().err
     about = json.loads((trained / "policy.json").read_text()) | {"kind": DIFFUSION}

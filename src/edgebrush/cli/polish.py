@@ -37,7 +37,7 @@ def polish(
 
     loaded = asked_for(load_scenario(scenario), trace, load)
     if out.exists():
-        raise UserError(f"out = {str(out)!r}: exists already; give a new folder")
+        raise UserError(f"out = {str(out)!r}: already exists; give a new folder")
     check_writable(out.parent)
     with progress_bars() as progress:
         costs = run_polish(

@@ -1,3 +1,3 @@
-"""Policies on held-out episodes: statistics and run folders."""
+"""Policies on held-out episodes: playing, paired statistics, aggregates over seeds, and the run folder."""
 
 EVALUATED_TASKS = 500_000  # of each policy, by default

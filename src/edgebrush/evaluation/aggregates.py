@@ -1,10 +1,10 @@
-"""How an algorithm does over its trainings: few seeds on each of several points (scenarios), honestly summed up.
+"""Aggregates over training seeds: interquartile means, probability of improvement, performance profiles.
 
-The methods of Agarwal et al. 2021 ("Deep RL at the edge of the statistical precipice"; rliable, archived since, is
-their code) that Gorsane et al. 2022 ask of cooperative multi-agent learning. ``costs (S, P)`` are the mean costs of
-S training seeds on each of P points, lower is better. Training seeds are drawn again, each point's apart
-(stratified), while the held-out episodes stay: the intervals speak of the luck of training. Those of ``statistics``
-speak of the luck of the episodes. A rule is not trained: it is one run, ``(1, P)``, and adds no width here.
+The methods of Agarwal et al. 2021 ("Deep RL at the edge of the statistical precipice", library rliable), which Gorsane
+et al. 2022 recommend for cooperative multi-agent learning. ``costs (S, P)`` are the mean costs of S training seeds at
+each of P points (scenarios); lower is better. The bootstrap resamples training seeds, separately at each point
+(stratified), on fixed episodes, so its intervals show the variance of training. The intervals of ``statistics`` show
+the variance of episodes. A rule is not trained: it is one run, ``(1, P)``, without variance here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .statistics import RESAMPLES, Interval, interval
 
 
 def resample(costs: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """``(resamples, S, P)``: at each point as many seeds as there are, drawn with replacement."""
+    """``(resamples, S, P)``: S seeds drawn with replacement, separately at each point."""
     drawn = np.random.default_rng(seed).integers(len(costs), size=(resamples, *costs.shape))
     return np.take_along_axis(costs[None], drawn, axis=1)
 
@@ -29,14 +29,14 @@ def mean(costs: np.ndarray) -> np.ndarray:
 
 
 def interquartile_mean(costs: np.ndarray) -> np.ndarray:
-    """Mean of the middle half of all runs of ``(..., S, P)``: neither one lucky training nor one collapse moves it."""
+    """Mean of the middle half of all runs of ``(..., S, P)``, which is robust to a lucky training and to a collapse."""
     return np.asarray(stats.trim_mean(costs.reshape(*costs.shape[:-2], -1), 0.25, axis=-1))
 
 
 def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """How likely a training of ours is cheaper than one of theirs, averaged over points; a tie counts half.
+    """Probability that a training of ours is cheaper than one of theirs, averaged over points; a tie counts half.
 
-    ``(..., S, P)`` and ``(..., S', P)``: Mann and Whitney's statistic over the number of pairs, at each point.
+    ``(..., S, P)`` and ``(..., S', P)``: the Mann-Whitney U statistic divided by the number of pairs, at each point.
     """
     mine, other = ours[..., :, None, :], theirs[..., None, :, :]
     return ((mine < other) + 0.5 * (mine == other)).mean((-3, -2, -1))

@@ -1,4 +1,4 @@
-"""Play policies on the held-out episodes: the same episodes for all, condensed to digests."""
+"""Play policies on the same held-out episodes, and reduce each policy's tasks to a digest."""
 
 from __future__ import annotations
 
@@ -18,17 +18,13 @@ from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.episode_seeds import HELD_OUT_SEEDS
 from edgebrush.sim.state import OUTCOME
 
-EPISODES = (32, 1000)  # at least and at most
-
-
-TASKS_AT_ONCE = 400_000  # kept in memory while a policy is played
-
-
+EPISODES = (32, 1000)  # minimum and maximum, by default
+TASKS_AT_ONCE = 400_000  # in memory while a policy is played
 TASK_COLUMNS = ("policy", "training_seed", *(OUTCOME.names or ()))
 
 
 def default_episodes(scenario: Scenario) -> int:
-    """As many held-out episodes as ``EVALUATED_TASKS`` fill."""
+    """The number of held-out episodes that has about ``EVALUATED_TASKS`` tasks."""
     wanted = EVALUATED_TASKS / (scenario.task_rate_hz * scenario.horizon_s)
     return int(np.clip(round(wanted), *EPISODES))
 
@@ -40,7 +36,10 @@ def play_all(
     tasks_csv: Path | None = None,
     progress: ProgressCallback = no_progress,
 ) -> dict[str, list[Digest]]:
-    """A digest for each policy and training seed, all on the same held-out episodes."""
+    """By policy, one digest per training seed, all on the same held-out episodes.
+
+    ``policies`` has the policies of all training seeds by name; a rule has one. ``tasks_csv`` gets every task.
+    """
     seeds = HELD_OUT_SEEDS + np.arange(episodes)
     at_once = max(1, int(TASKS_AT_ONCE / (scenario.task_rate_hz * scenario.horizon_s)))
     chunks = [seeds[first : first + at_once] for first in range(0, episodes, at_once)]
@@ -54,7 +53,7 @@ def play_all(
                 for chunk in chunks:
                     progress("playing held-out episodes", done / total, name)
                     outcomes = play(scenario, policy, chunk)
-                    if edges is None:  # of the arrivals, which all policies share
+                    if edges is None:  # the arrivals are the same for all policies
                         edges = load_edges(outcomes)
                     parts.append(digest(scenario, outcomes, len(chunk), edges))
                     outcomes["episode"] += chunk[0] - seeds[0]
@@ -67,7 +66,7 @@ def play_all(
 
 @contextmanager
 def _task_log(path: Path | None) -> Iterator[Callable]:
-    """What writes rows of tasks to a CSV file, or nowhere."""
+    """A function that writes rows of tasks to a CSV file; it ignores them where there is no path."""
     if path is None:
         yield lambda rows: None
         return

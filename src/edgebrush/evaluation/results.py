@@ -1,4 +1,4 @@
-"""The content of ``results.json``: every policy's figures and differences, versions, machine, timings."""
+"""The content of ``results.json``: every policy's metrics and differences, versions, machine, timings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = ("edgebrush", "numpy", "numba", "jax", "equinox", "optax")
 
 
 class Stopwatch:
-    """Seconds that each phase took."""
+    """Measures the seconds of each phase: ``with stopwatch("training"): ...``."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -37,7 +37,7 @@ class Stopwatch:
 def results_of(
     scenario: Scenario, played: dict[str, list[Digest]], episodes: int, command: str, timings_s: dict
 ) -> dict:
-    """What ``results.json`` holds, from each policy's digests by training seed."""
+    """The content of ``results.json``, from the digests of each policy's training seeds."""
     first = next(iter(played.values()))[0]
     return {
         "scenario": scenario.name,
@@ -48,20 +48,23 @@ def results_of(
         "offered_load": offered_load(scenario),
         "first_held_out_seed": HELD_OUT_SEEDS,
         "tasks_per_policy": int(first.total("tasks").sum()),
-        "policies": figures_of(played, {name: pool(digests) for name, digests in played.items()}),
+        "policies": policy_metrics(played, {name: pool(digests) for name, digests in played.items()}),
         "versions": {name: version(name) for name in PACKAGES},
         "machine": machine(),
         "timings_s": timings_s,
     }
 
 
-def figures_of(played: dict[str, list[Digest]], pooled: dict[str, Digest]) -> dict[str, dict]:
-    """Each policy's figures, its differences to every other, and the spread of its training seeds."""
+def policy_metrics(played: dict[str, list[Digest]], pooled: dict[str, Digest]) -> dict[str, dict]:
+    """Each policy's metrics, its differences to every other policy, and the costs of its training seeds.
+
+    ``pooled`` is ``played`` with each policy's training seeds pooled.
+    """
     bootstrap = Bootstrap(pooled[next(iter(pooled))].episodes)
-    sums = {name: kept.by_request.sum(1) for name, kept in pooled.items()}
-    policies = {name: summary(kept, bootstrap) for name, kept in pooled.items()}
-    for name, figures in policies.items():
-        figures["less_than"] = {
+    sums = {name: digest.by_request.sum(1) for name, digest in pooled.items()}
+    policies = {name: summary(digest, bootstrap) for name, digest in pooled.items()}
+    for name, metrics in policies.items():
+        metrics["less_than"] = {
             rival: {
                 "cost": bootstrap.difference(sums[name], sums[rival])._asdict(),
                 "relative": bootstrap.difference(sums[name], sums[rival], relative=True)._asdict(),
@@ -70,13 +73,13 @@ def figures_of(played: dict[str, list[Digest]], pooled: dict[str, Digest]) -> di
             if rival != name
         }
         if len(played[name]) > 1:
-            costs = [float(kept.total("cost").sum() / kept.total("tasks").sum()) for kept in played[name]]
-            figures["training_seeds"] = {"cost": costs, "deviation": float(np.std(costs, ddof=1))}
+            costs = [float(digest.total("cost").sum() / digest.total("tasks").sum()) for digest in played[name]]
+            metrics["training_seeds"] = {"cost": costs, "deviation": float(np.std(costs, ddof=1))}
     return policies
 
 
 def pool(digests: Sequence[Digest]) -> Digest:
-    """Training seeds added up."""
+    """The digests of several training seeds as one: every mean is then the mean over seeds."""
     first, *rest = digests
     for other in rest:
         first = first + other
@@ -84,7 +87,7 @@ def pool(digests: Sequence[Digest]) -> Digest:
 
 
 def machine() -> dict[str, str | int]:
-    """On what the run was made."""
+    """Processor, cores, operating system and Python version of this machine."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

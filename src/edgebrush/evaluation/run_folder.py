@@ -1,8 +1,8 @@
-"""The run folder: what one comparison leaves behind, and how it is read again.
+"""The run folder: how the results of a comparison are written and read.
 
-``results.json`` (all figures), ``scenario.yaml`` with the files it refers to, ``digests.npz`` (counts and
-sums that the figures are drawn from), ``curve.csv`` (training), ``policies/``, ``figures/*.png``,
-``report.html``. A folder appears whole or not at all.
+It holds ``results.json`` (all numbers), ``scenario.yaml`` with the files that it refers to, ``digests.npz`` (sums and
+counts, from which figures are drawn), ``curve.csv`` (training), ``policies/``, ``figures/*.png`` and ``report.html``.
+A folder appears complete or not at all.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ RESULTS, SCENARIO, DIGESTS = "results.json", "scenario.yaml", "digests.npz"
 
 @dataclass(frozen=True)
 class Run:
-    """One comparison, as its folder holds it."""
+    """One comparison, as in its folder."""
 
     scenario: Scenario
     results: dict
-    digests: dict[str, Digest]  # by policy, training seeds added up
+    digests: dict[str, Digest]  # by policy, training seeds pooled
     curve: list[dict[str, float]]  # one row per update and training seed; empty where nothing was trained
 
     @property
@@ -48,29 +48,28 @@ class Run:
 
     @property
     def subject(self) -> str:
-        """Whom the report is about: the learner, or the best rule where none was trained."""
+        """The policy that the report is about: MAPPO, or the best policy where MAPPO was not played."""
         return "mappo" if "mappo" in self.digests else self.ranking[0]
 
     @property
     def rival(self) -> str | None:
-        """The best of the others."""
+        """The best other policy, to which the subject is compared."""
         return next((name for name in self.ranking if name != self.subject), None)
 
 
 @contextmanager
 def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A folder under a temporary name that becomes ``out`` when the block ends well, and goes when it does
-    not.
+    """A temporary folder that is renamed to ``out`` when the block succeeds, and removed when it raises.
 
-    Raises ``UserError`` before the block where ``out`` is there already or its place cannot be written.
+    Raises ``UserError`` before the block where ``out`` already exists or cannot be written.
     """
     out = Path(os.path.abspath(out))
     if out.exists() and not overwrite:
-        raise UserError(f"out = {str(out)!r}: is there already; give another folder or add --overwrite")
+        raise UserError(f"out = {str(out)!r}: already exists; give another folder or add --overwrite")
     if out.exists() and not out.is_dir():
         raise UserError(f"out = {str(out)!r}: is a file; give a folder")
     if out.exists() and any(out.iterdir()) and not (out / RESULTS).is_file():
-        raise UserError(f"out = {str(out)!r}: holds something else than a run; give another folder")
+        raise UserError(f"out = {str(out)!r}: is not empty and not a run folder; give another folder")
     unfinished = out.with_name(f".unfinished-{out.name}-{os.getpid()}")
     try:
         unfinished.mkdir(parents=True)
@@ -87,18 +86,18 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def store_scenario(scenario: Scenario, folder: Path) -> None:
-    """Write ``scenario.yaml`` with every file it refers to beside it, so that the folder can be moved."""
+    """Write ``scenario.yaml`` and, beside it, every file that it refers to, so that the folder can be moved."""
     content = scenario.model_dump(mode="json")
     for entry in (*content["ues"], *content["bss"]):
         if entry["profile"].endswith(".json"):
-            entry["profile"] = _keep(scenario.directory / entry["profile"], folder)
+            entry["profile"] = _copy_into(scenario.directory / entry["profile"], folder)
     if isinstance(scenario.arrivals, TraceArrivals):
-        content["arrivals"]["file"] = _keep(scenario.directory / scenario.arrivals.file, folder)
+        content["arrivals"]["file"] = _copy_into(scenario.directory / scenario.arrivals.file, folder)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
     write_text(folder / SCENARIO, text)
 
 
-def _keep(source: Path, folder: Path) -> str:
+def _copy_into(source: Path, folder: Path) -> str:
     try:
         shutil.copyfile(source, folder / source.name)
     except OSError as error:
@@ -107,22 +106,24 @@ def _keep(source: Path, folder: Path) -> str:
 
 
 def store_run(run: Run, folder: Path) -> None:
-    """Write the results and the digests; the scenario, the curve and the policies are there already."""
+    """Write the results and the digests into a folder that already has the scenario, the curve and the policies."""
     store_digests(run.digests, folder / DIGESTS)
     write_text(folder / RESULTS, json.dumps(run.results, indent=2))
 
 
 def store_digests(digests: dict[str, Digest], path: Path) -> None:
-    """Write digests by name to an ``.npz``. Raises ``UserError`` where it cannot be."""
+    """Write digests by name to an ``.npz``. Raises ``UserError`` where that fails."""
     arrays = {
-        f"{name}/{field.name}": getattr(kept, field.name) for name, kept in digests.items() for field in fields(kept)
+        f"{name}/{field.name}": getattr(digest, field.name)
+        for name, digest in digests.items()
+        for field in fields(digest)
     }
     with whole(path) as unfinished:
         np.savez_compressed(unfinished, **arrays)
 
 
 def load_digests(path: Path, names: Iterable[str]) -> dict[str, Digest]:
-    """The digests of these names from what ``store_digests`` wrote."""
+    """Read the digests of these names from a file of ``store_digests``."""
     with np.load(path, allow_pickle=False) as arrays:
         return {
             name: Digest(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(Digest)}) for name in names
@@ -130,7 +131,7 @@ def load_digests(path: Path, names: Iterable[str]) -> dict[str, Digest]:
 
 
 def load_run(folder: Path) -> Run:
-    """A run folder, read again. Raises ``UserError`` where it is not one."""
+    """Read a run folder. Raises ``UserError`` where it is not one."""
     try:
         results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
         digests = load_digests(folder / DIGESTS, results["policies"])
@@ -141,7 +142,7 @@ def load_run(folder: Path) -> Run:
 
 
 def load_curve(path: Path) -> list[dict[str, float]]:
-    """Rows of a training curve; none where there is no such file."""
+    """The rows of a training curve; none where the file does not exist."""
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as file:

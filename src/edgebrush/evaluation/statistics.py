@@ -1,10 +1,10 @@
-"""From tasks to numbers with intervals: what the policies cost, on common episodes.
+"""Metrics of policies with 95% intervals, from the tasks of common episodes.
 
-A policy's tasks are first condensed to a ``Digest`` of sums and counts: digests of further episodes join,
-digests of several training seeds on the same episodes add, and nothing keeps millions of tasks in memory.
-Means are ratios of sums (mean cost per task, not per episode). Their 95% intervals are percentile bootstraps
-over episodes (Efron and Tibshirani 1993): whole episodes are drawn again, the same ones for every policy, so
-a difference of two policies keeps what common random numbers gained.
+A policy's tasks are first reduced to a ``Digest`` of sums and counts, so that few tasks are in memory at a time.
+Digests of successive episodes can be joined, digests of several training seeds on the same episodes added. Means are
+ratios of sums (cost per task, not per episode). Their intervals are percentile bootstraps over episodes (Efron and
+Tibshirani 1993): each resample draws the same whole episodes for every policy, so the difference between two policies
+has a narrower interval than the cost of either.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from edgebrush.scenario.schema import Scenario
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-LOAD_WINDOW_S = 10.0  # a moment's load is what arrived in so many seconds before it
-LOAD_BINS = 5  # of equally many tasks, from the calmest moments to the busiest
-DELAY_EDGES_S = np.geomspace(1e-3, 1e4, 4001)  # bins of 0.4%, inside which a percentile is interpolated
+LOAD_WINDOW_S = 10.0  # the load at a time is the number of arrivals in the window before it
+LOAD_BINS = 5  # with equal numbers of tasks, from low to high load
+DELAY_EDGES_S = np.geomspace(1e-3, 1e4, 4001)  # bins of 0.4%; percentiles are interpolated within a bin
 
-# Sums that a digest keeps, per task unless ``PER`` says otherwise.
+# The sums in a digest. Means are per task, or per what ``PER`` names.
 METRICS = (
     "tasks",
     "completed",
@@ -59,16 +59,16 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Digest:
-    """What is kept of a policy's tasks: ``E`` episodes, ``|METRICS|`` sums of each.
+    """Sums and counts of a policy's tasks in ``E`` episodes, by groups of tasks.
 
-    Groups are those of the scenario: request kinds, contents, classes of UEs, fifths of the moments by load.
+    The groups are the scenario's R request kinds, C contents and U classes of UEs, and the bins of load.
     """
 
     by_request: np.ndarray  # (E, R, |METRICS|)
     by_content: np.ndarray  # (E, C, |METRICS|)
     by_ue_class: np.ndarray  # (E, U, |METRICS|)
     by_load: np.ndarray  # (E, LOAD_BINS, |METRICS|)
-    choices: np.ndarray  # (R, C, 1+M, K, P) counts of tasks: kind, content, place, steps, class
+    choices: np.ndarray  # (R, C, 1+M, K, P) counts of tasks by kind, content, place, steps, class
     delays: np.ndarray  # (R, len(DELAY_EDGES_S) - 1) counts of completed tasks
     by_ue: np.ndarray  # (N, 2) cost and tasks of each UE
 
@@ -77,16 +77,16 @@ class Digest:
         return len(self.by_request)
 
     def total(self, metric: str) -> np.ndarray:
-        """Sum of a metric in each episode, ``(E,)``."""
+        """The sum of a metric in each episode, ``(E,)``."""
         return self.by_request[:, :, METRICS.index(metric)].sum(1)
 
     def __add__(self, other: Digest) -> Digest:
-        """Both on the same episodes: of several training seeds, so that every mean is the mean over seeds."""
+        """Pool two training seeds on the same episodes, so that every mean is the mean over seeds."""
         return Digest(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 def join(parts: Sequence[Digest]) -> Digest:
-    """One policy's digests of successive episodes as one."""
+    """Concatenate one policy's digests of successive episodes."""
     per_episode = ("by_request", "by_content", "by_ue_class", "by_load")
     return Digest(
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in per_episode},
@@ -95,26 +95,26 @@ def join(parts: Sequence[Digest]) -> Digest:
 
 
 def recent_arrivals(outcomes: np.ndarray) -> np.ndarray:
-    """How many tasks arrived in the ``LOAD_WINDOW_S`` before each task, in its episode, ``(rows,)``."""
-    gap = outcomes["arrival_s"].max(initial=0.0) + 2.0 * LOAD_WINDOW_S  # keeps the episodes apart on one axis
-    moment = outcomes["episode"] * gap + outcomes["arrival_s"]
-    ordered = np.sort(moment)
-    return np.searchsorted(ordered, moment) - np.searchsorted(ordered, moment - LOAD_WINDOW_S)
+    """The number of arrivals in the ``LOAD_WINDOW_S`` before each task, in its episode, ``(rows,)``."""
+    gap = outcomes["arrival_s"].max(initial=0.0) + 2.0 * LOAD_WINDOW_S  # separates the episodes on one time axis
+    time = outcomes["episode"] * gap + outcomes["arrival_s"]
+    ordered = np.sort(time)
+    return np.searchsorted(ordered, time) - np.searchsorted(ordered, time - LOAD_WINDOW_S)
 
 
 def load_edges(outcomes: np.ndarray) -> np.ndarray:
-    """Borders ``(LOAD_BINS - 1,)`` of the recent arrivals that part the tasks into equal shares."""
+    """Quantiles ``(LOAD_BINS - 1,)`` of the recent arrivals, between bins with equal numbers of tasks."""
     return np.quantile(recent_arrivals(outcomes), np.arange(1, LOAD_BINS) / LOAD_BINS)
 
 
 def digest(scenario: Scenario, outcomes: np.ndarray, episodes: int, edges: np.ndarray) -> Digest:
-    """Condense ``tables.OUTCOME`` rows of ``episodes`` episodes; ``edges`` are those of ``load_edges``."""
-    values = _values(scenario, outcomes)
+    """Reduce the tasks (``sim.state.OUTCOME`` rows) of several episodes to a digest; ``edges``: see ``load_edges``."""
+    values = _metric_values(scenario, outcomes)
     classes = np.repeat(np.arange(len(scenario.ues)), [ue.count for ue in scenario.ues])
     grid = np.array(scenario.decision.step_grid)
     kinds, contents = len(scenario.requests), len(scenario.contents)
     shape = (kinds, contents, 1 + scenario.bs_count, len(grid), scenario.decision.classes)
-    decided = outcomes["steps"] > 0  # a task that was lost before its decision has none
+    decided = outcomes["steps"] > 0  # a task that was lost before its decision has no choice
     rows = outcomes[decided]
     index = (
         rows["request"],
@@ -146,8 +146,8 @@ def _count(index: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
     return np.bincount(np.ravel_multi_index(index, shape), minlength=int(np.prod(shape))).reshape(shape)
 
 
-def _values(scenario: Scenario, outcomes: np.ndarray) -> list[np.ndarray]:
-    """One weight per row for each of ``METRICS``."""
+def _metric_values(scenario: Scenario, outcomes: np.ndarray) -> list[np.ndarray]:
+    """The value of each of ``METRICS`` for each task."""
     quality_weight = np.array([kind.quality_weight for kind in scenario.requests])[outcomes["request"]]
     completed = ((outcomes["lost"] == 0) & (outcomes["dropped"] == 0)).astype(float)
     derived = {
@@ -163,73 +163,72 @@ def _values(scenario: Scenario, outcomes: np.ndarray) -> list[np.ndarray]:
 
 
 def _cost_with_bs_energy(scenario: Scenario, outcomes: np.ndarray) -> np.ndarray:
-    """The cost of the same decisions had the BSs' energy counted in full (omega = 1)."""
+    """The cost of the same decisions if the BSs' energy counted in full (omega = 1)."""
     omega, ref = scenario.cost.bs_energy_weight, scenario.cost.energy_ref_j
     counted = outcomes["energy_ue_j"] + omega * outcomes["energy_bs_j"]
     nominal = np.array([kind.energy_weight for kind in scenario.requests])[outcomes["request"]] / ref
-    # The weight as it was charged, battery care and all, where any energy was.
+    # The weight that was charged, including battery care; the nominal one where no energy was used.
     weight = np.where(counted > 0.0, outcomes["energy_cost"] / np.maximum(counted, 1e-300), nominal)
     return outcomes["cost"] + weight * (1.0 - omega) * outcomes["energy_bs_j"]
 
 
 class Bootstrap:
-    """The same resampled episodes for whatever is asked: how often each of ``E`` episodes was drawn, each
-    time.
-    """
+    """Resamples of ``E`` episodes, the same ones for every statistic: how often each episode was drawn."""
 
     def __init__(self, episodes: int, resamples: int = RESAMPLES, seed: int = 0):
         random = np.random.default_rng(seed)
         self.weights = random.multinomial(episodes, np.full(episodes, 1.0 / episodes), resamples).astype(float)
 
-    def ratios(self, above: np.ndarray, below: np.ndarray) -> tuple[float, np.ndarray]:
-        """Ratio of sums of two ``(E,)`` arrays, and the same in each resample; 0 where nothing is below."""
-        over, under = self.weights @ above, self.weights @ below
-        everywhere = np.divide(over, under, out=np.zeros_like(over), where=under > 0)
-        return float(above.sum() / below.sum()) if below.sum() > 0 else 0.0, everywhere
+    def ratios(self, numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, np.ndarray]:
+        """Ratio of the sums of two ``(E,)`` arrays, and in each resample ``(B,)``; 0 where the denominator is 0."""
+        above, below = self.weights @ numerator, self.weights @ denominator
+        resampled = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+        total = denominator.sum()
+        return float(numerator.sum() / total) if total > 0 else 0.0, resampled
 
-    def ratio(self, above: np.ndarray, below: np.ndarray) -> Interval:
+    def ratio(self, numerator: np.ndarray, denominator: np.ndarray) -> Interval:
         """Ratio of sums with its interval."""
-        return interval(*self.ratios(above, below))
+        return interval(*self.ratios(numerator, denominator))
 
     def metric(self, sums: np.ndarray, metric: str) -> Interval:
         """Mean of a metric from sums ``(E, |METRICS|)``."""
-        return self.ratio(*_over(sums, metric))
+        return self.ratio(*_fraction(sums, metric))
 
     def difference(self, ours: np.ndarray, theirs: np.ndarray, metric: str = "cost", *, relative=False) -> Interval:
-        """Mean of a metric less that of a rival, both from sums ``(E, |METRICS|)`` of the same episodes.
+        """Our mean of a metric minus theirs, from sums ``(E, |METRICS|)`` of the same episodes.
 
-        ``relative`` divides it by the rival's mean.
+        ``relative`` divides the difference by their mean.
         """
-        mean_a, spread_a = self.ratios(*_over(ours, metric))
-        mean_b, spread_b = self.ratios(*_over(theirs, metric))
+        our_mean, ours_resampled = self.ratios(*_fraction(ours, metric))
+        their_mean, theirs_resampled = self.ratios(*_fraction(theirs, metric))
         if not relative:
-            return interval(mean_a - mean_b, spread_a - spread_b)
-        if mean_b == 0.0:
+            return interval(our_mean - their_mean, ours_resampled - theirs_resampled)
+        if their_mean == 0.0:
             return Interval(0.0, 0.0, 0.0)
-        safe = np.where(spread_b == 0.0, mean_b, spread_b)
-        return interval(mean_a / mean_b - 1.0, spread_a / safe - 1.0)
+        safe = np.where(theirs_resampled == 0.0, their_mean, theirs_resampled)
+        return interval(our_mean / their_mean - 1.0, ours_resampled / safe - 1.0)
 
 
 def mean_of(policy: Digest, metric: str) -> float:
     """A metric's mean over all tasks of all episodes."""
-    above, below = _over(policy.by_request.sum((0, 1))[None], metric)
+    above, below = _fraction(policy.by_request.sum((0, 1))[None], metric)
     return float(above[0] / max(below[0], 1.0))
 
 
-def _over(sums: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    below = PER.get(metric, "tasks")
-    return sums[:, METRICS.index(metric)], sums[:, METRICS.index(below)]
+def _fraction(sums: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Numerator and denominator of a metric's mean, from sums ``(E, |METRICS|)``."""
+    return sums[:, METRICS.index(metric)], sums[:, METRICS.index(PER.get(metric, "tasks"))]
 
 
 def interval(mean: float, resampled: np.ndarray) -> Interval:
-    """A mean with the percentile interval of its resamples ``(B,)`` (Efron and Tibshirani 1993)."""
+    """A mean with the percentile interval of its resamples ``(B,)``."""
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(resampled, (tail, 1.0 - tail))
     return Interval(mean, float(low), float(high))
 
 
 def percentile_s(delays: np.ndarray, share: float) -> float:
-    """The delay below which a share of the tasks is, from counts over the bins of ``DELAY_EDGES_S``."""
+    """The delay quantile for a share of the tasks, from counts over the bins of ``DELAY_EDGES_S``."""
     below = np.concatenate([[0.0], np.cumsum(delays)])
     if below[-1] == 0:
         return 0.0
@@ -237,18 +236,18 @@ def percentile_s(delays: np.ndarray, share: float) -> float:
 
 
 def jain(values: np.ndarray) -> float:
-    """Jain's index (Jain, Chiu and Hawe 1984): 1 if all are equal, 1/n if one has it all."""
+    """Jain's fairness index (Jain, Chiu and Hawe 1984): 1 if all values are equal, 1/n if only one is not 0."""
     values = np.asarray(values, float)
     squares = len(values) * (values**2).sum()
     return float(values.sum() ** 2 / squares) if squares > 0 else 1.0
 
 
 def summary(policy: Digest, bootstrap: Bootstrap) -> dict:
-    """Every figure of one policy, as ``results.json`` holds it."""
+    """All metrics of one policy, in the layout of ``results.json``."""
     sums = policy.by_request.sum(1)
-    figures: dict = {name: bootstrap.metric(sums, name)._asdict() for name in METRICS[2:]}
+    metrics: dict = {name: bootstrap.metric(sums, name)._asdict() for name in METRICS[2:]}
     delays = policy.delays.sum(0)
-    figures["delay_s"] |= {f"p{round(100 * share)}": percentile_s(delays, share) for share in (0.5, 0.95, 0.99)}
+    metrics["delay_s"] |= {f"p{round(100 * share)}": percentile_s(delays, share) for share in (0.5, 0.95, 0.99)}
     cost, tasks = policy.by_ue.T
-    figures["fairness"] = jain((cost / np.maximum(tasks, 1))[tasks > 0])
-    return figures
+    metrics["fairness"] = jain((cost / np.maximum(tasks, 1))[tasks > 0])
+    return metrics

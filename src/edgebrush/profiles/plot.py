@@ -31,7 +31,7 @@ def save_catalogue_figure(profiles: Sequence[Profile], path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"plot = {str(path)!r}: must end in {', '.join(FORMATS)}")
-    save_figure(partial(draw_catalogue, profiles), path, dpi=160)
+    save_figure(partial(draw_catalogue, profiles), path)
 
 
 def draw_catalogue(profiles: Sequence[Profile]) -> Figure:

@@ -1,0 +1,1 @@
+"""The report of a run: figures, sentences and self-contained HTML pages."""

@@ -1,8 +1,7 @@
-"""The figures of a run, one function each: a ``Run`` in, a matplotlib figure out.
+"""The figures of a run: each function draws one from a ``Run``.
 
-One colour per thing throughout: the policy that the report is about in blue, its best rival in orange, the
-others grey; places and cost terms have their own. Colours are Okabe and Ito's, which colour-blind readers can
-tell apart.
+Colours mean the same in all figures: the subject is blue, its rival orange, other policies grey. Places and terms of
+the cost have colours of their own.
 """
 
 from __future__ import annotations
@@ -13,12 +12,13 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from edgebrush.evaluation.run_folder import Run
 from edgebrush.evaluation.statistics import COST_TERMS, DELAY_EDGES_S, METRICS
-from edgebrush.plotting import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, percent
+from edgebrush.plotting import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, log_ticks, percent, set_title
 from edgebrush.policies.rules import KINDS
+from edgebrush.scenario.expand import bs_names
 
 TERM_COLOURS = {"delay_cost": BLUE, "energy_cost": GREEN, "quality_cost": ORANGE, "penalty_cost": VERMILION}
 TERM_NAMES = {
@@ -27,43 +27,37 @@ TERM_NAMES = {
     "quality_cost": "quality",
     "penalty_cost": "penalties",
 }
-PLACES_SHOWN = 6  # more BSs than this are drawn by class
+PLACES_SHOWN = 6  # if there are more BSs, they are drawn by class
 
 
 def figures(run: Run) -> dict[str, Callable[[Run], Figure]]:
-    """The figures that this run has something to show for, by file name."""
-    drawn = {
-        "differences": differences,
+    """The functions of the figures for which the run has data, by file name."""
+    return {
+        **({"learning-curve": learning_curve} if run.curve else {}),
+        **({"differences": differences} if run.rival else {}),
         "cost-split": cost_split,
         "choices": choices,
         "delay": delay,
         "load": by_load,
     }
-    if run.curve:
-        drawn = {"learning-curve": learning_curve, **drawn}
-    if run.rival is None:
-        del drawn["differences"]
-    return drawn  # type: ignore
 
 
 def colour_of(run: Run, name: str) -> str:
+    """The colour of a policy."""
     return {run.subject: BLUE, run.rival: ORANGE}.get(name, GREY)
 
 
 def place_names(run: Run) -> tuple[list[str], np.ndarray]:
-    """Names of what is drawn as one place, and the place of each of ``1 + M``: own device, then BSs or their
-    classes.
-    """
+    """Names of the drawn places (own device, then BSs or classes of BSs), and the index of each of ``1 + M``."""
     bss = run.scenario.bss
     if run.scenario.bs_count > PLACES_SHOWN:
         owner = np.repeat(np.arange(len(bss)), [bs.count for bs in bss])
         return ["own device", *(f"{bs.name} ({bs.count})" for bs in bss)], np.concatenate([[0], 1 + owner])
-    names = [bs.name if bs.count == 1 else f"{bs.name} {n + 1}" for bs in bss for n in range(bs.count)]
-    return ["own device", *names], np.arange(1 + run.scenario.bs_count)
+    return ["own device", *bs_names(run.scenario)], np.arange(1 + run.scenario.bs_count)
 
 
 def place_shares(run: Run, counts: np.ndarray) -> np.ndarray:
-    """Shares of tasks by drawn place, from ``counts`` whose last axis is ``1 + M``."""
+    """Shares of tasks by drawn place; the last axis of ``counts`` is ``1 + M``."""
     names, drawn = place_names(run)
     grouped = np.zeros((*counts.shape[:-1], len(names)))
     np.add.at(grouped, (..., drawn), counts)  # type: ignore
@@ -71,7 +65,7 @@ def place_shares(run: Run, counts: np.ndarray) -> np.ndarray:
 
 
 def learning_curve(run: Run) -> Figure:
-    """Validation cost against time, each training seed, over the training episodes' own; the best rule as a line."""
+    """Validation and training cost of each training seed against time; the best rule as a line."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for seed in sorted({row["seed"] for row in run.curve}):
@@ -85,10 +79,10 @@ def learning_curve(run: Run) -> Figure:
             linewidth=0.8,
             label="MAPPO, training episodes" if first else None,
         )
-        valued = [row for row in rows if "validation_cost" in row]
+        validated = [row for row in rows if "validation_cost" in row]
         axes.plot(
-            [row["seconds"] for row in valued],
-            [row["validation_cost"] for row in valued],
+            [row["seconds"] for row in validated],
+            [row["validation_cost"] for row in validated],
             ".-",
             color=BLUE,
             linewidth=1.6,
@@ -105,31 +99,33 @@ def learning_curve(run: Run) -> Figure:
     levels = [trained, best, *np.quantile(seen, (0.0, 0.97))]
     margin = 0.25 * (max(levels) - min(levels) + 1e-9)
     axes.set_ylim(min(levels) - margin, max(levels) + margin)
-    axes.set(xlabel="seconds of training", ylabel="mean cost per task", title="How MAPPO learnt")
+    axes.set(xlabel="seconds of training", ylabel="mean cost per task", title="Training of MAPPO")
     axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
     return figure
 
 
 def differences(run: Run) -> Figure:
-    """How much less each rival costs or how much more, with 95% intervals."""
-    rivals = [name for name in run.ranking if name != run.subject][::-1]
-    figure = Figure(figsize=(9, 1.2 + 0.34 * len(rivals)), layout="constrained")
+    """The subject's cost relative to every other policy, with 95% intervals."""
+    others = [name for name in run.ranking if name != run.subject][::-1]
+    figure = Figure(figsize=(9, 1.2 + 0.34 * len(others)), layout="constrained")
     axes = figure.subplots()
-    for row, rival in enumerate(rivals):
-        gap = run.results["policies"][run.subject]["less_than"][rival]["relative"]
+    for row, other in enumerate(others):
+        gap = run.results["policies"][run.subject]["less_than"][other]["relative"]
         mean, low, high = (100 * gap[key] for key in ("mean", "ci_low", "ci_high"))
         colour = GREEN if high < 0 else VERMILION if low > 0 else GREY
         axes.errorbar(mean, row, xerr=[[mean - low], [high - mean]], fmt="o", color=colour, capsize=3, linewidth=2)
         label = f"{percent(gap['mean'])} [{percent(gap['ci_low'])}, {percent(gap['ci_high'])}]"
         axes.annotate(label, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=colour)
     axes.axvline(0.0, color="#333333", linewidth=1)
-    axes.set_yticks(range(len(rivals)), rivals)
-    axes.set_ylim(-0.6, len(rivals) - 0.3)
+    axes.set_yticks(range(len(others)), others)
+    axes.set_ylim(-0.6, len(others) - 0.3)
     axes.grid(axis="y", visible=False)
     axes.margins(x=0.06)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value / 100, 0) if value else "0"))
-    axes.set(xlabel=f"{run.subject}'s mean cost per task against each rival's: left is cheaper (95% intervals)")
-    axes.set_title(f"What {run.subject} gains or loses against each rival")
+    axes.set(
+        xlabel=f"{run.subject}'s cost relative to each policy's: left of 0, {run.subject} is cheaper (95% intervals)"
+    )
+    axes.set_title(f"Cost of {run.subject} relative to every other policy")
     return figure
 
 
@@ -146,8 +142,8 @@ def cost_split(run: Run) -> Figure:
     for row in range(len(names)):
         axes.annotate(f"{left[row]:.3f}", (left[row], row), (5, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_yticks(range(len(names)), names)
-    _embolden(axes, names, run.subject)
-    # A rule that collapses under the load would squeeze all others: cut it, and let its number speak.
+    _bold_label(axes, names, run.subject)
+    # A rule that collapses under the load would compress all others: cut its bar, and print its value.
     limit = max(3.0 * left.min(), 1.25 * float(np.median(left)))
     if left.max() > limit:
         axes.set_xlim(0, limit)
@@ -166,13 +162,13 @@ def cost_split(run: Run) -> Figure:
     else:
         axes.set_xlim(0, 1.12 * left.max())
     axes.grid(axis="y", visible=False)
-    axes.set(xlabel="mean cost per task", title="What the cost is made of")
+    axes.set(xlabel="mean cost per task", title="Cost by term")
     axes.legend(ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0), handlelength=1.2, columnspacing=1.2)
     return figure
 
 
 def choices(run: Run) -> Figure:
-    """Where tasks went and with how many steps: by policy, and by kind of request for the two best."""
+    """Shares of places and of step counts: by policy, and by kind of request for subject and rival."""
     names = run.ranking[::-1]
     kinds = [kind.name for kind in run.scenario.requests]
     pair = [name for name in (run.subject, run.rival) if name]
@@ -180,7 +176,7 @@ def choices(run: Run) -> Figure:
     figure = Figure(figsize=(10, 2.2 + 0.34 * len(names) + 0.42 * len(rows)), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.1 + 0.34 * len(names), 1.1 + 0.42 * len(rows)])  # type: ignore
     all_counts = [run.digests[name].choices for name in names]
-    _choice_panels(run, top, names, all_counts, run.subject, "Where (left) and with how many denoising steps (right)")
+    _choice_panels(run, top, names, all_counts, run.subject, "Place (left) and denoising steps (right)")
     labels = [f"{name}: {kinds[kind]}" for name, kind in rows]
     kind_counts = [run.digests[name].choices[[kind]] for name, kind in rows]
     _choice_panels(run, bottom, labels, kind_counts, None, "By kind of request: " + " and ".join(pair))
@@ -190,9 +186,7 @@ def choices(run: Run) -> Figure:
 def _choice_panels(
     run: Run, figure: SubFigure, labels: list[str], counts: list[np.ndarray], bold: str | None, title: str
 ) -> None:
-    """Two panels of stacked shares, one row a label: places, and steps. ``bold`` names a row; it brings
-    legends.
-    """
+    """Two panels of stacked shares with a row per label: places and steps. ``bold``: with legends and this row bold."""
     places, steps = figure.subplots(1, 2, sharey=True)
     where = place_shares(run, np.array([count.sum((0, 1, 3, 4)) for count in counts]))
     names, _ = place_names(run)
@@ -211,7 +205,7 @@ def _choice_panels(
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.tick_params(length=0)
     if bold:
-        _embolden(places, labels, bold)
+        _bold_label(places, labels, bold)
         for axes, columns in ((places, 4), (steps, len(grid))):
             axes.legend(
                 ncols=min(columns, 9),
@@ -223,11 +217,11 @@ def _choice_panels(
                 handletextpad=0.4,
                 borderaxespad=0.2,
             )
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    set_title(figure, title)
 
 
 def _stack(axes: Axes, shares: np.ndarray, names: list[str], colours) -> None:
-    """Stacked horizontal bars; a share that has room says its number."""
+    """Stacked horizontal bars; a bar that is wide enough shows its share."""
     left = np.zeros(len(shares))
     for column, (name, colour) in enumerate(zip(names, colours, strict=False)):
         axes.barh(range(len(shares)), shares[:, column], left=left, color=colour, height=0.78, label=name)
@@ -247,38 +241,36 @@ def _stack(axes: Axes, shares: np.ndarray, names: list[str], colours) -> None:
 
 
 def delay(run: Run) -> Figure:
-    """How long tasks take: the share done within a time, each kind of request apart."""
+    """Distribution of the delay: a panel for each kind of request, a curve for each policy."""
     kinds = run.scenario.requests
     columns = min(len(kinds), 3)
     rows = -(-len(kinds) // columns)
     figure = Figure(figsize=(max(5.5, 4.8 * columns), 3.6 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     middle = np.sqrt(DELAY_EDGES_S[1:] * DELAY_EDGES_S[:-1])
-    total = sum(kept.delays.sum(0) for kept in run.digests.values())
+    total = sum(digest.delays.sum(0) for digest in run.digests.values())
     seen = np.flatnonzero(total > 0)
     for axes, (number, kind) in zip(panels, enumerate(kinds), strict=False):
         for name in run.ranking[::-1]:
             counts = run.digests[name].delays[number]
-            chosen = name in (run.subject, run.rival)
-            asked = run.digests[name].by_request[:, number, METRICS.index("tasks")].sum()
-            label = name if chosen else "other rules" if name == run.ranking[-1] else None
+            highlighted = name in (run.subject, run.rival)
+            requested = run.digests[name].by_request[:, number, METRICS.index("tasks")].sum()
+            label = name if highlighted else "other policies" if name == run.ranking[-1] else None
             axes.plot(
                 middle,
-                np.cumsum(counts) / max(asked, 1),
+                np.cumsum(counts) / max(requested, 1),
                 color=colour_of(run, name),
                 label=label,
-                linewidth=2.2 if chosen else 0.9,
-                zorder=3 if chosen else 2,
-                alpha=1.0 if chosen else 0.7,
+                linewidth=2.2 if highlighted else 0.9,
+                zorder=3 if highlighted else 2,
+                alpha=1.0 if highlighted else 0.7,
             )
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        log_ticks(axes.xaxis)
         axes.set(title=f"“{kind.name}”: {kind.share:.0%} of the requests", xlabel="delay (s)")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlim(0.8 * middle[seen[0]], 1.1 * np.interp(0.999, np.cumsum(total) / total.sum(), middle))
-    panels[0].set_ylabel("tasks done within it")
+    panels[0].set_ylabel("share of tasks done within the delay")
     panels[0].legend(loc="lower right")
     for unused in panels[len(kinds) :]:
         unused.set_visible(False)
@@ -286,23 +278,23 @@ def delay(run: Run) -> Figure:
 
 
 def by_load(run: Run) -> Figure:
-    """Where the gain comes from: cost, own-device share and steps, from calm moments to busy ones."""
+    """Cost, own-device share and steps by load, for subject, rival and three other policies."""
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     panels = figure.subplots(1, 3)
     shown = [name for name in (run.subject, run.rival) if name]
     others = [name for name in run.ranking if name not in shown]
     fifths = np.arange(run.digests[run.subject].by_load.shape[1])
-    settings = (
+    metrics = (
         ("cost", "tasks", "mean cost per task"),
         ("local", "tasks", "share on the own device"),
         ("steps", "completed", "mean denoising steps"),
     )
-    for axes, (above, below, label) in zip(panels, settings, strict=True):
+    for axes, (metric, denominator, label) in zip(panels, metrics, strict=True):
         for name in [*others[:3], *shown[::-1]]:
             sums = run.digests[name].by_load.sum(0)
-            tasks = sums[:, METRICS.index(below)]
-            mean = np.where(tasks > 0, sums[:, METRICS.index(above)] / np.maximum(tasks, 1), np.nan)
-            chosen = name in shown
+            tasks = sums[:, METRICS.index(denominator)]
+            mean = np.where(tasks > 0, sums[:, METRICS.index(metric)] / np.maximum(tasks, 1), np.nan)
+            highlighted = name in shown
             axes.plot(
                 fifths,
                 mean,
@@ -310,11 +302,11 @@ def by_load(run: Run) -> Figure:
                 color=colour_of(run, name),
                 label=name,
                 markersize=4,
-                linewidth=2.2 if chosen else 1.0,
-                zorder=3 if chosen else 2,
-                linestyle="-" if chosen else (":", "--", "-.")[others.index(name)],
+                linewidth=2.2 if highlighted else 1.0,
+                zorder=3 if highlighted else 2,
+                linestyle="-" if highlighted else (":", "--", "-.")[others.index(name)],
             )
-        axes.set_xticks(fifths, ["calmest\nfifth", *[""] * (len(fifths) - 2), "busiest\nfifth"])
+        axes.set_xticks(fifths, ["lowest fifth\nof the load", *[""] * (len(fifths) - 2), "highest fifth\nof the load"])
         axes.set_title(label)
     panels[0].set_ylim(bottom=0)
     panels[2].set_ylim(bottom=0)
@@ -325,7 +317,7 @@ def by_load(run: Run) -> Figure:
     return figure
 
 
-def _embolden(axes: Axes, names: list[str], subject: str) -> None:
+def _bold_label(axes: Axes, names: list[str], subject: str) -> None:
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
         if name == subject:
             label.set_fontweight("bold")

@@ -1,4 +1,4 @@
-"""HTML pages from templates that share ``page.html``; they ask nothing of the network."""
+"""HTML pages from templates that extend ``page.html``; they load nothing from the network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def fill(template: Path, **values: Any) -> str:
-    """The page that a template (a file that may extend ``page.html``) makes of these values."""
+    """Render a template, a file that may extend ``page.html``, with these values."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, TEMPLATES]),
         autoescape=True,

@@ -1,19 +1,19 @@
-"""The report of a run: its figures as PNG files, one self-contained HTML page, and the same table for the
-console.
-"""
+"""The report of a run: figures as PNG files, a self-contained HTML page, and the table for the console."""
 
 from __future__ import annotations
 
 import base64
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgebrush.evaluation.run_folder import Run, load_run
-from edgebrush.files import check_writable, whole, write_text
-from edgebrush.plotting import percent, style
+from edgebrush.files import check_writable, write_text
+from edgebrush.plotting import percent, save_figure
 
-from . import text as words
+from . import description, text
 from .figures import figures
+from .groups import groups
 from .pages import TEMPLATES, fill
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 REPORT, FIGURES = "report.html", "figures"
 
 ALT = {
-    "learning-curve": "Line chart: cost in training over time, with the best rule as a level line",
-    "differences": "Dot chart: relative difference in cost to each rival with 95% intervals",
+    "learning-curve": "Line chart: cost in training over time, with the best rule as a horizontal line",
+    "differences": "Dot chart: relative difference in cost to every other policy with 95% intervals",
     "cost-split": "Stacked bars: each policy's cost split into delay, energy, quality and penalties",
     "choices": "Stacked bars: shares of places and of step counts for each policy and kind of request",
-    "delay": "Line chart: share of tasks done within a time, for each kind of request",
-    "load": "Three line charts: cost, own-device share and steps from calm to busy moments",
+    "delay": "Line chart: share of tasks done within a delay, for each kind of request",
+    "load": "Three line charts: cost, own-device share and steps from low to high load",
 }
 
 
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     name: str
     cost: str
     interval: str
-    against: str  # the subject's difference to it
+    gap: str  # the subject's cost relative to this policy's
     delay: str
     p95: str
     energy: str
@@ -52,7 +52,7 @@ HEADERS = Row(
     "policy",
     "cost",
     "95% interval",
-    "against it",
+    "gap",
     "delay s",
     "p95 s",
     "UE J",
@@ -69,44 +69,44 @@ def table_rows(run: Run) -> list[Row]:
     rows = []
     gaps = run.results["policies"][run.subject]["less_than"]
     for name in run.ranking:
-        figures = run.results["policies"][name]
-        cost, delay = figures["cost"], figures["delay_s"]
-        failed = figures["missed"]["mean"] + figures["lost"]["mean"]
+        metrics = run.results["policies"][name]
+        cost, delay = metrics["cost"], metrics["delay_s"]
+        failed = metrics["missed"]["mean"] + metrics["lost"]["mean"]
         rows.append(
             Row(
                 name=name,
                 cost=f"{cost['mean']:.4f}",
                 interval=f"{cost['ci_low']:.4f} – {cost['ci_high']:.4f}",
-                against=percent(gaps[name]["relative"]["mean"]) if name in gaps else "",
+                gap=percent(gaps[name]["relative"]["mean"]) if name in gaps else "",
                 delay=f"{delay['mean']:.2f}",
                 p95=f"{delay['p95']:.1f}",
-                energy=f"{figures['energy_ue_j']['mean']:.2f}",
-                quality=f"{figures['quality']['mean']:.3f}",
-                local=f"{figures['local']['mean']:.0%}",
-                steps=f"{figures['steps']['mean']:.1f}",
+                energy=f"{metrics['energy_ue_j']['mean']:.2f}",
+                quality=f"{metrics['quality']['mean']:.3f}",
+                local=f"{metrics['local']['mean']:.0%}",
+                steps=f"{metrics['steps']['mean']:.1f}",
                 failed=f"{failed:.2%}" if failed else "0",
-                fairness=f"{figures['fairness']:.3f}",
+                fairness=f"{metrics['fairness']:.3f}",
             )
         )
     return rows
 
 
 def console_table(run: Run) -> Table:
-    """The table of all policies for a terminal, as much of it as 80 columns hold."""
+    """The table of all policies with the columns that fit a terminal of 80 columns."""
     from rich.table import Table
 
     columns = {
         "name": "policy",
         "cost": "cost",
         "interval": "95% interval",
-        "against": "gap",
+        "gap": "gap",
         "delay": "delay s",
         "p95": "p95 s",
         "quality": "quality",
         "local": "own",
         "steps": "steps",
     }
-    title = f"{run.scenario.title}: mean cost per task (gap: {words.title_of(run.subject)}'s to it)"
+    title = f"{run.scenario.title}: mean cost per task (gap: {text.title_of(run.subject)} vs the policy)"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
     for field, header in columns.items():
         table.add_column(header, justify="left" if field == "name" else "right", no_wrap=True)
@@ -119,32 +119,31 @@ def console_table(run: Run) -> Table:
 def render(run: Run, folder: Path) -> None:
     """Write ``figures/*.png`` and ``report.html`` into a run's folder. Raises ``UserError``."""
     check_writable(folder / FIGURES)
-    images = {name: _draw(run, name, folder / FIGURES / f"{name}.png") for name in figures(run)}
+    images = {}
+    for name, draw in figures(run).items():
+        path = folder / FIGURES / f"{name}.png"
+        save_figure(partial(draw, run), path)
+        images[name] = path.read_bytes()
     write_text(folder / REPORT, page(run, images))
 
 
 def render_again(folder: Path) -> Run:
-    """Figures and report of a run folder anew, from what is stored there. Raises ``UserError``."""
+    """Draw the figures and the report of a run folder again from its data. Raises ``UserError``."""
     run = load_run(folder)
     render(run, folder)
     return run
 
 
-def _draw(run: Run, name: str, path: Path) -> bytes:
-    with style(), whole(path) as unfinished:
-        figures(run)[name](run).savefig(unfinished, format="png")
-    return path.read_bytes()
-
-
 def page(run: Run, images: dict[str, bytes]) -> str:
-    """The report as one HTML page that asks nothing of the network."""
-    parts = words.groups(run)
+    """The report as one HTML page that loads nothing from the network."""
+    parts = groups(run)
     encoded = {name: base64.b64encode(image).decode("ascii") for name, image in images.items()}
     return fill(
         TEMPLATES / REPORT,
         run=run,
-        words=words,
-        subject=words.title_of(run.subject),
+        text=text,
+        description=description,
+        subject=text.title_of(run.subject),
         images=encoded,
         alt=ALT,
         tiles=_tiles(run),
@@ -152,39 +151,22 @@ def page(run: Run, images: dict[str, bytes]) -> str:
         headers=HEADERS,
         rows=table_rows(run),
         groups=parts,
-        where=words.where(run, parts),
+        differences=text.differences(run, parts),
     )
 
 
 def _tiles(run: Run) -> list[tuple[str, str, str]]:
-    """The figures to see first: what, how much, against what."""
-    ours = run.results["policies"][run.subject]
-    theirs = run.results["policies"][run.rival] if run.rival else None
-
-    def against(text: str) -> str:
-        return f"{run.rival}: {text}" if theirs else ""
-
-    cost, delay = ours["cost"], ours["delay_s"]
+    """The most important numbers: (label, the subject's value, the rival's)."""
+    names = [name for name in (run.subject, run.rival) if name]
+    metrics = [run.results["policies"][name] for name in names]
+    formatted = {
+        "cost per task": [f"{each['cost']['mean']:.4f}" for each in metrics],
+        "mean delay": [f"{each['delay_s']['mean']:.1f} s" for each in metrics],
+        "95% done within": [f"{each['delay_s']['p95']:.1f} s" for each in metrics],
+        "phone energy per image": [f"{each['energy_ue_j']['mean']:.2f} J" for each in metrics],
+        "quality (0 to 1)": [f"{each['quality']['mean']:.3f}" for each in metrics],
+    }
     return [
-        ("cost per task", f"{cost['mean']:.4f}", against(f"{theirs['cost']['mean']:.4f}") if theirs else ""),
-        (
-            "mean delay",
-            f"{delay['mean']:.1f} s",
-            against(f"{theirs['delay_s']['mean']:.1f} s") if theirs else "",
-        ),
-        (
-            "95% done within",
-            f"{delay['p95']:.1f} s",
-            against(f"{theirs['delay_s']['p95']:.1f} s") if theirs else "",
-        ),
-        (
-            "phone energy per image",
-            f"{ours['energy_ue_j']['mean']:.1f} J",
-            against(f"{theirs['energy_ue_j']['mean']:.1f} J") if theirs else "",
-        ),
-        (
-            "quality (0 to 1)",
-            f"{ours['quality']['mean']:.3f}",
-            against(f"{theirs['quality']['mean']:.3f}") if theirs else "",
-        ),
+        (label, values[0], f"{run.rival}: {values[1]}" if len(values) > 1 else "")
+        for label, values in formatted.items()
     ]

@@ -102,7 +102,7 @@ def _open_folder(out: Path) -> Path:
     if out.exists() and not out.is_dir():
         raise UserError(f"out = {str(out)!r}: is a file; give a folder")
     if out.is_dir() and any(path.name != CACHE for path in out.iterdir()) and not (out / STUDY).is_file():
-        raise UserError(f"out = {str(out)!r}: holds something else than a study; give another folder")
+        raise UserError(f"out = {str(out)!r}: is not empty and not the folder of a study; give another folder")
     for folder in (out, out / CACHE):
         check_writable(folder)
     return out
