@@ -177,7 +177,7 @@ def _largest_contributions(run: Run, groups: list[Group]) -> list[str]:
         most = max(here, key=lambda group: group.contribution / gap["mean"])
         largest.append(f"{dimension} “{most.name}” ({most.share:.0%} of the tasks)")
     change = "saving" if gap["mean"] < 0 else "loss"
-    return [f"The largest part of the {change} comes from {enumerate_parts(largest)}."]
+    return [f"The groups that contribute most to the {change}: {enumerate_parts(largest)}."]
 
 
 def _losers(run: Run, groups: list[Group]) -> str:
