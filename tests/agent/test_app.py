@@ -1,31 +1,40 @@
-"""The agent's port over a real socket: OpenAI's own client, wrong wishes, clients that leave or come again."""
+"""The agent's HTTP interface: OpenAI's client, invalid requests, clients that disconnect or repeat a request."""
 
+import asyncio
 import base64
 import json
 import os
 import threading
-import time
 from contextlib import contextmanager
 
-import httpx
 import openai
 import pytest
+from fastapi.testclient import TestClient
 
 from edgebrush.agent.app import create_app
 from edgebrush.api.server import Address, Server
-from tests.support.agents import LARGE, PreferSlots, audit, lines, make_agent
-from tests.support.fakes import PICTURE, fake_server
+from tests.support.agents import LARGE, PreferSlots, audit_journal, journal_lines, make_agent
+from tests.support.fakes import PNG, FakeStation
+from tests.support.virtual_time import run_virtual
 
 pytestmark = pytest.mark.process
 
 IMAGES = "/v1/images/generations"
 
 
+@pytest.fixture(scope="module")
+def own_device(tmp_path_factory):
+    """A client of an agent that generates everything on its own device, and its journal's folder."""
+    folder = tmp_path_factory.mktemp("journal")
+    with TestClient(create_app(make_agent(folder, PreferSlots(0), {}))) as client:
+        yield client, folder
+
+
 @contextmanager
-def served(folder, policy, urls):
-    """The base URL of an agent's port, in a thread."""
+def served(agent):
+    """The base URL of an agent's real port, served by a thread."""
     ready = threading.Event()
-    server = Server(create_app(make_agent(folder, policy, urls)), Address(port=0), 5.0, ready.set, lambda: None)
+    server = Server(create_app(agent), Address(port=0), 5.0, ready.set, lambda: None)
     thread = threading.Thread(target=server.run)
     thread.start()
     assert ready.wait(20)
@@ -37,31 +46,26 @@ def served(folder, policy, urls):
         assert not thread.is_alive()
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A client of an agent that makes all by itself; its journal's folder."""
-    folder = tmp_path_factory.mktemp("home")
-    with served(folder, PreferSlots(0), {}) as url, httpx.Client(base_url=url, timeout=20) as client:
-        yield client, folder
-
-
-def test_openais_client_gets_its_images(home):
-    client, _ = home
-    own = openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="none", max_retries=0)
-    reply = own.images.generate(prompt="circle", n=2, response_format="b64_json", extra_body={"request": "waiting"})
+@pytest.mark.process
+def test_openais_client_gets_its_images(tmp_path):
+    with served(make_agent(tmp_path, PreferSlots(0), {})) as url:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        extra = {"request": "waiting"}
+        reply = client.images.generate(prompt="circle", n=2, response_format="b64_json", extra_body=extra)
     assert len(reply.data) == 2 and reply.data[0].b64_json != reply.data[1].b64_json
     assert base64.b64decode(reply.data[0].b64_json).startswith(b"\x89PNG")
     assert reply.served_by == "own" and reply.steps_used == 2 and reply.energy_j > 0
+    assert audit_journal(tmp_path, 2) == 2
 
 
-def test_the_same_seed_gives_the_same_image(home):
-    client, _ = home
+def test_the_same_seed_gives_the_same_image(own_device):
+    client, _ = own_device
     first, again, other = (client.post(IMAGES, json={"prompt": "circle", "seed": seed}).json() for seed in (3, 3, 4))
     assert first["data"] == again["data"] != other["data"]
 
 
 @pytest.mark.parametrize(
-    ("wish", "status", "said"),
+    ("body", "status", "message"),
     [
         ({"prompt": "circle", "num_inference_steps": 4}, 422, "num_inference_steps: the agent decides it"),
         ({"prompt": "circle", "service_class": 0}, 422, "service_class: the agent decides it"),
@@ -72,67 +76,107 @@ def test_the_same_seed_gives_the_same_image(home):
         ({"prompt": "cat"}, 502, "own device: class = 'cat': formula knows"),
     ],
 )
-def test_what_cannot_be_is_an_error_in_openais_shape(home, wish, status, said):
-    client, _ = home
-    reply = client.post(IMAGES, json=wish)
-    assert reply.status_code == status and said in reply.json()["error"]["message"]
+def test_errors_have_openais_format(own_device, body, status, message):
+    client, _ = own_device
+    reply = client.post(IMAGES, json=body)
+    assert reply.status_code == status and message in reply.json()["error"]["message"]
 
 
-def test_a_wish_that_ended_in_an_error_is_not_worth_a_retry(home):
-    client, _ = home
+def test_a_request_that_failed_everywhere_should_not_be_retried(own_device):
+    client, _ = own_device
     assert client.post(IMAGES, json={"prompt": "cat"}).headers["x-should-retry"] == "false"
 
 
-def test_a_repeated_request_gets_the_first_ones_images(home):
-    client, folder = home
-    before = len(lines(folder))
+def test_a_repeated_request_gets_the_first_ones_images(own_device):
+    client, folder = own_device
+    before = len(journal_lines(folder))
     replies = [
         client.post(IMAGES, json={"prompt": "circle", "n": 2}, headers={"idempotency-key": "mine"}).json()
         for _ in range(2)
     ]
     assert replies[0]["data"] == replies[1]["data"]
-    accepted = [line["task"] for line in lines(folder)[before:] if line["event"] == "accepted"]
+    accepted = [line["task"] for line in journal_lines(folder)[before:] if line["event"] == "accepted"]
     assert accepted == ["mine-0", "mine-1"]
     assert client.post(IMAGES, json={"prompt": "circle"}, headers={"idempotency-key": "../x"}).status_code == 422
 
 
-def test_a_client_that_leaves_ends_its_task_unless_it_can_come_again(tmp_path):
-    with fake_server(delay_s=0.5) as large, served(tmp_path, PreferSlots(LARGE), {"large": large.url}) as url:
-        for headers in ({}, {"idempotency-key": "back"}):
-            with pytest.raises(httpx.ReadTimeout):
-                httpx.post(url + IMAGES, json={"prompt": "circle"}, headers=headers, timeout=0.1)
-        time.sleep(0.1)
-        reply = httpx.post(url + IMAGES, json={"prompt": "circle"}, headers={"idempotency-key": "back"}, timeout=20)
-    assert base64.b64decode(reply.json()["data"][0]["b64_json"]) == PICTURE and len(large.requests) == 2
-    assert audit(tmp_path, 2) == 1
-    [error] = [line["ended"]["error"] for line in lines(tmp_path) if line["event"] == "ended" and not line["ok"]]
+async def post(app, headers, disconnect_s):
+    """Send a request to an ASGI application and disconnect after a time; the status, or None without a response."""
+    body = json.dumps({"prompt": "circle"}).encode()
+    headers = {"host": "x", "content-type": "application/json", **headers}
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    statuses = []
+
+    async def receive():
+        if messages:
+            return messages.pop()
+        await asyncio.sleep(disconnect_s)
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": IMAGES,
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    await app(scope, receive, send)
+    return statuses[0]
+
+
+def test_a_client_that_disconnects_ends_its_task_unless_it_can_repeat_the_request(tmp_path):
+    large = FakeStation(delay_s=0.5)
+
+    async def run():
+        agent = make_agent(tmp_path, PreferSlots(LARGE), {"large": large})
+        app = create_app(agent)
+        async with app.router.lifespan_context(app):
+            for headers in ({}, {"idempotency-key": "back"}):
+                assert await post(app, headers, disconnect_s=0.1) == 499
+            left = dict(agent.running)
+            assert await post(app, {"idempotency-key": "back"}, disconnect_s=60.0) == 200
+            return list(left), agent.journal.result("back-0")
+
+    left, result = run_virtual(run())
+    assert left == ["back-0"] and result.image == PNG and len(large.requests) == 2
+    assert audit_journal(tmp_path, 2) == 1
+    [error] = [
+        line["ended"]["error"] for line in journal_lines(tmp_path) if line["event"] == "ended" and not line["ok"]
+    ]
     assert error == "the client has disconnected"
 
 
-def test_the_schema_names_what_an_agent_takes(home):
-    client, _ = home
+def test_the_schema_names_the_agents_fields(own_device):
+    client, _ = own_device
     schema = json.dumps(client.get("/openapi.json").json())
     assert "AgentImageRequest" in schema and "kind of request" in schema
     assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
 
 
 def test_a_full_disk_is_an_error_not_a_crash(tmp_path, monkeypatch):
-    def full(*arguments, **said):
+    def full(*arguments, **fields):
         raise OSError(28, "No space left on device")
 
-    with served(tmp_path, PreferSlots(0), {}) as url:
+    with TestClient(create_app(make_agent(tmp_path, PreferSlots(0), {}))) as client:
         with monkeypatch.context() as patch:
             patch.setattr("edgebrush.agent.journal.Journal.write", full)
-            reply = httpx.post(url + IMAGES, json={"prompt": "circle"})
+            reply = client.post(IMAGES, json={"prompt": "circle"})
         assert reply.status_code == 503 and "No space left" in reply.json()["error"]["message"]
-        assert httpx.post(url + IMAGES, json={"prompt": "circle"}).status_code == 200
-    assert audit(tmp_path, 1) == 1
+        assert client.post(IMAGES, json={"prompt": "circle"}).status_code == 200
+    assert audit_journal(tmp_path, 1) == 1
 
 
-def test_an_image_that_cannot_be_kept_is_an_error_not_a_crash(tmp_path, monkeypatch):
-    with served(tmp_path, PreferSlots(0), {}) as url:
+def test_an_image_that_cannot_be_written_is_an_error_not_a_crash(tmp_path, monkeypatch):
+    with TestClient(create_app(make_agent(tmp_path, PreferSlots(0), {}))) as client:
         with monkeypatch.context() as patch:
             patch.setattr("pathlib.Path.write_bytes", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"image"))
-            reply = httpx.post(url + IMAGES, json={"prompt": "circle"})
+            reply = client.post(IMAGES, json={"prompt": "circle"})
         assert reply.status_code == 503 and ".png: cannot be written: No space left" in reply.json()["error"]["message"]
-        assert httpx.post(url + IMAGES, json={"prompt": "circle"}).status_code == 200
+        assert client.post(IMAGES, json={"prompt": "circle"}).status_code == 200

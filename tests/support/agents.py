@@ -1,7 +1,8 @@
-"""Agents to test: the testbed's first UE, on a formula in place of a network, with a policy that says where."""
+"""Agents to test: the testbed's first UE, with a formula instead of a network, and a policy with fixed preferences."""
 
 import asyncio
 import json
+import time
 from contextlib import asynccontextmanager
 
 from edgebrush.agent.agent import Agent
@@ -10,16 +11,18 @@ from edgebrush.agent.journal import TASKS, Journal, Task
 from edgebrush.agent.observer import Observer
 from edgebrush.agent.stations import build_stations
 from edgebrush.scenario.load import load_scenario
+from tests.support.fakes import FakeNetwork
 from tests.support.models import Formula
+from tests.support.virtual_time import run_virtual, virtual_clock
 
 TESTBED = load_scenario("testbed")
 LARGE, SMALL = 1, 2  # the slots of its BSs
 
 
 class PreferSlots:
-    """A policy with an order of slots that it likes; ``seen`` are the observations that it was shown."""
+    """A policy that chooses the first present slot of a list; ``seen`` collects the observations."""
 
-    name = "prefers"
+    name = "prefer-slots"
 
     def __init__(self, *slots, steps=2):
         self.slots, self.steps, self.seen, self.layout = slots, steps, [], None
@@ -31,11 +34,19 @@ class PreferSlots:
         return [self.layout.action_space.encode(slot, TESTBED.decision.step_grid.index(self.steps), 1)]
 
 
-def make_agent(folder, policy, urls, backend=None, scenario=TESTBED):
+def make_agent(folder, policy, stations, backend=None, scenario=TESTBED):
+    """An agent whose BSs are addresses, or fake stations on a network in memory. In a virtual loop it uses its clock."""
+    fakes = {name: each for name, each in stations.items() if not isinstance(each, str)}
+    urls = {name: f"http://{name}" if name in fakes else each for name, each in stations.items()}
+    for bs in scenario.bss:
+        if bs.endpoint:  # which has the address
+            urls.pop(bs.name, None)
     observer = Observer(scenario, 0, 0.5)
     policy.layout = observer.layout
     device = Device(backend or Formula(), 30, 8, *observer.own_parts_s, 2)
-    return Agent(observer, policy, build_stations(observer, urls), device, Journal(folder), lambda: 0.5)
+    clock = virtual_clock(device.engine) or time.monotonic
+    remote = build_stations(observer, urls, FakeNetwork(fakes) if fakes else None, clock)
+    return Agent(observer, policy, remote, device, Journal(folder), lambda: 0.5, clock)
 
 
 @asynccontextmanager
@@ -48,33 +59,36 @@ async def running_agent(*arguments, **options):
         await agent.stop()
 
 
-def task(name, **fields):
+def make_task(name, **fields):
     return Task(**{"id": name, "prompt": "circle", "request": "waiting", "seed": 1, **fields})
 
 
-def generate_all(folder, policy, urls, tasks, **options):
-    """How the tasks end that an agent gets all at once."""
+def generate_all(folder, policy, stations, tasks, run=run_virtual, **options):
+    """The results of tasks that an agent gets at once."""
 
-    async def run():
-        async with running_agent(folder, policy, urls, **options) as agent:
+    async def generate():
+        async with running_agent(folder, policy, stations, **options) as agent:
             return await asyncio.gather(*(agent.generate(each) for each in tasks))
 
-    return asyncio.run(run())
+    return run(generate())
 
 
-def lines(folder):
+def journal_lines(folder):
     return [json.loads(line) for line in (folder / TASKS).read_text().splitlines()]
 
 
-def audit(folder, count):
-    """Every accepted task ended exactly once, in an image that is there or an error that says why."""
-    written = lines(folder)
-    accepted = [line["task"] for line in written if line["event"] == "accepted"]
-    ended = [line["task"] for line in written if line["event"] == "ended"]
+def audit_journal(folder, count):
+    """Assert that ``count`` tasks were accepted, and that each ended once, with an image file or an error.
+
+    Returns the number of images.
+    """
+    lines = journal_lines(folder)
+    accepted = [line["task"] for line in lines if line["event"] == "accepted"]
+    ended = [line["task"] for line in lines if line["event"] == "ended"]
     assert len(accepted) == count and len(set(accepted)) == count
     assert sorted(ended) == sorted(accepted)
-    for line in written:
+    for line in lines:
         if line["event"] == "ended":
             image = folder / "images" / f"{line['task']}.png"
             assert image.is_file() == line["ok"] and bool(line["ended"]["error"]) != line["ok"]
-    return sum(line["event"] == "ended" and line["ok"] for line in written)
+    return sum(line["event"] == "ended" and line["ok"] for line in lines)

@@ -1,5 +1,8 @@
-"""A small OpenAI-shaped server with faults at will, in a thread or (`python fakes.py SECONDS`) as a process."""
+"""A fake server with OpenAI's images API and faults on demand: in memory, in a thread, or (`python fakes.py SECONDS`)
+as a process.
+"""
 
+import asyncio
 import base64
 import io
 import json
@@ -9,6 +12,7 @@ import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 from PIL import Image
 
 LOAD = {
@@ -26,44 +30,95 @@ LOAD = {
 }
 
 
-def picture() -> bytes:
+def make_png() -> bytes:
     file = io.BytesIO()
     Image.new("L", (28, 28), 99).save(file, "PNG")
     return file.getvalue()
 
 
-PICTURE = picture()
+PNG = make_png()
 REPLY = {
     "created": 0,
-    "data": [{"b64_json": base64.b64encode(PICTURE).decode()}],
+    "data": [{"b64_json": base64.b64encode(PNG).decode()}],
     "queue_s": 0.0,
     "compute_s": 0.0,
     "energy_j": 0.5,
 }
 
 
-class FakeServer(ThreadingHTTPServer):
-    """Answers after ``delay_s`` with ``status`` and ``reply`` (bytes as they are); ``hang_up``: not at all."""
+class FakeStation:
+    """What the fake server answers: after ``delay_s``, with ``status`` and ``reply`` (a dict, or bytes as they are).
+
+    With ``hang_up`` it closes the connection instead. ``requests`` collects (body, headers) of image requests.
+    """
+
+    def __init__(self, delay_s=0.0):
+        self.delay_s, self.status, self.reply, self.headers, self.hang_up = delay_s, 200, REPLY, {}, False
+        self.load, self.pages = LOAD, {}
+        self.requests, self.load_requests = [], 0
+
+    async def page_delay(self):
+        """In memory, before the response to a load request."""
+
+    def image_response(self):
+        return self.status, self.reply, self.headers
+
+    def page_response(self, path):
+        self.load_requests += 1
+        if path in self.pages:
+            return 200, self.pages[path], {}
+        if path == "/v1/load" and self.load is not None:
+            return 200, self.load, {}
+        return 404, {"error": {"message": "no such page"}}, {}
+
+
+def encode(reply):
+    return reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+
+
+class FakeNetwork(httpx.MockTransport):
+    """An in-memory network: requests to ``http://NAME`` reach the fake station of that name, others fail."""
+
+    def __init__(self, stations):
+        super().__init__(self.respond)
+        self.stations = stations
+
+    async def respond(self, request):
+        station = self.stations.get(request.url.host)
+        if station is None:
+            raise httpx.ConnectError("connection refused", request=request)
+        if request.method == "POST":
+            station.requests.append((json.loads(request.content), request.headers))
+            await asyncio.sleep(station.delay_s)
+            if station.hang_up:
+                raise httpx.RemoteProtocolError("server disconnected", request=request)
+            status, reply, headers = station.image_response()
+        else:
+            await station.page_delay()
+            status, reply, headers = station.page_response(request.url.path)
+        return httpx.Response(status, headers=headers, content=encode(reply))
+
+
+class FakeServer(FakeStation, ThreadingHTTPServer):
+    """The fake station on a real port."""
 
     daemon_threads = True
 
     def __init__(self, delay_s=0.0):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.delay_s, self.status, self.reply, self.headers, self.hang_up = delay_s, 200, REPLY, {}, False
-        self.load, self.pages = LOAD, {}
-        self.requests, self.load_requests = [], 0
+        ThreadingHTTPServer.__init__(self, ("127.0.0.1", 0), Handler)
+        FakeStation.__init__(self, delay_s)
 
     @property
     def url(self):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request, client_address):
-        pass  # a client that has gone
+        pass  # a client that has disconnected
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body go out together
+    wbufsize = -1  # headers and body are sent together
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -71,22 +126,16 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(self.server.delay_s)
         if self.server.hang_up:
             self.close_connection = True
-            return
-        self.answer(self.server.status, self.server.reply, self.server.headers)
+        else:
+            self.send(*self.server.image_response())
 
     def do_GET(self):
-        self.server.load_requests += 1
-        if self.path in self.server.pages:
-            self.answer(200, self.server.pages[self.path])
-        elif self.path == "/v1/load" and self.server.load is not None:
-            self.answer(200, self.server.load)
-        else:
-            self.answer(404, {"error": {"message": "no such page"}})
+        self.send(*self.server.page_response(self.path))
 
-    def answer(self, status, reply, headers=None):
-        body = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+    def send(self, status, reply, headers):
+        body = encode(reply)
         self.send_response(status)
-        for name, value in {"content-length": str(len(body)), **(headers or {})}.items():
+        for name, value in {"content-length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -98,6 +147,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def fake_server(delay_s=0.0):
+    """A fake server in a thread."""
     server = FakeServer(delay_s)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
@@ -108,6 +158,6 @@ def fake_server(delay_s=0.0):
 
 
 if __name__ == "__main__":
-    alone = FakeServer(float(sys.argv[1]))
-    print(alone.url, flush=True)
-    alone.serve_forever()
+    process = FakeServer(float(sys.argv[1]))
+    print(process.url, flush=True)
+    process.serve_forever()

@@ -14,7 +14,16 @@ import pytest
 
 from edgebrush.agent import agent as agents
 from edgebrush.diffusion.onnx import load_model
-from tests.support.agents import LARGE, SMALL, PreferSlots, audit, generate_all, lines, running_agent, task
+from tests.support.agents import (
+    LARGE,
+    SMALL,
+    PreferSlots,
+    audit_journal,
+    generate_all,
+    journal_lines,
+    make_task,
+    running_agent,
+)
 from tests.support.fakes import fake_server
 from tests.support.processes import ENVIRONMENT, edgebrush_process, fake_process
 
@@ -28,18 +37,18 @@ LEARNERS = {"edgebrush.learning", "edgebrush.evaluation", "edgebrush.sim.simulat
 def test_kill_a_bs_with_tasks_in_it(tmp_path):
     async def run(process, urls):
         async with running_agent(tmp_path, PreferSlots(LARGE, SMALL), urls) as agent:
-            work = [asyncio.create_task(agent.generate(task(f"t{n}"))) for n in range(5)]
+            work = [asyncio.create_task(agent.generate(make_task(f"t{n}"))) for n in range(5)]
             while agent.stations[0].view.in_flight < 5:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
             process.send_signal(signal.SIGKILL)
             ended = await asyncio.gather(*work)
-            return ended, await agent.generate(task("later"))
+            return ended, await agent.generate(make_task("later"))
 
     with fake_process(30) as (process, url), fake_server() as small:
         ended, later = asyncio.run(run(process, {"large": url, "small": small.url}))
     assert [each.place for each in ended] == ["small"] * 5 and later.place == "small" and later.attempts == 1
-    assert audit(tmp_path, 6) == 6 and len(small.requests) == 6
+    assert audit_journal(tmp_path, 6) == 6 and len(small.requests) == 6
 
 
 def test_freeze_a_bs_and_thaw_it(tmp_path, monkeypatch):
@@ -49,16 +58,16 @@ def test_freeze_a_bs_and_thaw_it(tmp_path, monkeypatch):
     async def run(process, urls):
         async with running_agent(tmp_path, PreferSlots(LARGE, SMALL, 0), urls) as agent:
             process.send_signal(signal.SIGSTOP)
-            frozen = await asyncio.gather(*(agent.generate(task(f"t{n}")) for n in range(3)))
+            frozen = await asyncio.gather(*(agent.generate(make_task(f"t{n}")) for n in range(3)))
             process.send_signal(signal.SIGCONT)
             while agent.stations[0].unavailable:
                 await asyncio.sleep(0.05)
-            return frozen, await agent.generate(task("thawed"))
+            return frozen, await agent.generate(make_task("thawed"))
 
     with fake_process(0.0) as (process, url), fake_server() as small:
         frozen, thawed = asyncio.run(run(process, {"large": url, "small": small.url}))
     assert "large" not in {each.place for each in frozen} and thawed.place == "large"
-    assert audit(tmp_path, 4) == 4
+    assert audit_journal(tmp_path, 4) == 4
 
 
 def test_a_ue_restarts_mid_work_and_serves_real_images(tmp_path):
@@ -71,7 +80,7 @@ def test_a_ue_restarts_mid_work_and_serves_real_images(tmp_path):
                 with pytest.raises(httpx.ReadTimeout):
                     client.post(url + IMAGES, json={"prompt": "bag"}, headers={"idempotency-key": f"k{n}"}, timeout=0.1)
             process.kill()
-        open_before = {line["task"] for line in lines(journal)} - ended_in(journal)
+        open_before = {line["task"] for line in journal_lines(journal)} - ended_in(journal)
         assert len(open_before) == 3
         with edgebrush_process(*arguments, f"large={bs}") as (process, url):
             own = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
@@ -83,11 +92,11 @@ def test_a_ue_restarts_mid_work_and_serves_real_images(tmp_path):
             assert again["data"][0]["b64_json"]
             until(lambda: open_before <= ended_in(journal))
             assert psutil.Process(process.pid).memory_info().rss < 150e6
-    assert audit(journal, 4) == 4
+    assert audit_journal(journal, 4) == 4
 
 
 def ended_in(journal):
-    return {line["task"] for line in lines(journal) if line["event"] == "ended"}
+    return {line["task"] for line in journal_lines(journal) if line["event"] == "ended"}
 
 
 def until(condition, seconds=60.0):
@@ -100,14 +109,14 @@ def until(condition, seconds=60.0):
 def test_fill_a_real_bs_queue(tmp_path):
     limits = ("--batch-limit", "1", "--queue-limit", "1", "--speed", "0.05")
     with edgebrush_process("serve", "--port", "0", *limits) as (_, bs):
-        tasks = [task(f"t{n}", prompt="bag") for n in range(9)]
+        tasks = [make_task(f"t{n}", prompt="bag") for n in range(9)]
         ended = generate_all(
-            tmp_path, PreferSlots(LARGE, 0, steps=10), {"large": bs}, tasks, backend=load_model("light")
+            tmp_path, PreferSlots(LARGE, 0, steps=10), {"large": bs}, tasks, asyncio.run, backend=load_model("light")
         )
     places = [each.place for each in ended if each.image]
-    reasons = " ".join(line["reason"] for line in lines(tmp_path) if line["event"] == "failed over")
+    reasons = " ".join(line["reason"] for line in journal_lines(tmp_path) if line["event"] == "failed over")
     assert "status 429" in reasons and set(places) == {"large", "own"}
-    assert audit(tmp_path, 9) == 9
+    assert audit_journal(tmp_path, 9) == 9
 
 
 def test_the_agents_process_imports_nothing_heavy():
