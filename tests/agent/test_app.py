@@ -4,17 +4,15 @@ import asyncio
 import base64
 import json
 import os
-import threading
-from contextlib import contextmanager
 
 import openai
 import pytest
 from fastapi.testclient import TestClient
 
 from edgebrush.agent.app import create_app
-from edgebrush.api.server import Address, Server
 from tests.support.agents import LARGE, PreferSlots, audit_journal, journal_lines, make_agent
 from tests.support.fakes import PNG, FakeStation
+from tests.support.serving import serve_app
 from tests.support.virtual_time import run_virtual
 
 pytestmark = pytest.mark.process
@@ -30,25 +28,9 @@ def own_device(tmp_path_factory):
         yield client, folder
 
 
-@contextmanager
-def served(agent):
-    """The base URL of an agent's real port, served by a thread."""
-    ready = threading.Event()
-    server = Server(create_app(agent), Address(port=0), 5.0, ready.set, lambda: None)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    assert ready.wait(20)
-    try:
-        yield server.url
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
-
-
 @pytest.mark.process
 def test_openais_client_gets_its_images(tmp_path):
-    with served(make_agent(tmp_path, PreferSlots(0), {})) as url:
+    with serve_app(create_app(make_agent(tmp_path, PreferSlots(0), {}))) as (_, url):
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         extra = {"request": "waiting"}
         reply = client.images.generate(prompt="circle", n=2, response_format="b64_json", extra_body=extra)

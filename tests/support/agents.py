@@ -35,7 +35,7 @@ class PreferSlots:
 
 
 def make_agent(folder, policy, stations, backend=None, scenario=TESTBED):
-    """An agent whose BSs are addresses, or fake stations on a network in memory. In a virtual loop it uses its clock."""
+    """An agent whose BSs are addresses, or fake stations on an in-memory network. It uses a virtual loop's clock."""
     fakes = {name: each for name, each in stations.items() if not isinstance(each, str)}
     urls = {name: f"http://{name}" if name in fakes else each for name, each in stations.items()}
     for bs in scenario.bss:

@@ -1,4 +1,4 @@
-"""Stations to test, on the formula in place of a network, and real servers for them."""
+"""Stations to test, with a formula instead of a network: clients in memory, and clients of real servers."""
 
 import socket
 import threading
@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 
 import httpx
+from fastapi.testclient import TestClient
 
 from edgebrush.api.server import Address, Server
 from edgebrush.diffusion.samplers import Euler
@@ -20,6 +21,29 @@ PROFILE = FIGURES.model_copy(update={"compute": FIGURES.compute.model_copy(updat
 CIRCLE = {"prompt": "circle", "num_inference_steps": 2, "seed": 1}
 IMAGES = "/v1/images/generations"
 AS_JOB = {"Prefer": "respond-async"}
+TIMEOUT_S = 20.0
+
+
+class Gate(Formula):
+    """The formula, whose evaluations wait at a gate: ``allow(n)`` lets n of them pass, ``open()`` all."""
+
+    def __init__(self):
+        self.changed, self.allowed, self.blocked = threading.Condition(), 0, False
+
+    def allow(self, evaluations):
+        with self.changed:
+            self.allowed += evaluations
+            self.changed.notify_all()
+
+    def open(self):
+        self.allow(10**9)
+
+    def predict(self, samples, times, conditions):
+        with self.changed:
+            self.blocked = self.allowed == 0
+            assert self.changed.wait_for(lambda: self.allowed > 0, 60), "the gate stayed closed"
+            self.allowed, self.blocked = self.allowed - 1, False
+        return super().predict(samples, times, conditions)
 
 
 def make_station(speed=None, backend=None, **limits) -> Station:
@@ -27,31 +51,60 @@ def make_station(speed=None, backend=None, **limits) -> Station:
 
 
 @contextmanager
-def served(station, token=None, grace_s=5.0, headers=None):
-    """A client of a real server in a thread."""
-    ready = threading.Event()
-    server = Server(create_app(station, token), Address(port=0), grace_s, ready.set, lambda: station.stop(grace_s))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    assert ready.wait(20)
-    with httpx.Client(base_url=server.url, verify=False, timeout=20, headers=headers) as client:
+def in_memory(station, token=None, headers=None):
+    """A client of a station's application, without a server. A closed gate is opened at the end."""
+    with TestClient(create_app(station, token), raise_server_exceptions=False, headers=headers) as client:
         try:
             yield client
         finally:
-            server.should_exit = True
-            thread.join(30)
-            assert not thread.is_alive() and not station.alive
+            open_gate(station)
+
+
+@contextmanager
+def served(station, token=None, grace_s=5.0, headers=None):
+    """A client of a station's real server, which runs in a thread. A closed gate is opened at the end."""
+    with (
+        serve_app(create_app(station, token), grace_s, lambda: station.stop(grace_s)) as (_, url),
+        httpx.Client(base_url=url, verify=False, timeout=TIMEOUT_S, headers=headers) as client,
+    ):
+        try:
+            yield client
+        finally:
+            open_gate(station)
+    assert not station.alive
+
+
+@contextmanager
+def serve_app(app, grace_s=5.0, on_stop=lambda: None):
+    """A server in a thread, and its base URL."""
+    ready = threading.Event()
+    server = Server(app, Address(port=0), grace_s, ready.set, on_stop)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    assert ready.wait(TIMEOUT_S)
+    try:
+        yield server, server.url
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def open_gate(station):
+    backend = station.backend.backend  # the paced backend's
+    if isinstance(backend, Gate):
+        backend.open()
 
 
 @contextmanager
 def connection(client):
-    """A socket of one's own to the server."""
-    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=20) as opened:
+    """A raw socket to a client's server."""
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=TIMEOUT_S) as opened:
         yield opened
 
 
 def read_all(opened) -> bytes:
-    """What comes until the other side hangs up."""
+    """What arrives until the other side closes the connection."""
     parts = []
     try:
         while part := opened.recv(65536):
@@ -61,7 +114,7 @@ def read_all(opened) -> bytes:
     return b"".join(parts)
 
 
-def until(condition, seconds=20.0):
+def until(condition, seconds=TIMEOUT_S):
     """Wait for something that another thread or process does."""
     end = time.monotonic() + seconds
     while not condition():

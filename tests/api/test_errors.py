@@ -1,0 +1,73 @@
+"""Errors in OpenAI's format: messages, headers, and what is repeated of a client's input."""
+
+import json
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from edgebrush.api.errors import ApiError, add_error_handlers, error_response, printable, shortened
+from edgebrush.api.schema import ImageRequest
+
+
+def headers_of(error, **options):
+    return error_response(error, **options).headers
+
+
+def test_the_body_has_openais_fields():
+    response = error_response(ApiError(422, "n = 9: must be at most 8", param="n", code="less_than_equal"))
+    assert response.status_code == 422
+    assert json.loads(response.body)["error"] == {
+        "message": "n = 9: must be at most 8",
+        "type": "invalid_request_error",
+        "param": "n",
+        "code": "less_than_equal",
+    }
+
+
+def test_headers_follow_the_status():
+    assert headers_of(ApiError(429, "full", retry_after_s=7))["retry-after"] == "7"
+    assert headers_of(ApiError(401, "no token"))["www-authenticate"] == "Bearer"
+    assert headers_of(ApiError(504, "too late"))["x-should-retry"] == "false"
+    assert headers_of(ApiError(408, "too slow"), close=True)["connection"] == "close"
+    assert {"retry-after", "www-authenticate", "x-should-retry", "connection"}.isdisjoint(headers_of(ApiError(400, "")))
+
+
+@pytest.fixture(scope="module")
+def client():
+    app = FastAPI()
+    add_error_handlers(app)
+
+    @app.post("/")
+    async def accept(body: ImageRequest) -> str:
+        return body.prompt
+
+    return TestClient(app)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "message", "param"),
+    [
+        (b"{", 400, "the body is not valid JSON", None),
+        (b"", 422, "the body this field is missing; add it; send a JSON object as application/json", None),
+        (b"[]", 422, "the body must be a mapping of fields; send a JSON object as application/json", None),
+        (b"{}", 422, "prompt: this field is missing; add it", "prompt"),
+        (b'{"prompt": "x", "n": 9}', 422, "n = 9: must be at most 8", "n"),
+        (b'{"prompt": "x", "sed": 1}', 422, "sed: no such field; remove it or check its spelling", "sed"),
+        (b'{"prompt": "x", "size": 5}', 422, "size = 5: must be text; put it in quotes", "size"),
+    ],
+)
+def test_invalid_requests_name_field_value_and_reason(client, content, status, message, param):
+    response = client.post("/", content=content, headers={"content-type": "application/json"})
+    error = response.json()["error"]
+    assert response.status_code == status and error["message"].startswith(message) and error["param"] == param
+
+
+def test_messages_are_one_line_of_valid_utf8():
+    assert printable("a\r\nb\tc") == "a b c"
+    assert printable("\ud800").isascii()
+
+
+def test_long_values_are_cut():
+    assert shortened("x" * 78) == repr("x" * 78)
+    assert len(shortened("x" * 79)) == 80 and shortened("x" * 79).endswith("...")
