@@ -27,8 +27,6 @@ from tests.support.virtual_time import START_S, run_virtual
 
 HOUR_S = 3600.0
 
-pytestmark = pytest.mark.process
-
 
 def prefer_large():
     return PreferSlots(LARGE, SMALL, 0)

@@ -15,8 +15,6 @@ from tests.support.fakes import PNG, FakeStation
 from tests.support.serving import serve_app
 from tests.support.virtual_time import run_virtual
 
-pytestmark = pytest.mark.process
-
 IMAGES = "/v1/images/generations"
 
 

@@ -15,8 +15,6 @@ from tests.support.serving import AS_JOB, CIRCLE, IMAGES, connection, make_stati
 
 pytestmark = pytest.mark.process
 
-pytestmark = pytest.mark.process
-
 JSON = {"content-type": "application/json"}
 DEEP = 30_000
 BODIES = {
