@@ -69,13 +69,16 @@ def main() -> int:
 
 
 def write(found: dict[str, Audit], seconds: float, folder: Path) -> None:
-    columns = list(asdict(next(iter(found.values()))))
+    """Write the audits as CSV and as a Markdown page."""
+    columns = [
+        "requested" if name == "asked" else name.replace("_", " ") for name in asdict(next(iter(found.values())))
+    ]
     write_csv(folder / "faults.csv", [{"fault": name, **asdict(each)} for name, each in found.items()])
     lines = [INTRODUCTION.format(seconds=seconds)]
-    lines.append("| fault | what happens | " + " | ".join(name.replace("_", " ") for name in columns) + " |")
+    lines.append("| fault | what happens | " + " | ".join(columns) + " |")
     lines.append("|---|---|" + "---|" * len(columns))
     for name, each in found.items():
-        lines.append(f"| `{name}` | {FAULTS[name].what} | " + " | ".join(map(str, asdict(each).values())) + " |")
+        lines.append(f"| `{name}` | {FAULTS[name].description} | " + " | ".join(map(str, asdict(each).values())) + " |")
     write_text(folder / "README.md", "\n".join(lines) + "\n")
 
 

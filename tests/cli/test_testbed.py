@@ -14,7 +14,7 @@ def test_help_teaches(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["campus"], "campus: radio.fading: a link must keep its rate; set none"),
+        (["campus"], "campus: radio.fading: link rates must be constant; set none"),
         (["testbed", "--policies", " , "], "policies = ' , ': empty"),
         (["testbed", "--policies", "priced"], "policy 'priced': neither a folder of a trained policy nor a rule"),
         (["testbed", "--fault", "rain"], "fault = 'rain': there are kill-bs, freeze-bs"),

@@ -1,4 +1,4 @@
-"""Measured against simulated: errors that are known come out as they are, and a picture of them is drawn."""
+"""Validation: known errors are found, and table and picture are written."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ import pytest
 
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.state import OUTCOME
-from edgebrush.testbed.validation import errors_of, pair, write
+from edgebrush.testbed.validation import common_images, simulator_errors, write_validation
 
 
 def tasks(count=40):
@@ -22,7 +22,7 @@ def tasks(count=40):
 def test_a_known_error_is_found():
     simulated, measured = tasks(), tasks()
     measured["delay_s"] = np.where(measured["place"] == 0, simulated["delay_s"] + 0.01, simulated["delay_s"] * 1.1)
-    found = errors_of(measured, simulated)
+    found = simulator_errors(measured, simulated)
     delay = found["delay_s"]
     assert delay["task"]["median_own_device"] == pytest.approx(0.01)
     assert 0.01 < delay["mean"]["relative"] < 0.1
@@ -31,15 +31,15 @@ def test_a_known_error_is_found():
     assert delay["task"]["correlation"] > 0.99
 
 
-def test_only_images_are_compared():
+def test_only_tasks_with_an_image_in_both_are_compared():
     simulated, measured = tasks(), tasks()
     measured["lost"][0], simulated["dropped"][1] = 1, 1
-    ours, theirs = pair(measured, simulated)
+    ours, theirs = common_images(measured, simulated)
     assert len(ours) == len(theirs) == 38 and ours["delay_s"][0] == measured["delay_s"][2]
 
 
-def test_what_is_written(tmp_path):
-    found = write(load_scenario("testbed"), {"a": (tasks(), tasks()), "b": (tasks(7), tasks(7))}, tmp_path)
+def test_errors_table_and_picture_are_written(tmp_path):
+    found = write_validation(load_scenario("testbed"), {"a": (tasks(), tasks()), "b": (tasks(7), tasks(7))}, tmp_path)
     assert json.loads((tmp_path / "against-sim.json").read_text()) == found
     assert found["b"]["tasks"] == 7 and found["a"]["delay_s"]["mean"]["relative"] == 0.0
     with open(tmp_path / "against-sim.csv") as file:

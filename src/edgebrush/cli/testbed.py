@@ -54,9 +54,9 @@ def testbed(
     from edgebrush.errors import UserError
     from edgebrush.scenario.load import load_scenario
     from edgebrush.sim.episode_seeds import HELD_OUT_SEEDS
-    from edgebrush.testbed.experiment import run_trial
+    from edgebrush.testbed.experiment import run_experiment
     from edgebrush.testbed.gallery import GALLERY
-    from edgebrush.testbed.live import Live
+    from edgebrush.testbed.live import LivePage
     from edgebrush.testbed.validation import PICTURE
 
     from .console import command_line, default_run_folder, print_summary, progress_bars
@@ -68,12 +68,12 @@ def testbed(
     if fault:
         inject_fault(fault, scenario, names[0], seconds, HELD_OUT_SEEDS + seed, folder, overwrite)
         return
-    live = None if live_port is None else Live(live_port)
+    live = None if live_port is None else LivePage(live_port)
     console = Console(highlight=False, soft_wrap=True)
     if live:
         console.print(f"live: {live.url}")
     with progress_bars() as progress:
-        run = run_trial(
+        run = run_experiment(
             scenario,
             names,
             folder,

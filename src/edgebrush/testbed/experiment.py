@@ -1,4 +1,4 @@
-"""A trial: one policy after the other on the testbed, on the same arrivals, and the run folder that comes of it."""
+"""A testbed experiment: run one policy after the other on the same arrivals and write the run folder."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.report.rendering import render
 from edgebrush.scenario.load import load_scenario
 
-from . import gallery
-from . import validation as against
+from . import validation
 from .episode import Episode, draw_episode, simulate
-from .live import Live
-from .outcomes import Audit, Story, audit, decisions, outcomes, read_lines, stories
-from .processes import interruptible
+from .gallery import make_section, write_gallery
+from .live import LivePage
+from .outcomes import Audit, TaskRecord, audit, decisions, outcomes, read_journal, task_records
+from .processes import run_interruptible
 from .testbed import Testbed
 
-BLOCK_S = 10.0  # of arrivals: what intervals resample, as a comparison does episodes (Künsch 1989)
+BLOCK_S = 10.0  # of arrivals: the unit that confidence intervals resample (block bootstrap, Künsch 1989)
 
 
 @dataclass(frozen=True)
-class Round:
-    """What came of one policy: outcomes, one an arrival, the audit, and how much too late a task was asked for."""
+class PolicyRun:
+    """What one policy's run gave: an outcome row and a record per task, the audit, and the timing quality."""
 
     policy: str
     folder: Path
-    rows: np.ndarray
-    told: dict[str, Story]
+    outcomes: np.ndarray
+    records: dict[str, TaskRecord]
     audit: Audit
-    latest_s: float
-    load_average: float
+    max_lateness_s: float  # of a request behind its scheduled time
+    load_average: float  # of the machine at the start
 
 
-def run_trial(
+def run_experiment(
     source: str,
     policies: Sequence[str],
     out: Path,
@@ -51,16 +51,16 @@ def run_trial(
     seconds: float,
     seed: int,
     against_sim: bool = False,
-    live: Live | None = None,
+    live: LivePage | None = None,
     overwrite: bool = False,
     command: str = "edgebrush testbed",
     progress: ProgressCallback = no_progress,
 ) -> Run:
-    """Play ``policies`` (names of rules, folders) on ``seconds`` of arrivals; ``out`` then holds the run.
+    """Run ``policies`` (names of rules, policy folders) on ``seconds`` of arrivals and write the run folder ``out``.
 
-    Beside what a comparison leaves, it holds ``gallery.html``, ``rounds/`` with the journals and logs, and, with
-    ``against_sim``, how far off the simulator was. Raises ``UserError`` before anything is started where something
-    cannot be used, and ``KeyboardInterrupt`` on SIGINT and SIGTERM, when all processes have ended.
+    Beside the files of a comparison, ``out`` gets ``gallery.html``, ``rounds/`` with the journals and logs, and, with
+    ``against_sim``, the simulator's error. Raises ``UserError`` for invalid input before any process starts, and
+    ``KeyboardInterrupt`` on SIGINT, SIGTERM and SIGHUP after all processes have ended.
     """
     scenario = load_scenario(source)
     named = [(policy, load_policy(policy, scenario).name) for policy in policies]
@@ -69,15 +69,14 @@ def run_trial(
         stopwatch = Stopwatch()
         store_scenario(scenario, folder)
         with stopwatch("rounds"):
-            rounds = interruptible(_play_all(source, episode, named, folder / "rounds", live, progress))
-        facts = {"testbed": _facts(episode, rounds)}
+            runs = run_interruptible(_run_policies(source, episode, named, folder / "rounds", live, progress))
+        facts = {"testbed": _facts(episode, runs)}
         if against_sim:
             with stopwatch("simulator"):
-                pairs = {each.folder.name: against.pair(each.rows, simulated(episode, each)) for each in rounds}
-                facts["testbed"]["against_sim"] = against.write(scenario, pairs, folder)
-        walls = [gallery.wall(each.folder.name, episode, each.rows, each.folder) for each in rounds]
-        gallery.write_gallery(episode, walls, folder)
-        digests = _digests(episode, rounds)
+                facts["testbed"]["against_sim"] = _validate(episode, runs, folder)
+        sections = [make_section(each.folder.name, episode, each.outcomes, each.folder) for each in runs]
+        write_gallery(episode, sections, folder)
+        digests = _digests(episode, runs)
         results = results_of(scenario, digests, _blocks(seconds), command, stopwatch.seconds)
         results |= {"horizon_s": BLOCK_S, "first_held_out_seed": seed, **facts}
         run = Run(scenario, results, {name: pool(parts) for name, parts in digests.items()}, [])
@@ -86,74 +85,85 @@ def run_trial(
         return run
 
 
-def simulated(episode: Episode, played: Round) -> np.ndarray:
-    """What the simulator makes of a round's arrivals and decisions."""
-    return simulate(episode, decisions(episode, played.told))
+def _validate(episode: Episode, runs: list[PolicyRun], folder: Path) -> dict[str, Any]:
+    """The simulator's error in each run, given the same decisions."""
+    pairs = {}
+    for each in runs:
+        simulated = simulate(episode, decisions(episode, each.records))
+        pairs[each.folder.name] = validation.common_images(each.outcomes, simulated)
+    return validation.write_validation(episode.scenario, pairs, folder)
 
 
-async def _play_all(
+async def _run_policies(
     source: str,
     episode: Episode,
     named: list[tuple[str, str]],
     home: Path,
-    live: Live | None,
+    live: LivePage | None,
     progress: ProgressCallback,
-) -> list[Round]:
+) -> list[PolicyRun]:
     async with live or contextlib.nullcontext():
-        rounds: list[Round] = []
+        runs: list[PolicyRun] = []
         for policy, name in named:
-            same = sum(each.policy == name for each in rounds)
+            same = sum(each.policy == name for each in runs)
             folder = home / (f"{name}-{same + 1}" if same else name)
-            rounds.append(await _play(source, episode, policy, name, folder, live, progress))
-        return rounds
+            runs.append(await _run_policy(source, episode, policy, name, folder, live, progress))
+        return runs
 
 
-async def _play(
-    source: str, episode: Episode, policy: str, name: str, folder: Path, live: Live | None, progress: ProgressCallback
-) -> Round:
-    """Bring the testbed up for one policy, live the episode through, and take stock."""
+async def _run_policy(
+    source: str,
+    episode: Episode,
+    policy: str,
+    name: str,
+    folder: Path,
+    live: LivePage | None,
+    progress: ProgressCallback,
+) -> PolicyRun:
+    """Start the testbed with one policy, replay the episode, and collect the outcomes."""
     folder.mkdir(parents=True)
-    ended, count, load_average = 0, len(episode.arrivals), os.getloadavg()[0]
+    ended, count, load_average = 0, len(episode.tasks), os.getloadavg()[0]
 
     def count_one(_: object) -> None:
         nonlocal ended
         ended += 1
-        progress(f"playing {name}", ended / count, f"{ended} of {count} tasks")
+        progress(f"running {name}", ended / count, f"{ended} of {count} tasks")
 
-    progress(f"playing {name}", 0.0, "starting the processes")
-    async with Testbed(source, episode, policy, folder) as testbed, watched(testbed, name, live):
+    progress(f"running {name}", 0.0, "starting the processes")
+    async with Testbed(source, episode, policy, folder) as testbed, _watch(live, testbed, name):
         await testbed.play(count_one)
-    told = stories(line for journal in testbed.journals for line in read_lines(journal))
-    rows = outcomes(episode, told, testbed.start_s)
-    return Round(name, folder, rows, told, audit(count, testbed.journals), testbed.latest_s, load_average)
+    records = task_records(line for journal in testbed.journals for line in read_journal(journal))
+    rows = outcomes(episode, records, testbed.start_s)
+    checked = audit(count, testbed.journals)
+    return PolicyRun(name, folder, rows, records, checked, testbed.max_lateness_s, load_average)
 
 
-def watched(testbed: Testbed, name: str, live: Live | None) -> contextlib.AbstractAsyncContextManager[None]:
-    """The live page's watch, where there is one."""
-    return live.round(testbed, name) if live else contextlib.nullcontext()
+def _watch(live: LivePage | None, testbed: Testbed, policy: str) -> contextlib.AbstractAsyncContextManager[None]:
+    return live.watch(testbed, policy) if live else contextlib.nullcontext()
 
 
-def _facts(episode: Episode, rounds: list[Round]) -> dict[str, Any]:
+def _facts(episode: Episode, runs: list[PolicyRun]) -> dict[str, Any]:
+    """The entry "testbed" of ``results.json``."""
     return {
         "seconds": episode.seconds,
         "seed": episode.seed,
         "rounds": {
             each.folder.name: {
                 **asdict(each.audit),
-                "asked_too_late_s": round(each.latest_s, 4),
+                "asked_too_late_s": round(each.max_lateness_s, 4),
                 "load_average": round(each.load_average, 2),
             }
-            for each in rounds
+            for each in runs
         },
     }
 
 
-def _digests(episode: Episode, rounds: list[Round]) -> dict[str, list[Digest]]:
-    """By policy; several folders of one name are training seeds of one learner."""
+def _digests(episode: Episode, runs: list[PolicyRun]) -> dict[str, list[Digest]]:
+    """Digests by policy name. Several folders with one name are training seeds of one learner."""
     digests: dict[str, list[Digest]] = {}
-    for each in rounds:
-        each.rows["episode"] = each.rows["arrival_s"] // BLOCK_S
-        part = digest(episode.scenario, each.rows, _blocks(episode.seconds), load_edges(each.rows))
+    for each in runs:
+        each.outcomes["episode"] = each.outcomes["arrival_s"] // BLOCK_S
+        part = digest(episode.scenario, each.outcomes, _blocks(episode.seconds), load_edges(each.outcomes))
         digests.setdefault(each.policy, []).append(part)
     return digests
 

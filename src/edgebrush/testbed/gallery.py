@@ -1,4 +1,4 @@
-"""The gallery: every image of a testbed run on one page, each with its place, steps, delay and energy."""
+"""The gallery page: every image of a testbed run with its place, steps, delay and energy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from edgebrush.report.pages import fill
 from edgebrush.scenario.expand import bs_names
 
 from .episode import Episode
-from .outcomes import task_of
+from .outcomes import task_id
 
 GALLERY = "gallery.html"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image and what it cost; ``data`` is its file in base64, empty where there is none."""
+class GalleryImage:
+    """One task's image. ``data`` is the PNG file in base64, empty if the task failed."""
 
     data: str
     prompt: str
@@ -35,38 +35,41 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Wall:
-    """The pictures that one policy had made."""
+class GallerySection:
+    """The images of one policy, in the order of the tasks."""
 
     policy: str
-    pictures: list[Picture]
+    images: list[GalleryImage]
 
 
-def wall(policy: str, episode: Episode, rows: np.ndarray, folder: Path) -> Wall:
-    """The wall of a round whose journals are in ``folder``; ``rows`` are its outcomes, one an arrival."""
-    places = ["own device", *bs_names(episode.scenario)]
-    pictures = []
-    for arrival, row in zip(episode.arrivals, rows, strict=True):
-        path = folder / f"ue-{arrival.ue + 1}" / IMAGES / f"{task_of(arrival)}.png"
-        data = base64.b64encode(path.read_bytes()).decode() if row["steps"] > 0 else ""
-        pictures.append(
-            Picture(
-                data,
-                arrival.prompt,
-                places[row["place"]],
-                int(row["place"]),
-                int(row["steps"]),
-                float(row["delay_s"]),
-                float(row["energy_ue_j"] + row["energy_bs_j"]),
-                arrival.ue + 1,
-                episode.scenario.requests[arrival.request].name,
+def make_section(policy: str, episode: Episode, outcomes: np.ndarray, folder: Path) -> GallerySection:
+    """The section of a policy's run: its journals are in ``folder``, ``outcomes`` has one row per task."""
+    places = _places(episode)
+    images = []
+    for task, row in zip(episode.tasks, outcomes, strict=True):
+        path = folder / f"ue-{task.ue + 1}" / IMAGES / f"{task_id(task)}.png"
+        images.append(
+            GalleryImage(
+                data=base64.b64encode(path.read_bytes()).decode() if row["steps"] > 0 else "",
+                prompt=task.prompt,
+                place=places[row["place"]],
+                place_number=int(row["place"]),
+                steps=int(row["steps"]),
+                delay_s=float(row["delay_s"]),
+                energy_j=float(row["energy_ue_j"] + row["energy_bs_j"]),
+                ue=task.ue + 1,
+                request=episode.scenario.requests[task.request].name,
             )
         )
-    return Wall(policy, pictures)
+    return GallerySection(policy, images)
 
 
-def write_gallery(episode: Episode, walls: list[Wall], folder: Path) -> None:
-    """Write ``gallery.html``, which asks nothing of the network."""
-    places = ["own device", *bs_names(episode.scenario)]
-    page = fill(Path(__file__).with_name(GALLERY), scenario=episode.scenario, walls=walls, places=places)
+def write_gallery(episode: Episode, sections: list[GallerySection], folder: Path) -> None:
+    """Write ``gallery.html``, a page without external files."""
+    template = Path(__file__).with_name(GALLERY)
+    page = fill(template, scenario=episode.scenario, sections=sections, places=_places(episode))
     write_text(folder / GALLERY, page)
+
+
+def _places(episode: Episode) -> list[str]:
+    return ["own device", *bs_names(episode.scenario)]

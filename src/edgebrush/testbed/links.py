@@ -1,97 +1,97 @@
-"""The air between UEs and BSs, in user space: bytes pass a port on loopback as slowly as the scenario's radio has it.
+"""The radio links between UEs and BSs, emulated by TCP proxies on loopback that delay bytes as the radio model would.
 
-A BS's band is shared each way as in sim/radio.py: whoever sends at a moment has an equal part of the bandwidth, and the
-rates change when another one starts or ends. What is shared are the bytes that really pass, of image requests and their
-answers. Questions about the load take their time, too, but nobody's bandwidth: the simulator's broadcasts are free.
+Each direction of a BS's bandwidth is shared as in sim/radio.py: every current sender has an equal part of it, and the
+rates change when a transfer starts or ends. The bytes counted are those that really pass, of image requests and their
+responses. Load queries are delayed too but use no bandwidth, because broadcasts are free in the simulator.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-REQUEST = b"POST "  # what an image request on a connection begins with
-QUESTION = b"GET "
+IMAGE_REQUEST = b"POST "  # the first bytes of an image request
+LOAD_QUERY = b"GET "  # the first bytes of a load query
 READ_BYTES = 65536
 
-# Bits per second of a UE (its number, from 0) that is one of so many on the band.
+# (UE index from 0, number of senders on the band including this UE) -> the UE's rate in bit/s.
 Rate = Callable[[int, int], float]
 
 
 @dataclass(eq=False)
 class Transfer:
-    """Bits of a UE under way."""
+    """``bits`` that a UE still has to send or receive."""
 
     ue: int
     bits: float
-    through: asyncio.Event = field(default_factory=asyncio.Event)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Band:
-    """One direction of a BS's bandwidth: processor sharing among the transfers, served by events."""
+    """One direction of a BS's bandwidth: an event-driven processor-sharing queue of transfers."""
 
-    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic):
-        self.rate, self.clock = rate, clock
+    def __init__(self, rate: Rate):
+        self.rate = rate
         self.transfers: list[Transfer] = []
-        self.since = 0.0
+        self.updated_s = 0.0  # on the event loop's clock
         self.timer: asyncio.TimerHandle | None = None
 
-    async def carry(self, ue: int, bits: float) -> None:
-        """Returns when so many bits of a UE have passed."""
-        self.settle()
+    async def transfer(self, ue: int, bits: float) -> None:
+        """Wait until ``bits`` of a UE have passed. Cancelling it frees the UE's part of the band."""
+        self._update()
         transfer = Transfer(ue, bits)
         self.transfers.append(transfer)
-        self.plan()
+        self._schedule()
         try:
-            await transfer.through.wait()
+            await transfer.done.wait()
         finally:
-            if transfer in self.transfers:  # whoever sent it has gone
-                self.settle()
+            if transfer in self.transfers:  # cancelled
+                self._update()
                 self.transfers.remove(transfer)
-                self.plan()
+                self._schedule()
 
-    def settle(self) -> None:
-        """Take what has passed since the last change off every transfer."""
-        now, count = self.clock(), len(self.transfers)
+    def _update(self) -> None:
+        """Subtract from every transfer what has passed since the last update."""
+        now, count = asyncio.get_running_loop().time(), len(self.transfers)
         for each in self.transfers:
-            each.bits -= (now - self.since) * self.rate(each.ue, count)
-        self.since = now
+            each.bits -= (now - self.updated_s) * self.rate(each.ue, count)
+        self.updated_s = now
 
-    def plan(self) -> None:
-        """Wake when the first transfer will have passed, if nothing changes."""
+    def _schedule(self) -> None:
+        """Set the timer to the moment when the next transfer ends if none starts before."""
         if self.timer:
             self.timer.cancel()
             self.timer = None
         count = len(self.transfers)
         if count:
             soonest_s = min(each.bits / self.rate(each.ue, count) for each in self.transfers)
-            self.timer = asyncio.get_running_loop().call_later(max(0.0, soonest_s), self.end)
+            self.timer = asyncio.get_running_loop().call_later(max(0.0, soonest_s), self._finish)
 
-    def end(self) -> None:
-        self.settle()
+    def _finish(self) -> None:
+        """End the transfers that are complete."""
+        self._update()
         for each in [each for each in self.transfers if each.bits <= 1e-6]:
             self.transfers.remove(each)
-            each.through.set()
-        self.plan()
+            each.done.set()
+        self._schedule()
 
 
 class Link:
-    """A UE's way to a BS: whoever connects to ``url`` reaches the BS, as slowly as the bands are.
+    """A proxy between one UE and one BS: connections to ``url`` reach the BS at the rates of the two bands.
 
-    ``cut`` it, and nothing passes until it is ``restored``: connections hang, as they do when a phone loses its cell.
+    After ``cut`` nothing passes until ``restore``. Connections hang, as when a phone has no coverage.
     """
 
     def __init__(self, ue: int, up: Band, down: Band, target: tuple[str, int]):
         self.ue, self.up, self.down, self.target = ue, up, down, target
-        self.whole = asyncio.Event()
-        self.whole.set()
+        self.intact = asyncio.Event()
+        self.intact.set()
         self.connections: set[asyncio.Task[None]] = set()
         self.server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        self.server = await asyncio.start_server(self.join, "127.0.0.1", 0)
+        self.server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
 
     async def close(self) -> None:
         if self.server:
@@ -106,57 +106,57 @@ class Link:
         return f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
 
     def cut(self) -> None:
-        self.whole.clear()
+        self.intact.clear()
 
     def restore(self) -> None:
-        self.whole.set()
+        self.intact.set()
 
-    def join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(Connection(self, reader, writer).run())
         self.connections.add(task)
         task.add_done_callback(self.connections.discard)
 
 
 class Connection:
-    """One TCP connection of a UE over a link, and the one beyond it to the BS."""
+    """A TCP connection from a UE to the proxy, and the proxy's own connection to the BS."""
 
     def __init__(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self.link, self.reader, self.writer = link, reader, writer
-        self.carries_image = False  # or a question about the load
+        self.carries_image = False  # whether the current request is for an image, not a load query
 
     async def run(self) -> None:
-        """Pass bytes both ways until either side has gone; then hang up on the other."""
+        """Forward bytes in both directions until one side closes; then close the other."""
         writers = [self.writer]
         try:
-            await self.link.whole.wait()
+            await self.link.intact.wait()
             reader, writer = await asyncio.open_connection(*self.link.target)
             writers.append(writer)
-            ways = [
-                asyncio.create_task(self.pass_on(self.reader, writer, self.link.up)),
-                asyncio.create_task(self.pass_on(reader, self.writer, self.link.down)),
+            directions = [
+                asyncio.create_task(self._forward(self.reader, writer, self.link.up)),
+                asyncio.create_task(self._forward(reader, self.writer, self.link.down)),
             ]
             try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
+                for direction in directions:
+                    direction.cancel()
+                await asyncio.gather(*directions, return_exceptions=True)
         except OSError:
-            pass  # the BS is not there: the UE sees its connection closed
+            pass  # the BS is not reachable: the UE sees a closed connection
         finally:
             for each in writers:
                 each.close()
 
-    async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, band: Band) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, band: Band) -> None:
         while data := await reader.read(READ_BYTES):
-            if band is self.link.up and data.startswith((REQUEST, QUESTION)):
-                self.carries_image = data.startswith(REQUEST)
+            if band is self.link.up and data.startswith((IMAGE_REQUEST, LOAD_QUERY)):
+                self.carries_image = data.startswith(IMAGE_REQUEST)
             bits = 8.0 * len(data)
             if self.carries_image:
-                await band.carry(self.link.ue, bits)
+                await band.transfer(self.link.ue, bits)
             else:
                 await asyncio.sleep(bits / band.rate(self.link.ue, 1))
-            await self.link.whole.wait()
+            await self.link.intact.wait()
             writer.write(data)
             await writer.drain()
-        await self.link.whole.wait()
+        await self.link.intact.wait()

@@ -1,4 +1,4 @@
-"""The live page: UEs, BSs and images of a testbed at work, sent to browsers on this machine as server-sent events."""
+"""The live page: UEs, BSs and images of a running testbed, pushed to local browsers as server-sent events."""
 
 from __future__ import annotations
 
@@ -26,48 +26,31 @@ from edgebrush.api.server import Address, Server
 from .testbed import Testbed
 
 PAGE = Path(__file__).with_name("live.html")
-INTERVAL_S = 0.2
-LOAD_S = 0.5  # for a BS to tell its load
-KEPT_IMAGES = 120  # for whoever comes later
+INTERVAL_S = 0.2  # between updates
+LOAD_TIMEOUT_S = 0.5  # of a load query
+KEPT_IMAGES = 120  # for browsers that connect later
 
 
 class LiveServer(Server):
-    """A server among other work, which leaves the process's signals alone."""
+    """A server that runs beside other tasks and leaves the process's signal handlers alone."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         yield
 
 
-class Tail:
-    """The lines that a growing journal has gained."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.read = folder, 0
-
-    def lines(self) -> list[dict[str, Any]]:
-        path = self.folder / TASKS
-        if not path.is_file():
-            return []
-        with open(path, "rb") as file:
-            file.seek(self.read)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        self.read += len(whole) + len(newline)
-        return [json.loads(line) for line in whole.splitlines()]
-
-
-class Live:
-    """The page's server at ``url``; of each round it watches the journals and asks the BSs for their load."""
+class LivePage:
+    """The page's server at ``url``. Use as an async context manager, and ``watch`` each policy's testbed."""
 
     def __init__(self, port: int):
-        self.readers: set[asyncio.Queue[bytes]] = set()
+        self.subscribers: set[asyncio.Queue[bytes]] = set()
         self.images: deque[bytes] = deque(maxlen=KEPT_IMAGES)
-        self.state = event("state", {"policy": "", "ues": [], "bss": []})
-        self.server = LiveServer(self._app(), Address(port=port), 0, lambda: None, self._hang_up)
+        self.state = _event("state", {"policy": "", "ues": [], "bss": []})
+        self.server = LiveServer(self._app(), Address(port=port), 0, lambda: None, self._end_streams)
         self.url = self.server.url
         self.serving: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Live:
+    async def __aenter__(self) -> LivePage:
         self.serving = asyncio.create_task(self.server.serve())
         return self
 
@@ -75,9 +58,6 @@ class Live:
         self.server.should_exit = True
         if self.serving:
             await self.serving
-
-    def _hang_up(self) -> None:
-        self.tell(b"")
 
     def _app(self) -> FastAPI:
         app = FastAPI(title="edgebrush testbed", docs_url=None, redoc_url=None)
@@ -88,109 +68,133 @@ class Live:
 
         @app.get("/events")
         async def events() -> EventSourceResponse:
-            return EventSourceResponse(self._listen(), headers={"cache-control": "no-store"})
+            return EventSourceResponse(self._subscribe(), headers={"cache-control": "no-store"})
 
         return app
 
-    async def _listen(self) -> AsyncIterator[bytes]:
-        """What is there already, then whatever comes, until there is an empty event."""
+    async def _subscribe(self) -> AsyncIterator[bytes]:
+        """The current state and images, then every new event. An empty event ends the stream."""
         queue: asyncio.Queue[bytes] = asyncio.Queue()
-        self.readers.add(queue)
+        self.subscribers.add(queue)
         try:
-            for each in (self.state, *self.images):
-                yield each
-            while told := await queue.get():
-                yield told
+            for event in (self.state, *self.images):
+                yield event
+            while event := await queue.get():
+                yield event
         finally:
-            self.readers.discard(queue)
+            self.subscribers.discard(queue)
 
-    def tell(self, told: bytes) -> None:
-        for reader in self.readers:
-            reader.put_nowait(told)
+    def _publish(self, event: bytes) -> None:
+        for queue in self.subscribers:
+            queue.put_nowait(event)
+
+    def _end_streams(self) -> None:
+        self._publish(b"")
 
     @asynccontextmanager
-    async def round(self, testbed: Testbed, policy: str) -> AsyncIterator[None]:
-        """Watch a testbed while it plays."""
-        watch = Watch(testbed, policy)
+    async def watch(self, testbed: Testbed, policy: str) -> AsyncIterator[None]:
+        """Publish a testbed's state and images inside the block."""
+        monitor = Monitor(testbed, policy)
         self.images.clear()
 
-        async def look() -> None:
-            async with httpx.AsyncClient(timeout=LOAD_S, trust_env=False) as client:
+        async def update_forever() -> None:
+            async with httpx.AsyncClient(timeout=LOAD_TIMEOUT_S, trust_env=False) as client:
                 while True:
-                    await self._show(watch, client)
+                    await self._update(monitor, client)
                     await asyncio.sleep(INTERVAL_S)
 
-        looking = asyncio.create_task(look())
+        updating = asyncio.create_task(update_forever())
         try:
             yield
-            await asyncio.sleep(2 * INTERVAL_S)  # the last images
+            await asyncio.sleep(2 * INTERVAL_S)  # for the last images
         finally:
-            looking.cancel()
-            await asyncio.wait([looking])
+            updating.cancel()
+            await asyncio.wait([updating])
 
-    async def _show(self, watch: Watch, client: httpx.AsyncClient) -> None:
-        for image in watch.gather():
-            self.images.append(event("image", image))
-            self.tell(self.images[-1])
-        await watch.ask(client)
-        self.state = event("state", watch.state())
-        self.tell(self.state)
+    async def _update(self, monitor: Monitor, client: httpx.AsyncClient) -> None:
+        for image in monitor.read_images():
+            self.images.append(_event("image", image))
+            self._publish(self.images[-1])
+        await monitor.query_loads(client)
+        self.state = _event("state", monitor.state())
+        self._publish(self.state)
 
 
-class Watch:
-    """What is known of a round as it goes on: where every task is, how the BSs are, what has come of it."""
+class JournalTail:
+    """Reads the lines that are appended to an agent's journal."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.offset = folder, 0
+
+    def new_lines(self) -> list[dict[str, Any]]:
+        """The complete lines since the last call."""
+        path = self.folder / TASKS
+        if not path.is_file():
+            return []
+        with open(path, "rb") as file:
+            file.seek(self.offset)
+            complete, newline, _ = file.read().rpartition(b"\n")
+        self.offset += len(complete) + len(newline)
+        return [json.loads(line) for line in complete.splitlines()]
+
+
+class Monitor:
+    """The state of a running testbed, from the agents' journals and the BSs' load."""
 
     def __init__(self, testbed: Testbed, policy: str):
         self.testbed, self.policy = testbed, policy
-        self.tails = [Tail(folder) for folder in testbed.journals]
+        self.tails = [JournalTail(folder) for folder in testbed.journals]
         self.places = [OWN, *testbed.names]
-        self.where: list[dict[str, str]] = [{} for _ in self.tails]  # of each UE's open tasks, "" until decided
+        self.open_tasks: list[dict[str, str]] = [{} for _ in self.tails]  # of each UE: task -> place, "" if undecided
         self.batteries = list(testbed.episode.battery_levels)
         self.loads: list[dict[str, Any] | None] = [None for _ in testbed.names]
-        self.made = dict.fromkeys(self.places, 0)
+        self.images_by_place = dict.fromkeys(self.places, 0)
         self.images = self.errors = 0
-        self.delay_s = 0.0  # of all images
+        self.total_delay_s = 0.0  # of all images
 
-    def gather(self) -> list[dict[str, Any]]:
-        """Read on in the journals; the images that they gained."""
+    def read_images(self) -> list[dict[str, Any]]:
+        """Apply the new lines of all journals; the images that ended in them."""
         images = []
         for ue, tail in enumerate(self.tails):
-            for line in tail.lines():
-                image = self._note(ue, tail, line)
-                if image:
-                    images.append(image)
+            for line in tail.new_lines():
+                if self._apply(ue, line):
+                    images.append(self._image(ue, line))
         return images
 
-    def _note(self, ue: int, tail: Tail, line: dict[str, Any]) -> dict[str, Any] | None:
+    def _apply(self, ue: int, line: dict[str, Any]) -> bool:
+        """Update the state from a journal line; whether an image ended in it."""
         task, event = line["task"], line["event"]
         if event == "accepted":
-            self.where[ue][task] = ""
+            self.open_tasks[ue][task] = ""
         elif event == "decided":
-            self.where[ue][task] = line["place"]
+            self.open_tasks[ue][task] = line["place"]
             self.batteries[ue] = line["battery"]
         elif event == "ended":
-            self.where[ue].pop(task, None)
-            if not line["ok"]:
-                self.errors += 1
-                return None
-            ended = line["ended"]
-            self.images += 1
-            self.made[ended["place"]] += 1
-            self.delay_s += ended["delay_s"]
-            png = (tail.folder / IMAGES / f"{task}.png").read_bytes()
-            return {
-                "ue": ue,
-                "place": self.places.index(ended["place"]),
-                "name": ended["place"],
-                "steps": ended["steps"],
-                "delay_s": ended["delay_s"],
-                "energy_j": ended["energy_ue_j"] + ended["energy_bs_j"],
-                "png": base64.b64encode(png).decode(),
-            }
-        return None
+            self.open_tasks[ue].pop(task, None)
+            if line["ok"]:
+                self.images += 1
+                self.images_by_place[line["ended"]["place"]] += 1
+                self.total_delay_s += line["ended"]["delay_s"]
+                return True
+            self.errors += 1
+        return False
 
-    async def ask(self, client: httpx.AsyncClient) -> None:
-        """Ask each BS for its load, past the links."""
+    def _image(self, ue: int, line: dict[str, Any]) -> dict[str, Any]:
+        """The event of an image that ended."""
+        ended = line["ended"]
+        png = (self.tails[ue].folder / IMAGES / f"{line['task']}.png").read_bytes()
+        return {
+            "ue": ue,
+            "place": self.places.index(ended["place"]),
+            "name": ended["place"],
+            "steps": ended["steps"],
+            "delay_s": ended["delay_s"],
+            "energy_j": ended["energy_ue_j"] + ended["energy_bs_j"],
+            "png": base64.b64encode(png).decode(),
+        }
+
+    async def query_loads(self, client: httpx.AsyncClient) -> None:
+        """Query each BS's load, not through the links. None for a BS that does not respond."""
 
         async def load(url: str) -> dict[str, Any] | None:
             try:
@@ -201,40 +205,45 @@ class Watch:
         self.loads = await asyncio.gather(*(load(bs.url) for bs in self.testbed.bss))
 
     def state(self) -> dict[str, Any]:
+        """The content of a "state" event, which live.html displays."""
         testbed, scenario = self.testbed, self.testbed.episode.scenario
-        kinds = [ue.name for ue in scenario.ues for _ in range(ue.count)]
         elapsed_s = time.monotonic() - testbed.start_s if testbed.start_s else 0.0
-        asked = sum(arrival.at_s <= elapsed_s for arrival in testbed.episode.arrivals)
         return {
             "title": scenario.title,
             "policy": self.policy,
             "elapsed_s": elapsed_s,
             "seconds": testbed.episode.seconds,
-            "asked": asked,
-            "of": len(testbed.episode.arrivals),
+            "requested": sum(task.at_s <= elapsed_s for task in testbed.episode.tasks),
+            "total": len(testbed.episode.tasks),
             "images": self.images,
             "errors": self.errors,
-            "delay_s": self.delay_s / max(self.images, 1),
-            "own": self.made[OWN],
-            "ues": [
-                {
-                    "kind": kind,
-                    "battery": battery,
-                    "tasks": [self.places.index(place) if place else -1 for place in where.values()],
-                }
-                for kind, battery, where in zip(kinds, self.batteries, self.where, strict=True)
-            ],
-            "bss": [
-                {"name": name, "made": self.made[name], "load": load and self._shown(load)}
-                for name, load in zip(testbed.names, self.loads, strict=True)
-            ],
+            "delay_s": self.total_delay_s / max(self.images, 1),
+            "ues": self._ue_states(),
+            "bss": self._bs_states(),
         }
 
-    def _shown(self, load: dict[str, Any]) -> dict[str, Any]:
+    def _ue_states(self) -> list[dict[str, Any]]:
+        kinds = [ue.name for ue in self.testbed.episode.scenario.ues for _ in range(ue.count)]
+        return [
+            {
+                "kind": kind,
+                "battery": battery,
+                "tasks": [self.places.index(place) if place else -1 for place in tasks.values()],
+            }
+            for kind, battery, tasks in zip(kinds, self.batteries, self.open_tasks, strict=True)
+        ]
+
+    def _bs_states(self) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "images": self.images_by_place[name], "load": load and self._load_state(load)}
+            for name, load in zip(self.testbed.names, self.loads, strict=True)
+        ]
+
+    def _load_state(self, load: dict[str, Any]) -> dict[str, Any]:
         classes = self.testbed.episode.scenario.decision.classes
         names = ("running", "batch_limit", "steps_left", "round_s", "queue_limit")
         return {name: load[name] for name in names} | {"waiting": load["waiting"][:classes]}
 
 
-def event(kind: str, content: dict[str, Any]) -> bytes:
+def _event(kind: str, content: dict[str, Any]) -> bytes:
     return format_sse_event(data_str=json.dumps(content), event=kind)

@@ -1,4 +1,4 @@
-"""What became of a round's tasks, by the agents' journals: outcomes as the simulator records them, and the audit."""
+"""The outcomes of a testbed run from the agents' journals: one row per task as in the simulator, and the audit."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from edgebrush.scenario.expand import bs_names
 from edgebrush.sim.cost import quality_at
 from edgebrush.sim.state import OUTCOME
 
-from .episode import Arrival, Episode
+from .episode import Episode, EpisodeTask
 
-Line = dict[str, Any]
+Line = dict[str, Any]  # of a journal
 
 
-def read_lines(folder: Path) -> list[Line]:
-    """The whole lines of an agent's journal."""
+def read_journal(folder: Path) -> list[Line]:
+    """The complete lines of an agent's journal; none if there is no journal."""
     path = folder / TASKS
     if not path.is_file():
         return []
@@ -33,51 +33,52 @@ def read_lines(folder: Path) -> list[Line]:
 
 
 @dataclass(frozen=True)
-class Story:
-    """What the journal tells of a task; ``decided`` and ``ended`` are the last such lines, None where there is none."""
+class TaskRecord:
+    """The last "decided" and the last "ended" line of a task in a journal; None if there is no such line."""
 
     decided: Line | None
     ended: Line | None
 
     @property
     def image(self) -> bool:
+        """Whether the task ended in an image."""
         return self.ended is not None and self.ended["ok"]
 
 
-def stories(lines: Iterable[Line]) -> dict[str, Story]:
-    """By task, those that were accepted."""
-    told: dict[str, dict[str, Line]] = {}
+def task_records(lines: Iterable[Line]) -> dict[str, TaskRecord]:
+    """A record of each task in journal lines, by task id."""
+    last: dict[str, dict[str, Line]] = {}
     for line in lines:
-        told.setdefault(line["task"], {})[line["event"]] = line
-    return {task: Story(told[task].get("decided"), told[task].get("ended")) for task in told}
+        last.setdefault(line["task"], {})[line["event"]] = line
+    return {task: TaskRecord(last[task].get("decided"), last[task].get("ended")) for task in last}
 
 
-def task_of(arrival: Arrival) -> str:
-    """What the agent calls the one task of a request with an arrival's key (``gateway.tasks_of``)."""
-    return f"{arrival.key}-0"
+def task_id(task: EpisodeTask) -> str:
+    """The agent's id for the only image of a request with the task's key (``agent.app.tasks_of``)."""
+    return f"{task.key}-0"
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Tasks that were asked for, and how they ended. All is well where ``lost`` and ``twice`` are 0."""
+    """How the requested tasks ended. ``lost`` and ``twice`` must be 0. The fields are keys of ``results.json``."""
 
-    asked: int
+    asked: int  # tasks requested
     images: int
     errors: int
-    lost: int  # asked for, and never ended; or an image that is not there
+    lost: int  # requested but never ended, or ended in an image whose file is missing
     twice: int  # ended more than once
-    failed_over: int  # tries at a place that came to nothing
+    failed_over: int  # failed attempts at a place, after which the task went elsewhere
 
     def __str__(self) -> str:
         return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in asdict(self).items())
 
 
 def audit(asked: int, journals: Sequence[Path]) -> Audit:
-    """Every task asked for must be in the journals, ended once, with an image or an error."""
+    """Count how ``asked`` requested tasks ended in the agents' journals."""
     ends: Counter[str] = Counter()
     images = errors = missing = failed_over = 0
     for folder in journals:
-        for line in read_lines(folder):
+        for line in read_journal(folder):
             failed_over += line["event"] == "failed over"
             if line["event"] != "ended":
                 continue
@@ -91,27 +92,27 @@ def audit(asked: int, journals: Sequence[Path]) -> Audit:
     return Audit(asked, images, errors, asked - len(ends) + missing, ends.total() - len(ends), failed_over)
 
 
-def outcomes(episode: Episode, told: dict[str, Story], start_s: float) -> np.ndarray:
-    """``state.OUTCOME`` rows, one an arrival, in their order; ``start_s`` on the monotonic clock is the episode's 0.
+def outcomes(episode: Episode, records: dict[str, TaskRecord], start_s: float) -> np.ndarray:
+    """``state.OUTCOME`` rows of the episode's tasks, in their order. The episode began at ``start_s`` (monotonic).
 
-    Delay is from the moment at which the task should have come until its image is in the journal; energies are the
-    agent's and the BS's accounts, a picture's quality its model's curve at these steps. Cost as in sim/cost.py.
+    The delay runs from the task's scheduled arrival until its image is in the journal. Energies are those that the
+    agent and the BS reported. Quality is the model's curve at the steps made; the cost is that of sim/cost.py.
     """
-    rows = np.zeros(len(episode.arrivals), OUTCOME)
+    rows = np.zeros(len(episode.tasks), OUTCOME)
     places = [OWN, *bs_names(episode.scenario)]
-    for row, arrival in zip(rows, episode.arrivals, strict=True):
-        story = told[task_of(arrival)]
-        assert story.ended
-        row["ue"], row["number"], row["arrival_s"] = arrival.ue, arrival.number, arrival.at_s
-        row["request"], row["content"] = arrival.request, arrival.content
-        row["end_s"] = story.ended["at_s"] - start_s
+    for row, task in zip(rows, episode.tasks, strict=True):
+        record = records[task_id(task)]
+        assert record.ended
+        row["ue"], row["number"], row["arrival_s"] = task.ue, task.number, task.at_s
+        row["request"], row["content"] = task.request, task.content
+        row["end_s"] = record.ended["at_s"] - start_s
         row["delay_s"] = row["end_s"] - row["arrival_s"]
-        _note_end(row, story.ended["ended"], story.image, places)
-        _charge(row, episode, story)
+        _fill_end(row, record.ended["ended"], record.image, places)
+        _charge(row, episode, record)
     return rows
 
 
-def _note_end(row: np.void, ended: dict[str, Any], image: bool, places: list[str]) -> None:
+def _fill_end(row: np.void, ended: dict[str, Any], image: bool, places: list[str]) -> None:
     row["place"] = places.index(ended["place"]) if image else 0
     row["steps"] = ended["steps"] if image else -1
     row["service_class"] = ended["service_class"]
@@ -121,14 +122,14 @@ def _note_end(row: np.void, ended: dict[str, Any], image: bool, places: list[str
     row["lost"] = not image and not ended["missed"]
 
 
-def _charge(row: np.void, episode: Episode, story: Story) -> None:
+def _charge(row: np.void, episode: Episode, record: TaskRecord) -> None:
     common, device = episode.params.common[0], episode.params.ue[row["ue"]]
     kind, difficulty = episode.params.request[row["request"]], episode.params.content[row["content"]]["difficulty"]
     maker = device if row["place"] == 0 else episode.params.bs[row["place"] - 1]
-    if story.image:
+    if record.image:
         curve = maker["ceiling"], maker["half_steps"], maker["sharpness"]
         row["quality"] = quality_at.py_func(*curve, difficulty, row["steps"])
-    level = story.decided["battery"] if story.decided else 1.0
+    level = record.decided["battery"] if record.decided else 1.0
     energy_weight = kind["energy_weight"] * (1.0 + device["battery_care"] * (1.0 - level))
     row["delay_cost"] = kind["delay_weight"] * row["delay_s"]
     row["energy_cost"] = energy_weight * (row["energy_ue_j"] + common["bs_energy_weight"] * row["energy_bs_j"])
@@ -137,16 +138,16 @@ def _charge(row: np.void, episode: Episode, story: Story) -> None:
     row["cost"] = row["delay_cost"] + row["energy_cost"] + row["quality_cost"] + row["penalty_cost"]
 
 
-def decisions(episode: Episode, told: dict[str, Story]) -> list[tuple[int, int, int]]:
-    """(place, steps, class) of each task as it was last decided, in the arrivals' order.
+def decisions(episode: Episode, records: dict[str, TaskRecord]) -> list[tuple[int, int, int]]:
+    """(place, steps, class) of the last decision for each of the episode's tasks, in their order.
 
-    Raises ``UserError`` where one was never decided, of which the simulator knows none.
+    Raises ``UserError`` if a task ended before a decision: the simulator has no such tasks.
     """
     places = [OWN, *bs_names(episode.scenario)]
     found = []
-    for arrival in episode.arrivals:
-        line = told[task_of(arrival)].decided
+    for task in episode.tasks:
+        line = records[task_id(task)].decided
         if line is None:
-            raise UserError(f"against-sim: {arrival.key} ended before it was decided; leave --against-sim out")
+            raise UserError(f"against-sim: {task.key} ended before a decision; remove --against-sim")
         found.append((places.index(line["place"]), line["steps"], line["service_class"]))
     return found

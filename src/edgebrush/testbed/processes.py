@@ -1,4 +1,4 @@
-"""Processes that the testbed starts, each in a group of its own, and what it takes that none outlives it."""
+"""The testbed's child processes: start, signal and stop them, and make sure that none outlives the testbed."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from typing import Any, TypeVar
 from edgebrush.errors import UserError
 
 T = TypeVar("T")
-READY_S = 60.0  # until a process says where it listens
+READY_S = 60.0  # from the start of a process until it prints its address
 STOP_S = 10.0  # from SIGTERM to SIGKILL
+POLL_S = 0.02
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-async def together(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
-    """Do all at once; where one fails, stop the others and raise what went wrong with it."""
+async def run_all(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """Run coroutines concurrently. The first exception cancels the others and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
-            for each in work:
+            for each in coroutines:
                 group.create_task(each)
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
 
 
-def interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Run it; SIGTERM and SIGHUP end it as SIGINT does: in a ``KeyboardInterrupt``, once it has cleaned up."""
+def run_interruptible(coroutine: Coroutine[Any, Any, T]) -> T:
+    """``asyncio.run``, but SIGTERM and SIGHUP act like SIGINT: clean up, then raise ``KeyboardInterrupt``."""
 
     async def main() -> T:
         task = asyncio.current_task()
         assert task
         for signum in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
-        return await work
+        return await coroutine
 
     try:
         return asyncio.run(main())
@@ -45,7 +46,7 @@ def interruptible(work: Coroutine[Any, Any, T]) -> T:
 
 
 class Process:
-    """`edgebrush VERB ...` as a process; what it says goes to a log file, where also its address is read."""
+    """One `edgebrush VERB ...` in its own process group. Its output goes to ``log``; its address is read there."""
 
     def __init__(self, name: str, arguments: list[str], log: Path):
         self.name, self.arguments, self.log = name, arguments, log
@@ -54,8 +55,8 @@ class Process:
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start it and wait until it listens. Raises ``UserError`` where it ends instead."""
-        said = self.log.stat().st_size if self.log.exists() else 0
+        """Start the process and wait until it listens. Raises ``UserError`` if it exits or takes too long."""
+        log_start = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -70,27 +71,27 @@ class Process:
             )
         try:
             async with asyncio.timeout(READY_S):
-                while not (url := self._address(said)):
+                while not (url := self._read_url(log_start)):
                     if self.process.returncode is not None:
                         raise UserError(f"{self.name} did not start: {self._last_line()} ({self.log})")
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise UserError(f"{self.name} did not say where it listens within {READY_S:g} s: {self.log}") from None
+            raise UserError(f"{self.name} printed no address within {READY_S:g} s: {self.log}") from None
         self.url = url
 
     def send(self, signum: signal.Signals) -> None:
-        """Signal its whole group; nothing happens where it has ended."""
+        """Send a signal to the whole process group; no effect if it has exited."""
         if self.process and self.process.returncode is None:
             os.killpg(self.process.pid, signum)
 
     async def kill(self) -> None:
-        """End it at once."""
+        """Send SIGKILL and wait for the exit."""
         self.send(signal.SIGKILL)
         if self.process:
             await self.process.wait()
 
     async def stop(self) -> None:
-        """Ask it to end, and make it after a while."""
+        """Send SIGTERM, and SIGKILL after ``STOP_S``. A frozen process is thawed first."""
         self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
         try:
@@ -103,16 +104,17 @@ class Process:
             await self.kill()
 
     async def restart(self) -> None:
-        """Kill it, and start it again at the same address."""
+        """Kill the process and start it again at the same address."""
         await self.kill()
         self.arguments[self.arguments.index("--port") + 1] = self.url.rpartition(":")[2]
         await self.start()
 
-    def _address(self, after: int) -> str:
+    def _read_url(self, log_start: int) -> str:
+        """The first address in the complete lines of the log from byte ``log_start``; "" if there is none yet."""
         with open(self.log, "rb") as log:
-            log.seek(after)
-            whole = log.read().decode("utf-8", "replace").rpartition("\n")[0]
-        return next((word.rstrip(",") for word in whole.split() if word.startswith("http://")), "")
+            log.seek(log_start)
+            lines = log.read().decode("utf-8", "replace").rpartition("\n")[0]
+        return next((word.rstrip(",") for word in lines.split() if word.startswith("http://")), "")
 
     def _last_line(self) -> str:
-        return next(reversed(self.log.read_text(errors="replace").split("\n")[:-1]), "it said nothing")
+        return next(reversed(self.log.read_text(errors="replace").split("\n")[:-1]), "it printed nothing")

@@ -1,7 +1,7 @@
-"""The whole system on one machine, living through an episode of the simulator: BS servers, UE agents, and links.
+"""The testbed: BS servers, UE agents and shaped links on one machine, which replay a simulator episode.
 
-Every BS is an `edgebrush serve`, every UE an `edgebrush ue`, each a process as slow as the scenario's hardware, with
-links between them that are shaped in user space (link.py).
+Every BS is an `edgebrush serve` process and every UE an `edgebrush ue` process, paced to the scenario's hardware. The
+links between them are emulated in this process (links.py).
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from edgebrush.errors import UserError
 from edgebrush.scenario.expand import bs_names, expand_bss
 from edgebrush.scenario.schema import Bs
 
-from .episode import Arrival, Episode
+from .episode import Episode, EpisodeTask
 from .links import Band, Link
-from .processes import Process, together
+from .processes import POLL_S, Process, run_all
 
-SETTLE_S = 0.5  # between the last process being ready and the episode's start
-DRAIN_S = 300.0  # for the tasks that are open when the last one has come
-AGAIN_S = 0.1  # until an agent that is away is asked again
-ENDS = (200, 502, 504)  # of an agent's task: an image, no place could make it, its deadline had passed
-MOST_CONNECTIONS = 400  # that `edgebrush serve` allows
+SETTLE_S = 0.5  # from the last process being ready to the episode's start
+DRAIN_S = 300.0  # for the tasks that are open at the end of the arrivals
+RETRY_S = 0.1  # until the next request to an agent that does not answer
+FINAL_STATUSES = (200, 502, 504)  # an image; no place could make it; its deadline has passed
+MAX_CONNECTIONS = 400  # the highest limit that `edgebrush serve` accepts
 
 
 class Testbed:
-    """BSs, UEs and links of an episode, its UEs deciding by ``policy``; logs and journals go to ``folder``.
+    """The processes and links of an episode whose UEs decide by ``policy``. Logs and journals go to ``folder``.
 
-    ``source`` is the scenario as `edgebrush ue` takes it.
+    ``source`` is the scenario's name or file, as for `edgebrush ue`. Use as an async context manager.
     """
 
-    __test__ = False  # no test class, whatever its name
+    __test__ = False  # pytest: not a test class
 
     def __init__(self, source: str, episode: Episode, policy: str, folder: Path):
         self.episode, self.folder = episode, folder
         self.names = bs_names(episode.scenario)
         bss = expand_bss(episode.scenario)
-        self.bss = [self._bs(name, bs) for name, (bs, _) in zip(self.names, bss, strict=True)]
-        self.ues = [self._ue(ue, source, policy) for ue in range(episode.scenario.ue_count)]
-        self.links: dict[tuple[int, int], Link] = {}
+        self.bss = [self._bs_process(name, bs) for name, (bs, _) in zip(self.names, bss, strict=True)]
+        self.ues = [self._ue_process(ue, source, policy) for ue in range(episode.scenario.ue_count)]
+        self.links: dict[tuple[int, int], Link] = {}  # by (UE, BS)
         self.start_s = 0.0  # of the episode, on the monotonic clock
-        self.latest_s = 0.0  # how much later than it should have come a task was asked for, at most
+        self.max_lateness_s = 0.0  # the largest delay of a request behind its scheduled time
 
-    def _bs(self, name: str, bs: Bs) -> Process:
+    def _bs_process(self, name: str, bs: Bs) -> Process:
         directory, grid = self.episode.scenario.directory, self.episode.scenario.decision.step_grid
         profile = str((directory / bs.profile).absolute()) if bs.profile.endswith(".json") else bs.profile
         options = {
@@ -59,13 +59,13 @@ class Testbed:
             "speed": bs.speed,
             "batch-limit": bs.batch_limit,
             "queue-limit": bs.queue_limit,
-            "connection-limit": min(bs.connection_limit, MOST_CONNECTIONS),
+            "connection-limit": min(bs.connection_limit, MAX_CONNECTIONS),
             "max-steps": grid[-1],
             "grace": 0,
         }
-        return Process(name, ["serve", *flags(options)], self.folder / f"{name}.log")
+        return Process(name, ["serve", *_to_arguments(options)], self.folder / f"{name}.log")
 
-    def _ue(self, ue: int, source: str, policy: str) -> Process:
+    def _ue_process(self, ue: int, source: str, policy: str) -> Process:
         name = f"ue-{ue + 1}"
         options = {
             "ue": ue + 1,
@@ -74,19 +74,20 @@ class Testbed:
             "journal": self.folder / name,
             "battery": self.episode.battery_levels[ue],
         }
-        return Process(name, ["ue", source, "--paced", *flags(options)], self.folder / f"{name}.log")
+        return Process(name, ["ue", source, "--paced", *_to_arguments(options)], self.folder / f"{name}.log")
 
     @property
     def journals(self) -> list[Path]:
+        """The agents' journal folders, by UE."""
         return [self.folder / ue.name for ue in self.ues]
 
     async def __aenter__(self) -> Testbed:
-        """Bring all up, ready. Raises ``UserError`` where a process does not start."""
+        """Start all processes and links and wait until they are ready. Raises ``UserError`` if one does not start."""
         try:
-            await together(bs.start() for bs in self.bss)
+            await run_all(bs.start() for bs in self.bss)
             await self._open_links()
-            await together(ue.start() for ue in self.ues)
-            await self._until_ready()
+            await run_all(ue.start() for ue in self.ues)
+            await self._wait_until_ready()
         except BaseException:
             await self.__aexit__()
             raise
@@ -107,16 +108,16 @@ class Testbed:
                 self.links[ue, bs] = link
                 self.ues[ue].arguments += ["--station", f"{self.names[bs]}={link.url}"]
 
-    async def _until_ready(self) -> None:
+    async def _wait_until_ready(self) -> None:
         async with httpx.AsyncClient(trust_env=False) as client:
             for process in (*self.bss, *self.ues):
                 while (await client.get(f"{process.url}/readyz")).status_code != 200:
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(POLL_S)
 
-    async def play(self, on_end: Callable[[Arrival], None] = lambda arrival: None) -> None:
-        """Ask for every task at its time, and wait until the last one has ended.
+    async def play(self, on_end: Callable[[EpisodeTask], None] = lambda task: None) -> None:
+        """Request every task at its time, and wait until the last one has ended.
 
-        Raises ``TimeoutError`` where that takes longer than it can, ``UserError`` where an agent takes no tasks.
+        Raises ``TimeoutError`` if tasks are open ``DRAIN_S`` after the arrivals, ``UserError`` if an agent refuses one.
         """
         self.start_s = time.monotonic() + SETTLE_S
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -124,33 +125,32 @@ class Testbed:
             httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as client,
             asyncio.timeout(self.episode.seconds + DRAIN_S),
         ):
-            await together(self._live_through(arrival, client, on_end) for arrival in self.episode.arrivals)
+            await run_all(self._run_task(task, client, on_end) for task in self.episode.tasks)
 
-    async def _live_through(
-        self, arrival: Arrival, client: httpx.AsyncClient, on_end: Callable[[Arrival], None]
+    async def _run_task(
+        self, task: EpisodeTask, client: httpx.AsyncClient, on_end: Callable[[EpisodeTask], None]
     ) -> None:
-        await asyncio.sleep(self.start_s + arrival.at_s - time.monotonic())
-        self.latest_s = max(self.latest_s, time.monotonic() - self.start_s - arrival.at_s)
-        reply = await self.ask(arrival, client)
-        if reply.status_code not in ENDS:
-            raise UserError(f"{self.ues[arrival.ue].name} refused {arrival.key}: {reply.text[:300]}")
-        on_end(arrival)
+        await asyncio.sleep(self.start_s + task.at_s - time.monotonic())
+        self.max_lateness_s = max(self.max_lateness_s, time.monotonic() - self.start_s - task.at_s)
+        response = await self._request_image(task, client)
+        if response.status_code not in FINAL_STATUSES:
+            raise UserError(f"{self.ues[task.ue].name} refused {task.key}: {response.text[:300]}")
+        on_end(task)
 
-    async def ask(self, arrival: Arrival, client: httpx.AsyncClient) -> httpx.Response:
-        """Ask an arrival's UE for its image, and where the agent goes away, the next agent for the same one."""
+    async def _request_image(self, task: EpisodeTask, client: httpx.AsyncClient) -> httpx.Response:
+        """Request a task's image from its UE. While the agent is down, repeat with the same idempotency key."""
         body = {
-            "prompt": arrival.prompt,
-            "seed": arrival.seed,
-            "request": self.episode.scenario.requests[arrival.request].name,
+            "prompt": task.prompt,
+            "seed": task.seed,
+            "request": self.episode.scenario.requests[task.request].name,
         }
         while True:
             with contextlib.suppress(httpx.TransportError):
                 return await client.post(
-                    self.ues[arrival.ue].url + IMAGES_PATH, json=body, headers={"idempotency-key": arrival.key}
+                    self.ues[task.ue].url + IMAGES_PATH, json=body, headers={"idempotency-key": task.key}
                 )
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(RETRY_S)
 
 
-def flags(options: dict[str, object]) -> list[str]:
-    """Options of the command line."""
+def _to_arguments(options: dict[str, object]) -> list[str]:
     return [word for name, value in options.items() for word in (f"--{name}", str(value))]

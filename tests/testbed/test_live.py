@@ -1,0 +1,55 @@
+"""The live page's monitor: what it reads from growing journals."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from edgebrush.scenario.load import load_scenario
+from edgebrush.testbed import live
+from edgebrush.testbed.live import Monitor
+
+
+@pytest.fixture
+def testbed(tmp_path, monkeypatch):
+    """A testbed of two UEs at 2 s of its episode, without processes."""
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: 102.0))
+    tasks = [SimpleNamespace(at_s=at_s) for at_s in (0.5, 1.5, 2.5)]
+    scenario = load_scenario("testbed")
+    scenario = scenario.model_copy(update={"ues": (scenario.ues[0].model_copy(update={"count": 2}),)})
+    episode = SimpleNamespace(scenario=scenario, tasks=tasks, seconds=4.0, battery_levels=(0.9, 0.8))
+    journals = [tmp_path / "ue-1", tmp_path / "ue-2"]
+    return SimpleNamespace(episode=episode, journals=journals, names=["large", "small"], start_s=100.0)
+
+
+def append(folder, *lines, end="\n"):
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    with open(folder / "tasks.jsonl", "a") as file:
+        file.write("\n".join(json.dumps(line) for line in lines) + end)
+
+
+def test_the_monitor_follows_journals_line_by_line(testbed):
+    monitor, (first, second) = Monitor(testbed, "a-rule"), testbed.journals
+    append(first, {"task": "a", "event": "accepted"}, {"task": "b", "event": "accepted"})
+    append(first, {"task": "b", "event": "decided", "place": "small", "battery": 0.7})
+    assert monitor.read_images() == []
+    state = monitor.state()
+    assert (state["policy"], state["requested"], state["total"], state["images"]) == ("a-rule", 2, 3, 0)
+    assert [ue["tasks"] for ue in state["ues"]] == [[-1, 2], []] and [ue["battery"] for ue in state["ues"]] == [
+        0.7,
+        0.8,
+    ]
+    result = {"place": "small", "steps": 6, "delay_s": 1.5, "energy_ue_j": 0.25, "energy_bs_j": 0.5}
+    done = {"task": "b", "event": "ended", "ok": True, "ended": result}
+    append(first, done, {"task": "a", "event": "ended", "ok": False}, end="")  # the last line is not complete
+    (first / "images" / "b.png").write_bytes(b"png")
+    (image,) = monitor.read_images()
+    assert (image["ue"], image["place"], image["energy_j"], image["png"]) == (0, 2, 0.75, "cG5n")
+    assert [ue["tasks"] for ue in monitor.state()["ues"]] == [[-1], []]
+    append(first, end="\n")
+    append(second, {"task": "c", "event": "accepted"})
+    assert monitor.read_images() == []
+    state = monitor.state()
+    assert (state["images"], state["errors"], state["delay_s"]) == (1, 1, 1.5)
+    assert [ue["tasks"] for ue in state["ues"]] == [[], [-1]]
+    assert [(bs["name"], bs["images"], bs["load"]) for bs in state["bss"]] == [("large", 0, None), ("small", 1, None)]
