@@ -1,12 +1,12 @@
-"""Every learner finds the optimum where it can be computed, so that a weak result elsewhere is not a bug.
+"""Every learner finds the best policy of small worlds where it can be computed.
 
-The whole training runs, as it is: collection, updates, validation; only the world is a toy (see toys.py).
+The whole training runs: collection, updates, validation. Only the world is a toy, see tests/support/toys.py.
 """
 
 import numpy as np
 import pytest
 
-from edgebrush.learning import rollout as collect
+from edgebrush.learning import rollout
 from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.scenario.load import load_scenario
 from tests.support import toys
@@ -37,7 +37,7 @@ SETTINGS = {
 
 
 def trained(name, toy, monkeypatch):
-    monkeypatch.setattr(collect, "Simulator", toy)
+    monkeypatch.setattr(rollout, "Simulator", toy)
     config = configure(name, SETTINGS[name], seconds=None, decisions=50 * 64 * 32)
     training = ALGORITHMS[name].training(load_scenario("pair"), config, 1, None)
     while training.share < 1.0:
@@ -45,7 +45,7 @@ def trained(name, toy, monkeypatch):
     return training
 
 
-JOINT = ("vdn", "qmix", "maddpg")  # for deciders who do not see each other's choices: not one who meets its own effect
+JOINT = ("vdn", "qmix", "maddpg")  # joint decisions assume that deciders do not see each other's choices
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_optimum_is_found(name, toy, monkeypatch):
     assert training.rows[-1]["cost"] < training.rows[0]["cost"]
 
 
-def test_the_optima_are_not_what_the_myopic_or_the_cautious_would_do():
+def test_the_optima_are_neither_myopic_nor_cautious():
     assert toys.TwoStates(None, 1).optimum().tolist() == [1, 1]
     assert toys.TwoStates.REWARD.argmax(axis=1).tolist() == [0, 0]
     assert toys.MatrixGame(None, 1).optimum().tolist() == [0, 0]

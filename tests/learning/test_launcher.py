@@ -1,6 +1,7 @@
-"""Seeds in processes of their own: any algorithm by its name, and what is there is not mixed up."""
+"""The launcher: any algorithm by name, one process per seed, and no mixing of different trainings."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -14,16 +15,32 @@ TINY = {"copies": 2, "groups": 4, "length": 16}
 
 
 @pytest.mark.process
-def test_a_training_of_a_moment_leaves_a_policy_of_the_algorithm_asked_for(tmp_path):
+def test_a_short_training_saves_a_policy_of_its_algorithm(tmp_path):
     config = configure("masl", TINY, seconds=0.001, decisions=None)
     (folder,) = train(load_scenario("pair"), "masl", config, (3,), tmp_path, None)
     about = json.loads((folder / "policy.json").read_text())
     assert (about["algorithm"], about["kind"], about["seed"], about["decisions"]) == ("masl", "automata", 3, 128)
 
 
-def test_a_training_of_another_algorithm_is_not_gone_on_with(tmp_path):
+def test_a_training_of_another_algorithm_is_not_resumed(tmp_path):
     (tmp_path / CHECKPOINT).mkdir()
     (tmp_path / CHECKPOINT / "work.json").write_text(json.dumps({"algorithm": "ippo"}))
     config = configure("masl", TINY, seconds=None, decisions=1)
     with pytest.raises(UserError, match="of ippo, not of masl"):
+        train(load_scenario("pair"), "masl", config, (1,), tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bins": 2}, "a training with bins = 2, not 3"),
+        ({"sharpness": 4.0}, "another version of edgebrush"),
+    ],
+)
+def test_a_training_with_other_settings_is_not_resumed(change, message, tmp_path):
+    config = configure("masl", TINY, seconds=None, decisions=1)
+    (tmp_path / CHECKPOINT).mkdir()
+    specification = {"algorithm": "masl", "config": {**asdict(config), **change}}
+    (tmp_path / CHECKPOINT / "work.json").write_text(json.dumps(specification))
+    with pytest.raises(UserError, match=message):
         train(load_scenario("pair"), "masl", config, (1,), tmp_path, None)

@@ -1,5 +1,6 @@
-"""MAPPO: its parts against plain loops and known answers, its seeds side by side."""
+"""MAPPO: its parts against plain loops and known answers; seeds in parallel."""
 
+import json
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -12,8 +13,8 @@ from edgebrush.learning import CHECKPOINT
 from edgebrush.learning.algorithms.mappo import MappoConfig, Training
 from edgebrush.learning.launcher import train
 from edgebrush.learning.networks import new_actor, orthogonal
-from edgebrush.learning.onpolicy import gae, less_group_mean
-from edgebrush.learning.rollout import Collector, act, validate
+from edgebrush.learning.returns import gae, subtract_group_mean
+from edgebrush.learning.rollout import RolloutCollector, act, validate
 from edgebrush.policies.actor import Actor
 from edgebrush.policies.folder import read_policy
 from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
@@ -42,10 +43,10 @@ def pair():
 
 def an_actor(scenario, simulator, numbers=None):
     rng = np.random.default_rng(3)
-    return new_actor(rng, simulator.layout, simulator.params.step_grid, 8, scenario.bs_count, numbers)
+    return new_actor(rng, simulator.layout, 8, scenario.bs_count, numbers)
 
 
-def test_gae_is_the_plain_recursion_with_each_gaps_own_discount():
+def test_gae_is_the_plain_recursion_with_a_discount_per_gap():
     rng = np.random.default_rng(1)
     rewards, gaps, values = rng.normal(size=(7, 3)), rng.exponential(size=(7, 3)), rng.normal(size=(8, 3))
     expected, carry = np.zeros((7, 3)), np.zeros(3)
@@ -57,10 +58,10 @@ def test_gae_is_the_plain_recursion_with_each_gaps_own_discount():
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-5)
 
 
-def test_what_all_copies_share_leaves_the_advantage():
+def test_subtracting_the_group_mean_removes_what_all_copies_share():
     noise = np.repeat(np.random.default_rng(2).normal(size=(5, 4)), 3, axis=1)  # the same in 3 copies of 4 groups
     own = np.tile([-1.0, 0.0, 1.0], (5, 4))
-    np.testing.assert_allclose(less_group_mean(jnp.asarray(noise + own), 3), own, atol=1e-6)
+    np.testing.assert_allclose(subtract_group_mean(jnp.asarray(noise + own), 3), own, atol=1e-6)
 
 
 def test_orthogonal():
@@ -69,17 +70,17 @@ def test_orthogonal():
 
 
 def test_copies_of_a_group_decide_on_the_same_tasks(pair):
-    collector = Collector(pair, groups=3, copies=2, length=32, seed=5)
-    batch = collector.collect(an_actor(pair, collector.simulator))
-    gaps = batch.gaps_s.reshape(32, 3, 2)
+    collector = RolloutCollector(pair, groups=3, copies=2, length=32, seed=5)
+    rollout = collector.collect(an_actor(pair, collector.simulator))
+    gaps = rollout.gaps_s.reshape(32, 3, 2)
     np.testing.assert_array_equal(gaps[..., 0], gaps[..., 1])
-    task = batch.observations[:, :, :4].reshape(32, 3, 2, 4)
+    task = rollout.observations[:, :, :4].reshape(32, 3, 2, 4)
     np.testing.assert_array_equal(task[:, :, 0], task[:, :, 1])
-    choices = batch.choices.reshape(32, 3, 2)
+    choices = rollout.choices.reshape(32, 3, 2)
     assert (choices[..., 0] != choices[..., 1]).any()
 
 
-def test_numpy_and_jax_decide_alike_and_never_on_an_absent_candidate(pair):
+def test_numpy_and_jax_agree_and_never_choose_an_absent_candidate(pair):
     simulator = Simulator(pair, 64, states=True)
     simulator.reset(np.arange(64))
     actor = an_actor(pair, simulator)
@@ -95,7 +96,7 @@ def test_numpy_and_jax_decide_alike_and_never_on_an_absent_candidate(pair):
         _, candidates, _ = simulator.layout.split(simulator.observations)
         assert (candidates[np.arange(64), slots, 0] == 1.0)[simulator.alive].all()
         simulator.step(choices)
-    assert same >= 0.995 * 20 * 64  # a draw may fall on a border in float32
+    assert same >= 0.995 * 20 * 64  # float32 rounding may move a draw across a boundary
 
 
 def test_the_actor_starts_as_the_tuned_rule(pair):
@@ -110,7 +111,7 @@ def test_the_actor_starts_as_the_tuned_rule(pair):
 
 
 @pytest.mark.process
-def test_seeds_are_trained_side_by_side_and_their_policies_play(pair, tmp_path):
+def test_seeds_are_trained_in_parallel_and_their_policies_load(pair, tmp_path):
     rows = []
     folders = train(pair, "mappo", TINY, (1, 2), tmp_path, None, rows.append)
     assert sorted((row["seed"], row["update"]) for row in rows) == [(s, u) for s in (1, 2) for u in (1, 2, 3, 4)]
@@ -122,7 +123,7 @@ def test_seeds_are_trained_side_by_side_and_their_policies_play(pair, tmp_path):
     assert costs[0] != costs[1]
 
 
-def test_a_policy_of_other_choices_is_refused(pair, tmp_path):
+def test_a_policy_for_another_action_space_is_refused(pair, tmp_path):
     training = Training(pair, TINY, 1, None)
     training.step()
     training.save_policy(tmp_path / "policy")
@@ -136,15 +137,32 @@ def test_a_policy_of_other_choices_is_refused(pair, tmp_path):
         read_policy(tmp_path / "policy", space, pair.bs_count)
 
 
+def test_a_policy_folder_with_old_names_of_hyperparameters_loads(pair, tmp_path):
+    training = Training(pair, TINY, 1, None)
+    training.step()
+    training.save_policy(tmp_path)
+    about = json.loads((tmp_path / "policy.json").read_text())
+    assert about["config"].pop("init_from_rule") is True
+    about["config"] |= {"own_prices": False, "sharpness": about["config"].pop("deploy_inverse_temperature")}
+    simulator = Simulator(pair, 8)
+    simulator.reset(np.arange(8))
+    draws = np.linspace(0.1, 0.9, 8)
+    new = read_policy(tmp_path, simulator.action_space, pair.bs_count).choose(simulator.observations, draws)
+    (tmp_path / "policy.json").write_text(json.dumps(about))
+    np.testing.assert_array_equal(
+        read_policy(tmp_path, simulator.action_space, pair.bs_count).choose(simulator.observations, draws), new
+    )
+
+
 @pytest.mark.parametrize("copies", [1, 4])
 def test_mappo_unlearns_a_bad_start(pair, copies):
-    """The actor starts with a price on the own device and none on the BSs, and so sends them too much."""
+    """The actor starts with a price on the own device and none on the BSs, so it sends too many tasks to BSs."""
     numbers = numbers_of(PRICED_GREEDY, pair.bs_count)
     bad = np.array([0.3 if n.name == "price_own" else n.start if n.name.startswith("log_") else 0.0 for n in numbers])
     config = replace(TINY, decisions=30 * 64 * 64, copies=copies, groups=64 // copies, length=64, learning_rate=1e-2)
     training = Training(pair, config, 1, bad)
-    before = validate(pair, training.learner.actor)
+    before = validate(pair, training.actor)
     while training.share < 1.0:
         training.step()
-    after = validate(pair, training.learner.actor)
+    after = validate(pair, training.actor)
     assert after < 0.9 * before, (before, after)

@@ -1,12 +1,12 @@
-"""MASL: reward-inaction against a plain loop, contexts, its policy on NumPy."""
+"""MASL: reward-inaction against a plain loop, contexts, the policy in NumPy."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from edgebrush.errors import UserError
-from edgebrush.learning.algorithms.masl import Learner, MaslConfig, Strategies, Training, cut, update
-from edgebrush.learning.rollout import Batch, act
+from edgebrush.learning.algorithms.masl import Learner, MaslConfig, Strategies, Training, fit_bins, update
+from edgebrush.learning.rollout import Rollout, act
 from edgebrush.policies.automata import context_of, features
 from edgebrush.policies.folder import read_policy
 from edgebrush.scenario.load import load_scenario
@@ -28,16 +28,16 @@ def training(pair):
     return training
 
 
-def test_an_update_is_reward_inaction_play_by_play():
-    """One player, one play in each of four groups' copies: the vector of the formula, whatever the plays' order."""
+def test_an_update_equals_reward_inaction_play_by_play():
+    """One player, one play in each of two copies: the vector of the formula, averaged over the order of the plays."""
     world = toys.MatrixGame(None, 2)
-    observations = world.tell(np.zeros(2, np.int64))[None]
+    observations = world.observe(np.zeros(2, np.int64))[None]
     start = np.array([0.2, 0.3, 0.5], np.float32)
     actor = Strategies(
         jnp.asarray(start.reshape(1, 1, 3, 1)), jnp.full((4, 1), jnp.inf), jnp.zeros(4, jnp.int32), world.layout
     )
     rewards = np.array([[1.0, -1.0]], np.float32)  # of choices 0 and 2
-    batch = Batch(
+    rollout = Rollout(
         jnp.asarray(observations),
         jnp.zeros((2, 2, 1)),
         jnp.array([[0, 2]]),
@@ -46,7 +46,7 @@ def test_an_update_is_reward_inaction_play_by_play():
         jnp.zeros((1, 2)),
     )
     config = MaslConfig(copies=2, groups=1, length=1, width=2.0)
-    found, _ = update(config, Learner(actor, jnp.ones(()), jnp.zeros((), jnp.int32)), batch, jnp.float32(0.01))
+    found, _ = update(config, Learner(actor, jnp.ones(()), jnp.zeros((), jnp.int32)), rollout, jnp.float32(0.01))
     vectors = []
     for order in ([0, 2], [2, 0]):
         p = start.astype(float)
@@ -58,10 +58,10 @@ def test_an_update_is_reward_inaction_play_by_play():
     assert found.actor.strategies.reshape(-1)[0] > start[0]
 
 
-def test_bins_are_kinds_or_equally_full():
+def test_bins_are_distinct_values_or_have_equally_many_samples():
     rng = np.random.default_rng(0)
     found = np.stack([rng.choice([0.1, 0.7, 4.0], 900), rng.exponential(size=900), np.full(900, 3.0)], axis=1)
-    edges, strides, contexts = cut(found, 4)
+    edges, strides, contexts = fit_bins(found, 4)
     assert contexts == 3 * 4 * 1
     counts = np.bincount(context_of(edges, strides, found, np), minlength=contexts)
     assert (counts > 40).all() and counts.sum() == 900
@@ -69,7 +69,7 @@ def test_bins_are_kinds_or_equally_full():
     assert kinds == [1, 1, 1]
 
 
-def test_strategies_start_as_the_rules_mean_choice_and_stay_probabilities(pair, training):
+def test_strategies_start_as_the_rules_mean_choice_and_remain_probabilities(pair, training):
     strategies = np.asarray(training.learner.actor.strategies)
     np.testing.assert_allclose(strategies.sum(axis=(1, 2, 3)), 1.0, rtol=1e-5)
     assert (strategies >= 0.0).all()
@@ -77,7 +77,7 @@ def test_strategies_start_as_the_rules_mean_choice_and_stay_probabilities(pair, 
     assert len(np.unique(strategies.reshape(len(strategies), -1), axis=0)) > 3  # contexts differ
 
 
-def test_the_policy_folder_decides_as_the_learner_on_numpy_alone(pair, training, tmp_path):
+def test_the_policy_folder_decides_in_numpy_as_the_learner_in_jax(pair, training, tmp_path):
     training.save_policy(tmp_path / "policy")
     simulator = Simulator(pair, 32)
     simulator.reset(np.arange(32))
@@ -96,7 +96,7 @@ def test_the_policy_folder_decides_as_the_learner_on_numpy_alone(pair, training,
         read_policy(tmp_path / "policy", simulator.action_space, 7)
 
 
-def test_a_full_or_unheard_place_is_the_most_loaded(pair):
+def test_a_place_that_is_not_present_is_the_most_loaded(pair):
     simulator = Simulator(pair, 4)
     simulator.reset(np.arange(4))
     observations = simulator.observations.copy()

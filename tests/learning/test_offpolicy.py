@@ -1,4 +1,4 @@
-"""The off-policy learners' parts against plain loops, on games whose values are known, and as NumPy deploys them."""
+"""The off-policy learners: parts against plain loops, games with known values, deployed policies in NumPy."""
 
 import equinox as eqx
 import jax
@@ -8,11 +8,12 @@ import pytest
 
 from edgebrush.decision.action_space import ActionSpace
 from edgebrush.learning.algorithms import d3qn, qmix
-from edgebrush.learning.algorithms.maddpg import one_hot_draw
-from edgebrush.learning.networks import dueling, sharpened
-from edgebrush.learning.offpolicy import Look, lambda_returns, windows
+from edgebrush.learning.algorithms.maddpg import sample_one_hot
+from edgebrush.learning.networks import dueling, sharpen
+from edgebrush.learning.offpolicy import InitContext, join_decisions
 from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.learning.replay_buffer import Sequences
+from edgebrush.learning.returns import lambda_returns
 from edgebrush.learning.rollout import act
 from edgebrush.policies.diffusion import STEPS, noise_from_draws
 from edgebrush.policies.folder import read_policy
@@ -44,10 +45,10 @@ def test_lambda_returns_are_the_plain_recursion():
     np.testing.assert_allclose(found, expected[:, :4], rtol=2e-5, atol=1e-5)
 
 
-def test_a_window_is_the_deciders_in_turn_with_its_reward_discounted_to_the_first():
+def test_a_joint_decision_has_its_deciders_in_order_and_rewards_discounted_to_the_first():
     config = qmix.QmixConfig(length=4, horizon=2, window=2, discount_per_s=0.5)
     number = np.arange(4.0)[None, :, None] + 10.0 * np.arange(3)  # decision and copy
-    joined = windows(
+    joined = join_decisions(
         config,
         Sequences(
             *(
@@ -73,7 +74,7 @@ def test_dueling_values_are_those_of_the_softmax():
 def test_the_gumbel_softmax_draws_from_the_softmax_and_has_a_gradient():
     @jax.jit
     def mean(logits):
-        drawn = one_hot_draw(jax.random.key(0), jnp.tile(logits, (20_000, 1)), 1.0)
+        drawn = sample_one_hot(jax.random.key(0), jnp.tile(logits, (20_000, 1)), 1.0)
         return drawn.mean(0), jnp.abs(drawn.sum(-1) - 1.0).max()
 
     logits = jnp.log(jnp.array([0.5, 0.3, 0.2]))
@@ -84,15 +85,15 @@ def test_the_gumbel_softmax_draws_from_the_softmax_and_has_a_gradient():
     assert gradient[0] > 0.05 and gradient[1] < 0.0
 
 
-def look_at(toy, length=1):
-    """A first look at a toy, as a new learner needs it."""
+def init_context(toy, length=1):
+    """A toy's first rollout and sizes, as a new learner needs them."""
     states = np.zeros((length, toy.episodes, toy.state_size), np.float32)
     observations = np.tile(toy.observations, (length, 1, 1))
     batch = Sequences(observations, states, np.zeros(states.shape[:2], int), None, None)
-    return Look(batch, toy.layout, toy.params.step_grid, 2, None)
+    return InitContext(batch, toy.layout, 2, None)
 
 
-def fitted(training, sequences, updates, rate=0.02):
+def fit(training, sequences, updates, rate=0.02):
     for n in range(updates):
         keys = jax.random.split(jax.random.key(n), 32)
         many = Sequences(*(jnp.tile(x, (32, *[1] * x.ndim)) for x in sequences))
@@ -100,30 +101,29 @@ def fitted(training, sequences, updates, rate=0.02):
     return stats
 
 
-class Fitting:
-    """As much of a training as an update needs."""
+class UpdateOnly:
+    """The part of a training that an update needs."""
 
-    def __init__(self, module, config, look):
+    def __init__(self, module, config, context):
         self.config, self.learner = config, None
         self.update = lambda sequences, keys, rate: module.update(config, self.learner, sequences, rate)
-        self.learner = module.Training.new_learner(self, look, np.random.default_rng(0))
+        self.learner = module.Training.new_learner(self, context, np.random.default_rng(0))
 
 
-def both_and(mixing):
-    """QMIX or VDN fitted to all four joint choices of the game that pays where both players choose 1; its values."""
+def fit_and_game(mixing):
+    """Values and best choices of QMIX or VDN, fitted to a game that pays only if both players choose 1."""
     toy = MatrixGame(None, 2)
     toy.action_space = ActionSpace(1, (1, 2), 1)
     toy.layout = type(toy.layout)(toy.action_space)
-    toy.params.step_grid = np.arange(1, 3)
-    told = toy.tell(np.array([0, 1]))
+    observed = toy.observe(np.array([0, 1]))
     choices = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-    # one group of 4 copies; 2 windows of 2 deciders: the second is there to bootstrap, but counts for nothing
+    # one group of 4 copies; 2 windows of 2 deciders: the second one is only the bootstrap
     rewards = np.zeros((1, 4, 4), np.float32)
     rewards[0, 1] = choices.prod(1)
     gaps = np.zeros((1, 4, 4), np.float32)
     gaps[0, [1, 3]] = FAR_S
     sequences = Sequences(
-        jnp.asarray(np.tile(np.tile(told, (2, 1))[None, :, None], (1, 1, 4, 1))),
+        jnp.asarray(np.tile(np.tile(observed, (2, 1))[None, :, None], (1, 1, 4, 1))),
         jnp.ones((1, 4, 4, 4)),
         jnp.asarray(np.tile(choices.T, (2, 1))[None]),
         jnp.asarray(rewards),
@@ -141,21 +141,21 @@ def both_and(mixing):
         value_speed=1.0,
         max_grad_norm=10.0,
     )
-    toy.observations = told
-    training = Fitting(qmix, config, look_at(toy))
-    fitted(training, sequences, 25)
+    toy.observations = observed
+    training = UpdateOnly(qmix, config, init_context(toy))
+    fit(training, sequences, 25)
     joint = training.learner.joint
-    q = joint.q(jnp.asarray(told))
+    q = joint.q(jnp.asarray(observed))
     utilities = jnp.stack([q[0, choices[:, 0]], q[1, choices[:, 1]]], -1)
     return np.asarray(joint(utilities, jnp.ones((4, 4)))), np.asarray(q.argmax(-1))
 
 
 def test_qmix_represents_the_monotone_game_that_vdn_cannot():
-    exact, best = both_and(mixing=True)
+    exact, best = fit_and_game(mixing=True)
     np.testing.assert_allclose(exact, [0, 0, 0, 1], atol=0.08)
     assert best.tolist() == [1, 1]
-    sums, best = both_and(mixing=False)
-    np.testing.assert_allclose(sums, [-0.25, 0.25, 0.25, 0.75], atol=0.08)  # the best of all sums, by least squares
+    sums, best = fit_and_game(mixing=False)
+    np.testing.assert_allclose(sums, [-0.25, 0.25, 0.25, 0.75], atol=0.08)  # the least-squares fit of a sum
     assert best.tolist() == [1, 1]
 
 
@@ -171,7 +171,7 @@ def test_d3qn_learns_the_values_that_value_iteration_finds():
     for t in range(64):
         state[:, t + 1] = rng.random(state[:, t].shape) < world.TO_RICH[state[:, t], choices[:, t]]
     sequences = Sequences(
-        jnp.asarray(world.tell(state.reshape(-1)).reshape(*state.shape, -1)),
+        jnp.asarray(world.observe(state.reshape(-1)).reshape(*state.shape, -1)),
         jnp.zeros((*state.shape, 2)),
         jnp.asarray(choices),
         jnp.asarray(world.REWARD[state, choices], jnp.float32),
@@ -190,23 +190,23 @@ def test_d3qn_learns_the_values_that_value_iteration_finds():
         max_grad_norm=100.0,
         target_share=0.1,
     )
-    world.observations = world.tell(np.array([0, 1]))
-    training = Fitting(d3qn, config, look_at(world))
-    fitted(training, sequences, 30)
+    world.observations = world.observe(np.array([0, 1]))
+    training = UpdateOnly(d3qn, config, init_context(world))
+    fit(training, sequences, 30)
     np.testing.assert_allclose(training.learner.q(jnp.asarray(world.observations)), expected, rtol=0.06)
 
 
-def test_sharpening_multiplies_the_logits():
+def test_sharpen_multiplies_the_logits():
     pair = load_scenario("pair")
     simulator = Simulator(pair, 8)
     simulator.reset(np.arange(8))
     training = ALGORITHMS["d3qn"].training(pair, configure("d3qn", TINY, seconds=None, decisions=1), 1, None)
     actor = eqx.tree_at(lambda actor: actor.weights["w_out"], training.actor, replace_fn=lambda w: w + 0.1)
-    sharp = sharpened(actor, jnp.float32(3.0))(simulator.observations)
+    sharp = sharpen(actor, jnp.float32(3.0))(simulator.observations)
     np.testing.assert_allclose(sharp, np.maximum(3.0 * actor(simulator.observations), -1e9), rtol=1e-3, atol=1e-3)
 
 
-def test_the_noise_of_a_decision_is_standard_normal_and_its_own():
+def test_the_noise_of_a_decision_is_standard_normal_and_independent_of_others():
     draws = np.random.default_rng(0).random(2000)
     noise = noise_from_draws(draws, 8, np)
     assert noise.shape == (2000, STEPS, 8)
@@ -217,13 +217,13 @@ def test_the_noise_of_a_decision_is_standard_normal_and_its_own():
     np.testing.assert_allclose(noise_from_draws(jnp.asarray(draws, jnp.float32), 8, jnp), noise, atol=2e-4)
 
 
-@pytest.mark.parametrize("name", ["qmix", "d2sac"])  # a softmax and a diffusion; the others leave a softmax too
-def test_a_policy_decides_with_numpy_as_it_did_with_jax(name, tmp_path):
+@pytest.mark.parametrize("name", ["qmix", "d2sac"])  # a softmax and a diffusion policy; the others save a softmax too
+def test_a_policy_decides_in_numpy_as_in_jax(name, tmp_path):
     pair = load_scenario("pair")
     config = configure(name, {**TINY, "temperature": 0.02}, seconds=None, decisions=128)
     training = ALGORITHMS[name].training(pair, config, 1, None)
     rng = np.random.default_rng(0)
-    training.learner = jax.tree.map(  # as if it had learnt something
+    training.learner = jax.tree.map(  # any weights, as after training
         lambda x: x + 0.1 * rng.standard_normal(x.shape).astype(np.float32) if x.ndim == 2 else x, training.learner
     )
     training.rows.append({"decisions": 128})
@@ -237,4 +237,4 @@ def test_a_policy_decides_with_numpy_as_it_did_with_jax(name, tmp_path):
         choices = np.asarray(act(deployed, simulator.observations, draws)[0])
         same += (policy.choose(simulator.observations, draws) == choices).sum()
         simulator.step(choices)
-    assert same >= 0.99 * 10 * 64  # a draw may fall on a border in float32
+    assert same >= 0.99 * 10 * 64  # float32 rounding may move a draw across a boundary

@@ -1,4 +1,4 @@
-"""The registry: every algorithm is there whole, and numbers that cannot be are refused in words."""
+"""The registry: every algorithm is complete; impossible hyperparameters are refused with a clear message."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -13,46 +13,65 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "compare.md"
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_every_algorithm_is_whole(name):
+def test_every_algorithm_is_complete(name):
     algorithm = ALGORITHMS[name]
     config = configure(name, {}, seconds=None, decisions=None)
-    assert {each.name for each in fields(config)} >= {*BUDGET, *algorithm.tuned, *algorithm.settings}
+    assert {each.name for each in fields(config)} >= {*BUDGET, *algorithm.search_grid, *algorithm.settings}
     assert config.seconds is None and config.decisions > 0
     parts = ("step", "share", "seconds", "save", "load", "save_policy")
     assert all(hasattr(algorithm.training, part) for part in parts)
-    for number, values in algorithm.tuned.items():
+    for number, values in algorithm.search_grid.items():
         assert getattr(config, number) in values  # the search can find what ships
         for value in values:
             assert getattr(configure(name, {number: value}, seconds=1.0, decisions=None), number) == value
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_the_documents_tell_what_each_is_given(name):
+def test_the_documents_say_what_each_algorithm_uses(name):
     (row,) = [line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| `{name}` |")]
     words = {"cost table": COST_TABLE, "prices": PRICES, "copies": COPIES}
-    assert tuple(words[each.strip()] for each in row.split("|")[-2].split(",")) == ALGORITHMS[name].given
+    assert tuple(words[each.strip()] for each in row.split("|")[-2].split(",")) == ALGORITHMS[name].uses
 
 
-def test_numbers_are_set_from_text_and_kept_typed():
+def test_hyperparameters_are_parsed_from_text():
     config = configure(
-        "mappo-plain", {"learning_rate": "1e-3", "epochs": "2", "own_prices": "true"}, seconds=None, decisions=1000
+        "mappo-plain", {"learning_rate": "1e-3", "epochs": "2", "init_from_rule": "false"}, seconds=None, decisions=1000
     )
-    assert (config.learning_rate, config.epochs, config.own_prices, config.copies) == (1e-3, 2, True, 1)
+    assert (config.learning_rate, config.epochs, config.init_from_rule, config.copies) == (1e-3, 2, False, 1)
     assert (config.seconds, config.decisions) == (None, 1000)
 
 
 @pytest.mark.parametrize(
+    ("old", "value", "new", "expected"),
+    [
+        ("sharpness", "2.5", "deploy_inverse_temperature", 2.5),
+        ("own_prices", True, "init_from_rule", False),
+        ("own_prices", "true", "init_from_rule", False),
+        ("own_prices", "false", "init_from_rule", True),
+    ],
+)
+def test_old_names_of_hyperparameters_still_work_with_a_warning(old, value, new, expected):
+    with pytest.warns(FutureWarning, match=f"{old} is deprecated; set {new}={str(expected).lower()} instead"):
+        config = configure("mappo", {old: value}, seconds=None, decisions=None)
+    assert getattr(config, new) == expected
+    assert not hasattr(config, old)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learning_rte": 1}, "learning_rte = 1: mappo has no such number; it has copies, "),
+        ({"learning_rte": 1}, "learning_rte = 1: mappo has no such hyperparameter; it has copies, "),
         ({"learning_rate": "fast"}, "learning_rate = 'fast': must be a number"),
         ({"learning_rate": -1.0}, "learning_rate = -1.0: must be greater than 0"),
         ({"epochs": "2.5"}, "epochs = '2.5': must be a whole number"),
+        ({"own_prices": "maybe"}, "own_prices = 'maybe': must be true or false"),
+        ({"sharpness": 0}, "deploy_inverse_temperature = 0: must be greater than 0"),
         ({"minibatches": 7}, "minibatches = 7: must divide"),
         ({"seconds": 3}, "give --seconds"),
     ],
 )
-def test_numbers_that_cannot_be_are_refused(settings, message):
+def test_impossible_hyperparameters_are_refused(settings, message):
     with pytest.raises(UserError) as error:
         configure("mappo", settings, seconds=1.0, decisions=None)
     assert message in str(error.value)
@@ -62,13 +81,13 @@ def test_numbers_that_cannot_be_are_refused(settings, message):
     ("arguments", "message"),
     [
         (["--algorithm", "mapo"], "algorithm = 'mapo': not known; it must be one of mappo, "),
-        (["--set", "epochs"], "--set epochs: must be NAME=VALUE"),
-        (["--set", "epoch=3"], "epoch = 3: mappo has no such number"),
+        (["--set", "epochs"], "--set epochs: must be NUMBER=VALUE"),
+        (["--set", "epoch=3"], "epoch = 3: mappo has no such hyperparameter"),
         (["--seconds", "-1"], "seconds = -1.0: must be greater than 0"),
         (["--decisions", "0"], "--decisions"),
     ],
 )
-def test_the_verb_refuses_in_one_line_and_leaves_nothing(arguments, message, tmp_path, capsys):
+def test_the_command_fails_in_one_line_and_writes_nothing(arguments, message, tmp_path, capsys):
     assert run(["train", "pair", "--out", str(tmp_path / "out"), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1

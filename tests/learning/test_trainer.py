@@ -1,4 +1,4 @@
-"""What every training must do, whatever its algorithm: the same seed the same numbers, an exact resumption."""
+"""Every algorithm's training: the same seed gives the same numbers, and a checkpoint resumes exactly."""
 
 import jax
 import numpy as np
@@ -44,9 +44,9 @@ def test_a_resumed_training_is_the_uninterrupted_one(name, tmp_path):
     assert second.share == 0.75
     for a, b in zip(jax.tree.leaves(whole.learner), jax.tree.leaves(second.learner), strict=True):
         np.testing.assert_array_equal(a, b)
-    said = [{key: value for key, value in row.items() if key != "seconds"} for row in whole.rows]
-    assert said == [{key: value for key, value in row.items() if key != "seconds"} for row in second.rows]
-    assert set(said[0]) >= {"update", "decisions", "seed", "cost", "validation_cost"}
-    assert training(seed=2).step()["cost"] != said[0]["cost"]
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in whole.rows]
+    assert rows == [{key: value for key, value in row.items() if key != "seconds"} for row in second.rows]
+    assert set(rows[0]) >= {"update", "decisions", "seed", "cost", "validation_cost"}
+    assert training(seed=2).step()["cost"] != rows[0]["cost"]
     with pytest.raises(ValueError, match="other settings"):
         training(discount_per_s=0.5).load(tmp_path / "checkpoint.npz")

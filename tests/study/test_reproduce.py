@@ -214,9 +214,11 @@ def test_ablations_train_what_they_say(tiny, drawn, tmp_path):
     findings = tiny_study(tiny, tmp_path, figures=["ablations"], algorithms=["mappo"])
     asked = {}
     for scenario, algorithm, config, _ in drawn:
-        asked.setdefault((scenario.name, algorithm, config.own_prices, config.sharpness), []).append(config)
+        asked.setdefault(
+            (scenario.name, algorithm, config.init_from_rule, config.deploy_inverse_temperature), []
+        ).append(config)
     assert all(len(group) == 3 for group in asked.values())
-    assert {("tiny", "ippo", False, 4.0), ("tiny", "mappo", True, 4.0), ("tiny", "mappo", False, 1.0)} < set(asked)
+    assert {("tiny", "ippo", True, 4.0), ("tiny", "mappo", False, 4.0), ("tiny", "mappo", True, 1.0)} < set(asked)
     assert {name for name, *_ in asked} == {
         "tiny",
         "tiny-one-step-count",

@@ -47,7 +47,7 @@ def drawn(monkeypatch):
         (seed,) = training_seeds
         simulator = Simulator(scenario, 1)
         rng = np.random.default_rng([seed, *algorithm.encode()])
-        actor = new_actor(rng, simulator.layout, simulator.params.step_grid, 8, scenario.bs_count, prices)
+        actor = new_actor(rng, simulator.layout, 8, scenario.bs_count, prices)
         weights = {name: np.asarray(value) for name, value in actor.all_weights().items()}
         weights["price_own"] = np.asarray(weights["price_own"] + 0.1 * rng.random(), np.float32)
         about = {"step_grid": list(scenario.decision.step_grid), "classes": scenario.decision.classes}

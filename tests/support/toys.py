@@ -1,7 +1,7 @@
-"""Worlds whose best policy can be computed, for whole trainings: each stands in for a learner's ``Simulator``.
+"""Toy worlds whose best policy can be computed. Each replaces a learner's ``Simulator`` in a whole training.
 
-``choices`` are the steps of the own device, the only candidate; all that a decision maker is told of the situation is
-its task's delay weight. ``monkeypatch.setattr(collect, "Simulator", MatrixGame)`` puts a learner into one.
+``choices`` are the steps of the own device, the only candidate. The task's delay weight is all that a decision maker
+observes of the situation. ``monkeypatch.setattr(rollout, "Simulator", MatrixGame)`` puts a learner into one.
 """
 
 from types import SimpleNamespace
@@ -11,14 +11,14 @@ import numpy as np
 from edgebrush.decision.action_space import ActionSpace
 from edgebrush.decision.observation import DELAY_WEIGHT, PRESENT, ObservationLayout
 
-HORIZON = 40  # decisions of an episode that is to end
+HORIZON = 40  # decisions of a finite episode
 FAR_S = 1e6  # a gap after which nothing counts
 
 
 class Toy:
     """Many episodes side by side; see ``edgebrush.sim.simulator.Simulator`` for what the attributes mean."""
 
-    situations: int  # as many as a decision maker can tell apart
+    situations: int  # how many a decision maker can distinguish
     actions: int
     state_size: int
 
@@ -40,22 +40,22 @@ class Toy:
         for e in np.flatnonzero(which):  # copies of a group have one seed, and so common noise
             self.noise[e] = np.random.default_rng(seeds[e]).random(self.noise.shape[1])
         self.begin(which)
-        self.look()
+        self.update_observations()
 
     def step(self, choices):
         self.rewards[:], self.gaps_s[:] = self.play(np.asarray(choices))
         self.time += 1
         self.rewards[~self.alive] = 0.0
         self.alive[:] = self.time < self.last
-        self.look()
+        self.update_observations()
 
     def draws(self):
         return self.noise[np.arange(self.episodes), self.time % self.noise.shape[1]]
 
-    def look(self):
-        self.observations = self.tell(self.situation())
+    def update_observations(self):
+        self.observations = self.observe(self.situation())
 
-    def tell(self, situation):
+    def observe(self, situation):
         """Observations ``(n, layout.size)`` of situations ``(n,)``."""
         observations = np.zeros((len(situation), self.layout.size), np.float32)
         task, candidates, _ = self.layout.split(observations)
@@ -63,17 +63,17 @@ class Toy:
         return observations
 
     def strategies(self, actor):
-        """What an actor does: probabilities ``(situations, actions)``, the mean over what it may draw."""
+        """An actor's probabilities ``(situations, actions)``, the mean over its draws."""
         draws = np.tile((np.arange(64, dtype=np.float32) + 0.5) / 64, self.situations)
-        logits = np.asarray(actor(self.tell(np.repeat(np.arange(self.situations), 64)), draws), float)
+        logits = np.asarray(actor(self.observe(np.repeat(np.arange(self.situations), 64)), draws), float)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         return (weights / weights.sum(axis=1, keepdims=True)).reshape(self.situations, 64, -1).mean(1)
 
 
 class MatrixGame(Toy):
-    """Two players in turn, the second not seeing the first's choice, share one pay-off; then a new game begins.
+    """Two players in turn share one pay-off; the second does not see the first's choice. Then a new game begins.
 
-    There are three equilibria; the best of them, (0, 0), is also what a player finds who starts among random others.
+    There are three equilibria. The best one, (0, 0), is also the best reply to random players.
     """
 
     PAYOFF = np.array([[8.0, 1.0, 1.0], [1.0, 5.0, 2.0], [0.0, 2.0, 4.0]])
@@ -86,7 +86,7 @@ class MatrixGame(Toy):
         turn = self.time % 2
         self.states[:] = 0.0
         self.states[:, 0] = turn
-        self.states[np.arange(self.episodes), 1 + self.first] = turn  # the state knows what the first played
+        self.states[np.arange(self.episodes), 1 + self.first] = turn  # the global state shows the first choice
         return turn
 
     def play(self, choices):
@@ -96,12 +96,12 @@ class MatrixGame(Toy):
         return rewards, np.where(second, FAR_S, 0.0)
 
     def optimum(self):
-        """The best joint choice, by enumeration: what each player does."""
+        """The best choice of each player, by enumeration."""
         return np.array(np.unravel_index(self.PAYOFF.argmax(), self.PAYOFF.shape))
 
 
 class TwoStates(Toy):
-    """A poor and a rich state; in each the choice that pays now is the one that leads to or keeps poverty."""
+    """A poor and a rich state. In each, the choice with the higher reward now leads to the poor state."""
 
     REWARD = np.array([[1.0, 0.0], [3.0, 2.0]])  # (state, choice: take, invest)
     TO_RICH = np.array([[0.05, 0.8], [0.1, 0.9]])
@@ -122,7 +122,7 @@ class TwoStates(Toy):
         return rewards, np.full(self.episodes, self.GAP_S)
 
     def optimum(self):
-        """The best choice in each state, by value iteration; a player who looks one step ahead would take in both."""
+        """The best choice in each state, by value iteration; a myopic player would take in both."""
         value = np.zeros(2)
         for _ in range(2000):
             q = self.REWARD + np.exp(-self.DISCOUNT_PER_S * self.GAP_S) * (

@@ -43,8 +43,8 @@ def tiny_search(tiny, out, **changes):
 def test_trials_start_as_it_comes_stay_on_the_grid_and_never_repeat(name):
     tried = trial_settings(name, 12)
     usual = configure(name, {}, seconds=None, decisions=None)
-    assert tried[0] == {number: getattr(usual, number) for number in ALGORITHMS[name].tuned}
-    assert all(value in ALGORITHMS[name].tuned[number] for each in tried for number, value in each.items())
+    assert tried[0] == {number: getattr(usual, number) for number in ALGORITHMS[name].search_grid}
+    assert all(value in ALGORITHMS[name].search_grid[number] for each in tried for number, value in each.items())
     assert len({json.dumps(each) for each in tried}) == 12
     assert trial_settings(name, 5) == tried[:5]  # a longer search goes on where a shorter one ended
 

@@ -21,7 +21,7 @@ def trained(tiny, tmp_path):
     """The folder of an actor that was not trained and has no prices."""
     simulator = Simulator(tiny, 1)
     rng = np.random.default_rng(1)
-    actor = new_actor(rng, simulator.layout, simulator.params.step_grid, 8, tiny.bs_count, None)
+    actor = new_actor(rng, simulator.layout, 8, tiny.bs_count, None)
     weights = {name: np.asarray(value) for name, value in actor.all_weights().items()}
     weights["b_out"] = rng.normal(0.0, 1.0, weights["b_out"].shape).astype(np.float32)  # absurd tastes
     about = {"step_grid": list(tiny.decision.step_grid), "classes": tiny.decision.classes, "seed": 7}

@@ -1,3 +1,3 @@
-"""The learners, one file per algorithm; JAX, equinox and optax."""
+"""Training of policies in JAX: one file per algorithm in ``algorithms/``, what they share beside it."""
 
-CHECKPOINT, CURVE = "checkpoint", "curve.csv"  # in the folder of a training: while it lasts, and when it is done
+CHECKPOINT, CURVE = "checkpoint", "curve.csv"  # in a training's folder: the first while it runs, the second at its end

@@ -1,7 +1,7 @@
-"""Several training seeds side by side: one single-threaded process each, as many at once as there are cores.
+"""The launcher: trains several seeds in parallel, one single-threaded process per seed.
 
-A second thread hardly speeds up one training (the matrices are small), but a second training costs nothing on a
-second core. A worker is this file run as a program; it says each row of its curve as a line of JSON.
+The matrices are small, so a second thread hardly speeds up one training, but a second core can run a second training.
+A worker runs this module as a program and prints each row of its curve as a line of JSON.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ from edgebrush.files import write_csv, write_text
 from edgebrush.scenario.schema import Scenario
 
 from . import CHECKPOINT, CURVE
-from .registry import algorithm_of
+from .registry import Config, algorithm_of
 
-SAVED_EVERY_S = 30.0
+RowCallback = Callable[[dict[str, Any]], None]  # gets each row of the curve
+
+SPECIFICATION = "work.json"  # in the checkpoint's folder: the training that a worker is to run
+CHECKPOINT_INTERVAL_S = 30.0
 ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "OMP_NUM_THREADS": "1",
@@ -42,78 +45,89 @@ ONE_THREAD = {
 def train(
     scenario: Scenario,
     algorithm: str,
-    config: Any,
+    config: Config,
     seeds: Sequence[int],
     folder: Path,
-    prices: np.ndarray | None,
-    progress: Callable[[dict], None] = lambda row: None,
-    workers: list[subprocess.Popen] | None = None,
+    rule_parameters: np.ndarray | None,
+    progress: RowCallback = lambda row: None,
+    workers: list[subprocess.Popen[bytes]] | None = None,
 ) -> list[Path]:
-    """Train one policy per seed into ``folder/seed-<n>``; ``folder`` also gets the curve and TensorBoard's files.
+    """Train one policy per seed into ``folder/seed-<n>``; the curve and TensorBoard's files go into ``folder``.
 
-    ``algorithm`` is a name of ``ALGORITHMS`` and ``config`` one of its own. ``prices``: the tuned priced greedy
-    rule's numbers to start from; None starts from no prices. ``progress`` hears each row of the curve, and in it
-    the ``share`` of that seed's training that is done. Where ``folder`` holds a checkpoint the training goes on
-    from it, exactly; it is removed when all seeds are done. With more seeds than cores, ``config.seconds`` is
-    shared among the waves. ``workers`` gets every process, for a caller who runs this in a thread, where no Ctrl-C
-    arrives: SIGINT makes one save its checkpoint and end. Raises ``UserError`` where the checkpoint is another
-    training's, ``RuntimeError`` where a worker fails.
+    ``algorithm`` is a name of ``ALGORITHMS``, ``config`` a config of it. ``rule_parameters`` are the tuned priced
+    greedy rule's, from which the policies start; None: without prices. ``progress`` gets each row of the curve,
+    with the ``share`` of that seed's training that is done.
+
+    If ``folder`` holds a checkpoint, the training resumes exactly; the checkpoint is removed when all seeds are done.
+    With more seeds than cores, the seeds run in waves that share ``config.seconds``.
+
+    ``workers`` receives every process. A caller who runs this in a thread needs it, because no Ctrl-C arrives there:
+    on SIGINT a worker saves its checkpoint and exits.
+
+    Raises ``UserError`` if the checkpoint is of another training, ``RuntimeError`` if a worker fails.
     """
-    home = folder / CHECKPOINT
-    home.mkdir(parents=True, exist_ok=True)
-    at_once = min(len(seeds), os.cpu_count() or 1)
+    checkpoint = folder / CHECKPOINT
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    parallel = min(len(seeds), os.cpu_count() or 1)
     settings = asdict(config)
     if config.seconds is not None:
-        settings["seconds"] = config.seconds / -(-len(seeds) // at_once)
-    work = {
+        settings["seconds"] = config.seconds / -(-len(seeds) // parallel)
+    specification = {
         "algorithm": algorithm,
         "scenario": scenario.model_dump(mode="json"),
         "directory": str(scenario.directory.absolute()),
         "config": settings,
-        "prices": None if prices is None else np.asarray(prices).tolist(),
+        "rule_parameters": None if rule_parameters is None else np.asarray(rule_parameters).tolist(),
     }
-    _agree(home / "work.json", work)
+    path = checkpoint / SPECIFICATION
+    if path.exists():
+        check_same_training(path, specification)
+    else:
+        write_text(path, json.dumps(specification))
     workers = [] if workers is None else workers
-    with ThreadPoolExecutor(at_once) as pool:
-        waiting = [pool.submit(_follow, folder, seed, workers, progress) for seed in seeds]
+    with ThreadPoolExecutor(parallel) as pool:
+        futures = [pool.submit(run_worker, folder, seed, workers, progress) for seed in seeds]
         try:
-            for each in waiting:
-                each.result()
+            for future in futures:
+                future.result()
         except BaseException:
-            for each in waiting:
-                each.cancel()
+            for future in futures:
+                future.cancel()
             for worker in workers:
                 if worker.poll() is None:
-                    worker.send_signal(signal.SIGINT)  # it saves its checkpoint and ends
+                    worker.send_signal(signal.SIGINT)  # it saves its checkpoint and exits
             raise
-    _join_curves(home, folder / CURVE)
-    shutil.rmtree(home)
+    write_curve(checkpoint, folder / CURVE)
+    shutil.rmtree(checkpoint)
     return [folder / f"seed-{seed}" for seed in seeds]
 
 
-def _agree(path: Path, work: dict) -> None:
-    """Keep what the training is, or see that the one begun there is the same."""
-    if not path.exists():
-        write_text(path, json.dumps(work))
-        return
-    begun = json.loads(path.read_text())
-    if begun["algorithm"] != work["algorithm"]:
+def check_same_training(path: Path, specification: dict[str, Any]) -> None:
+    """Raise ``UserError`` if the training that was started there has another specification."""
+    started = json.loads(path.read_text(encoding="utf-8"))
+    where = path.parent
+    if started["algorithm"] != specification["algorithm"]:
         raise UserError(
-            f"{path.parent}: the training there is of {begun['algorithm']}, not of {work['algorithm']}; "
+            f"{where}: holds a training of {started['algorithm']}, not of {specification['algorithm']}; "
             "give another folder"
         )
-    for field, value in work["config"].items():
-        if begun["config"][field] != value:
+    if started["config"].keys() != specification["config"].keys():
+        raise UserError(
+            f"{where}: holds a training that another version of edgebrush started; finish it with that version or "
+            "give another folder"
+        )
+    for field, value in specification["config"].items():
+        if started["config"][field] != value:
             raise UserError(
-                f"{path.parent}: the training there was begun with {field} = {begun['config'][field]}, not {value}; "
-                "resume it with the same settings or give another folder"
+                f"{where}: holds a training with {field} = {started['config'][field]}, not {value}; resume it with the "
+                "same settings or give another folder"
             )
-    if begun["scenario"] != work["scenario"]:
-        raise UserError(f"{path.parent}: the training there is of another scenario; give another folder")
+    if started["scenario"] != specification["scenario"]:
+        raise UserError(f"{where}: holds a training on another scenario; give another folder")
 
 
-def _follow(folder: Path, seed: int, workers: list, progress: Callable[[dict], None]) -> None:
-    """Run one seed's worker to its end."""
+def run_worker(folder: Path, seed: int, workers: list[subprocess.Popen[bytes]], progress: RowCallback) -> None:
+    """Run the worker of one seed and wait for it. Raises ``RuntimeError`` if it fails."""
     command = [sys.executable, "-m", "edgebrush.learning.launcher", str(folder), str(seed)]
     with open(folder / CHECKPOINT / f"seed-{seed}.log", "w+b") as log:
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env={**os.environ, **ONE_THREAD})
@@ -125,13 +139,14 @@ def _follow(folder: Path, seed: int, workers: list, progress: Callable[[dict], N
             raise RuntimeError(f"training seed {seed} failed:\n{log.read().decode(errors='replace')[-2000:]}")
 
 
-def _join_curves(home: Path, out: Path) -> None:
-    rows = [json.loads(line) for path in sorted(home.glob("*.jsonl")) for line in path.open()]
+def write_curve(checkpoint: Path, out: Path) -> None:
+    """Write the rows of all seeds as one CSV file."""
+    rows = [json.loads(line) for path in sorted(checkpoint.glob("*.jsonl")) for line in path.open()]
     write_csv(out, rows)
 
 
-def _work(folder: Path, seed: int) -> None:
-    """A worker's whole life: build or take up the training, update until it is done, leave the policy."""
+def worker_main(folder: Path, seed: int) -> None:
+    """A worker: start or resume the training of one seed, run it to its end, save the policy."""
     import jax
     from tensorboardX import SummaryWriter
 
@@ -139,13 +154,12 @@ def _work(folder: Path, seed: int) -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache))
     stop = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
-    home = folder / CHECKPOINT
-    work = json.loads((home / "work.json").read_text())
-    scenario = Scenario.model_validate({**work["scenario"], "directory": work["directory"]})
-    prices = None if work["prices"] is None else np.array(work["prices"])
-    algorithm = algorithm_of(work["algorithm"])
-    training = algorithm.training(scenario, algorithm.config(**work["config"]), seed, prices)
-    checkpoint = home / f"seed-{seed}.npz"
+    started = json.loads((folder / CHECKPOINT / SPECIFICATION).read_text(encoding="utf-8"))
+    scenario = Scenario.model_validate({**started["scenario"], "directory": started["directory"]})
+    rule_parameters = None if started["rule_parameters"] is None else np.array(started["rule_parameters"])
+    algorithm = algorithm_of(started["algorithm"])
+    training = algorithm.training(scenario, algorithm.config(**started["config"]), seed, rule_parameters)
+    checkpoint = folder / CHECKPOINT / f"seed-{seed}.npz"
     if checkpoint.exists():
         training.load(checkpoint)
     saved = time.monotonic()
@@ -155,15 +169,16 @@ def _work(folder: Path, seed: int) -> None:
             print(json.dumps({**row, "share": min(training.share, 1.0)}), flush=True)
             for name, value in row.items():
                 board.add_scalar(name, value, row["update"])
-            if time.monotonic() - saved > SAVED_EVERY_S:
+            if time.monotonic() - saved > CHECKPOINT_INTERVAL_S:
                 training.save(checkpoint)
                 saved = time.monotonic()
     training.save(checkpoint)
     if stop.is_set():
         raise SystemExit(130)
-    write_text(home / f"seed-{seed}.jsonl", "".join(json.dumps(row) + "\n" for row in training.rows))
+    rows = "".join(json.dumps(row) + "\n" for row in training.rows)
+    write_text(folder / CHECKPOINT / f"seed-{seed}.jsonl", rows)
     training.save_policy(folder / f"seed-{seed}")
 
 
 if __name__ == "__main__":
-    _work(Path(sys.argv[1]), int(sys.argv[2]))
+    worker_main(Path(sys.argv[1]), int(sys.argv[2]))

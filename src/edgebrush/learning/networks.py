@@ -1,9 +1,11 @@
-"""The networks of the learners: the actor (see policies/actor.py) and centralised critics.
+"""The networks of the learners: actors (see policies/actor.py) and critics.
 
 Initial weights come from NumPy, orthogonal (Saxe et al. 2014): QR inside a compiled function can hang XLA on CPUs.
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -15,7 +17,9 @@ from edgebrush.policies import actor as acting
 from edgebrush.policies import diffusion as denoising
 from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
 
+AnyNetwork = TypeVar("AnyNetwork", bound=eqx.Module)
 RELU_GAIN = 2.0**0.5
+MAX_LOG_KAPPA = float(np.log(60.0))  # a sharper softmax hardly explores
 
 
 def orthogonal(rng: np.random.Generator, rows: int, columns: int, gain: float) -> np.ndarray:
@@ -26,39 +30,38 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int, gain: float) -
 
 
 class Actor(eqx.Module):
-    """The actor's weights; what they mean is in policies/actor.py. ``scale`` is not trained."""
+    """The actor of policies/actor.py, which explains the weights. ``scale`` is not trained."""
 
     weights: dict[str, jax.Array]
     scale: jax.Array  # (input_size,)
-    step_grid: tuple[int, ...] = eqx.field(static=True)
     layout: ObservationLayout = eqx.field(static=True)
 
     def __call__(self, observations: jax.Array, draws: jax.Array | None = None) -> jax.Array:
-        """Logits ``(B, C)`` of observations ``(B, layout.size)``; it needs no ``draws`` (a diffusion does)."""
+        """Logits ``(B, C)`` of observations ``(B, layout.size)``; ``draws`` are for diffusion policies alone."""
         return acting.logits(self.all_weights(), self.layout, observations, jnp)
 
     def all_weights(self) -> dict[str, jax.Array]:
+        """The arrays of a policy folder."""
         return {**self.weights, "scale": jax.lax.stop_gradient(self.scale)}
 
 
 def new_actor(
     rng: np.random.Generator,
     layout: ObservationLayout,
-    step_grid: np.ndarray,
     hidden: int,
     bs_count: int,
-    numbers: np.ndarray | None,
+    rule_parameters: np.ndarray | None,
 ) -> Actor:
-    """An actor that starts as the priced greedy rule with its tuned ``numbers``, or, with None, with no prices."""
+    """An actor that starts as the priced greedy rule with these parameters; None: without prices."""
     inputs = acting.input_size(layout.action_space)
-    weights = first_weights(rng, inputs, acting.output_size(layout.action_space), hidden, bs_count, numbers)
-    return Actor(weights, jnp.ones(inputs), tuple(int(k) for k in step_grid), layout)
+    weights = init_weights(rng, inputs, acting.output_size(layout.action_space), hidden, bs_count, rule_parameters)
+    return Actor(weights, jnp.ones(inputs), layout)
 
 
-def first_weights(
-    rng: np.random.Generator, inputs: int, outputs: int, hidden: int, bs_count: int, numbers: np.ndarray | None
+def init_weights(
+    rng: np.random.Generator, inputs: int, outputs: int, hidden: int, bs_count: int, rule_parameters: np.ndarray | None
 ) -> dict[str, jax.Array]:
-    """Weights of an actor whose network says next to nothing at first, see ``new_actor``."""
+    """Weights of an actor whose network outputs are close to zero, see ``new_actor``."""
     zeros = np.zeros(hidden, np.float32)
     weights = {
         "w_in": orthogonal(rng, inputs, hidden, RELU_GAIN),
@@ -71,10 +74,10 @@ def first_weights(
         "w_out": orthogonal(rng, hidden, outputs, 0.01),
         "b_out": np.zeros(outputs, np.float32),
     }
-    if numbers is None:
-        names = numbers_of(PRICED_GREEDY, bs_count)
-        numbers = np.array([number.start if number.name.startswith("log_") else 0.0 for number in names])
-    *prices, price_own, growth_own, in_flight, wait_factor, log_temperature, log_urgency = numbers
+    if rule_parameters is None:
+        numbers = numbers_of(PRICED_GREEDY, bs_count)
+        rule_parameters = np.array([number.start if number.name.startswith("log_") else 0.0 for number in numbers])
+    *prices, price_own, growth_own, in_flight, wait_factor, log_temperature, log_urgency = rule_parameters
     scalars = {
         "price_own": price_own,
         "growth_own": growth_own,
@@ -90,30 +93,26 @@ def first_weights(
     return {name: jnp.asarray(value) for name, value in weights.items()}
 
 
-MAX_LOG_KAPPA = float(np.log(60.0))  # a sharper softmax hardly explores
-
-
-def sharpened(actor: Actor, factor: jax.Array) -> Actor:
-    """The actor with ``factor`` times the logits."""
-    weights, said = dict(actor.weights), actor.layout.action_space.classes  # the network's first outputs are prices
-    weights["log_kappa"] = weights["log_kappa"] + jnp.log(factor)
-    weights["class_slope"] = weights["class_slope"] * factor
+def sharpen(actor: Actor, inverse_temperature: jax.Array) -> Actor:
+    """The actor with its logits multiplied by ``inverse_temperature``."""
+    weights, prices = dict(actor.weights), actor.layout.action_space.classes  # the network's first outputs are prices
+    weights["log_kappa"] = weights["log_kappa"] + jnp.log(inverse_temperature)
+    weights["class_slope"] = weights["class_slope"] * inverse_temperature
     for name in ("w_out", "b_out"):
-        weights[name] = weights[name].at[..., said:].multiply(factor)
+        weights[name] = weights[name].at[..., prices:].multiply(inverse_temperature)
     return eqx.tree_at(lambda actor: actor.weights, actor, weights)
 
 
 class Diffusion(eqx.Module):
-    """The diffusion policy's weights; what they mean is in policies/diffusion.py. ``scale`` is not trained."""
+    """The policy of policies/diffusion.py, which explains the weights. Only ``weights`` is trained."""
 
     weights: dict[str, jax.Array]
     scale: jax.Array  # (denoising.input_size,)
-    log_sharpness: jax.Array
-    step_grid: tuple[int, ...] = eqx.field(static=True)
+    log_inverse_temperature: jax.Array
     layout: ObservationLayout = eqx.field(static=True)
 
     def __call__(self, observations: jax.Array, draws: jax.Array) -> jax.Array:
-        """Logits ``(B, C)`` of observations ``(B, layout.size)``, denoised from what ``draws (B,)`` say."""
+        """Logits ``(B, C)`` of observations ``(B, layout.size)``, denoised from the noise of ``draws (B,)``."""
         return self.denoise(observations, denoising.noise_from_draws(draws, self.layout.action_space.count, jnp))
 
     def denoise(self, observations: jax.Array, noise: jax.Array) -> jax.Array:
@@ -121,19 +120,20 @@ class Diffusion(eqx.Module):
         return denoising.logits(self.all_weights(), self.layout, observations, noise, jnp)
 
     def all_weights(self) -> dict[str, jax.Array]:
-        fixed = {"scale": self.scale, "log_sharpness": self.log_sharpness}
+        """The arrays of a policy folder."""
+        fixed = {"scale": self.scale, "log_sharpness": self.log_inverse_temperature}
         return {**self.weights, **jax.lax.stop_gradient(fixed)}
 
 
 class Critic(eqx.Module):
-    """Values of the global state, or of a local observation."""
+    """A value network: of the global state, or of a local observation."""
 
     w: tuple[jax.Array, ...]
     b: tuple[jax.Array, ...]
     scale: jax.Array  # (state_size,)
 
     def __call__(self, states: jax.Array) -> jax.Array:
-        """First outputs ``(B,)`` for states ``(B, state_size)``."""
+        """The first output ``(B,)`` for states ``(B, state_size)``."""
         return self.outputs(states)[:, 0]
 
     def outputs(self, states: jax.Array) -> jax.Array:
@@ -145,7 +145,7 @@ class Critic(eqx.Module):
 
 
 def new_critic(rng: np.random.Generator, state_size: int, hidden: int, gain: float = 1.0, outputs: int = 1) -> Critic:
-    """A critic that says values of the size of ``gain`` at first."""
+    """A critic whose outputs are of the size of ``gain`` before training."""
     sizes = (state_size, hidden, hidden, outputs)
     gains = (RELU_GAIN, RELU_GAIN, gain)
     w = tuple(
@@ -155,34 +155,29 @@ def new_critic(rng: np.random.Generator, state_size: int, hidden: int, gain: flo
     return Critic(w, tuple(jnp.zeros(columns) for columns in sizes[1:]), jnp.ones(state_size))
 
 
-def dueling(logits: jax.Array, values: jax.Array, unit: jax.Array) -> jax.Array:
-    """Q ``(B, C)`` from an actor's logits ``(B, C)``, each worth ``unit`` of cost, and values ``(B,)``.
+def dueling(logits: jax.Array, values: jax.Array, logit_cost: jax.Array) -> jax.Array:
+    """Q ``(B, C)`` from an actor's logits ``(B, C)``, each worth ``logit_cost``, and values ``(B,)``.
 
-    Wang et al. 2016's decomposition with the softmax of the logits instead of the uniform mean, which would weigh
-    absurd choices as much as sensible ones: the values are those of the policy that acts.
+    The decomposition of Wang et al. 2016, but with the mean under the softmax of the logits. The uniform mean would
+    give absurd choices the same weight as sensible ones. The values are those of the policy that acts.
     """
     mean = (jax.nn.softmax(logits) * logits).sum(-1)
-    return values[:, None] + unit * (logits - mean[:, None])
+    return values[:, None] + logit_cost * (logits - mean[:, None])
 
 
-def unit_of(actor: Actor) -> jax.Array:
-    """What one logit of a new actor is worth in cost: by it Q starts as minus the social cost."""
+def logit_cost_of(actor: Actor) -> jax.Array:
+    """The cost of one logit of a new actor. With it, Q starts as minus the social cost."""
     return jnp.exp(-actor.weights["log_kappa"])
 
 
-def scaled(network, inputs: np.ndarray):
-    """The network with its input scales set by what it will see, ``inputs (..., n)``."""
+def fit_input_scale(network: AnyNetwork, inputs: np.ndarray) -> AnyNetwork:
+    """The network with the input scales of typical ``inputs (..., n)``."""
     scale = input_scale(inputs.reshape(-1, inputs.shape[-1]))
     return eqx.tree_at(lambda network: network.scale, network, jnp.asarray(scale))
 
 
-def towards(target, online, share: float):
-    """The target network moved by this share of the way (Polyak averaging)."""
-    return jax.tree.map(lambda old, new: old + share * (new - old), target, online)
-
-
 def input_scale(inputs: np.ndarray) -> np.ndarray:
-    """Scale of each column of ``inputs (rows, n)``: its mean magnitude where it is not zero; 1 if it always is."""
+    """The mean magnitude of each column of ``inputs (rows, n)``, zeros left out; 1 for a column of zeros."""
     magnitude = np.abs(inputs)
     used = (magnitude > 0).sum(0)
     return np.where(used > 0, magnitude.sum(0) / np.maximum(used, 1), 1.0).astype(np.float32)

@@ -1,16 +1,17 @@
-"""Every algorithm that can be trained, by its name in kebab-case; its module is imported when it is first needed.
+"""The registry of algorithms: names, modules, configs, search grids. A module is imported when it is first needed.
 
-A module of an algorithm holds its config, a frozen dataclass, and its ``Training``. To add one is to add its line.
+An algorithm's module holds its config, a frozen dataclass, and its ``Training``. A new algorithm needs one entry here.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from edgebrush.errors import UserError, explain
 
@@ -21,63 +22,78 @@ if TYPE_CHECKING:
 
 TUNED = Path(__file__).parent / "tuned"
 COST_TABLE = "cost table"  # the actor's logits contain the expected cost of every choice
-PRICES = "price initialisation"  # it starts as the tuned priced greedy rule
-COPIES = "copies"  # episodes with common arrivals, whose mean is a baseline
-BUDGET = ("seconds", "decisions")  # fields of every config: the length; decisions count where seconds is None
+PRICES = "price initialisation"  # the actor starts as the tuned priced greedy rule
+COPIES = "copies"  # episodes with common arrivals; their mean is a baseline
+BUDGET = ("seconds", "decisions")  # fields of every config: the length; decisions count if seconds is None
+RENAMED = {"sharpness": "deploy_inverse_temperature", "own_prices": "init_from_rule"}  # until 0.3; the second: negated
+
+
+class Config(Protocol):
+    """A frozen dataclass of hyperparameters; ``trainer.TrainingConfig`` is the base of all configs in this package."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def seconds(self) -> float | None:
+        """The training's length, compilation included; None: ``decisions`` decides."""
+        ...
+
+    @property
+    def decisions(self) -> int: ...
 
 
 class Training(Protocol):
-    """One seed's training, update by update; saved and loaded, it goes on exactly as if it had never stopped."""
+    """The training of one seed, update by update. A loaded checkpoint resumes exactly where it was saved."""
 
     rows: list[dict[str, float]]  # the learning curve
 
-    def __init__(self, scenario: Scenario, config: Any, seed: int, numbers: np.ndarray | None):
-        """``numbers``: the tuned priced greedy rule's, to start from where the algorithm can; None: no prices."""
+    def __init__(self, scenario: Scenario, config: Config, seed: int, rule_parameters: np.ndarray | None):
+        """``rule_parameters``: the tuned priced greedy rule's, from which a policy starts; None: without prices."""
 
     @property
     def seconds(self) -> float:
-        """Spent so far, compilation included."""
+        """Time spent so far, compilation included."""
         ...
 
     @property
     def share(self) -> float:
-        """What share of the training is done; from 1 on it is over."""
+        """The share of the training that is done; 1 or more: finished."""
         ...
 
     def step(self) -> dict[str, float]:
         """Collect and update once; the new row of the curve.
 
-        It has at least ``update``, ``seconds``, ``decisions``, ``seed`` and ``cost``, and now and then
+        It has at least ``update``, ``seconds``, ``decisions``, ``seed`` and ``cost``, and at times
         ``validation_cost``.
         """
         ...
 
     def save_policy(self, folder: Path) -> None:
-        """Write what was learnt as a policy folder, see policies/folder.py."""
+        """Write the policy as a policy folder, see policies/folder.py."""
         ...
 
     def save(self, path: Path) -> None:
-        """Write the whole state to an ``.npz``; no pickle."""
+        """Write a checkpoint, an ``.npz`` without pickle."""
         ...
 
     def load(self, path: Path) -> None:
-        """Take up the state of ``save``. Raises ``ValueError`` where it is another training's."""
+        """Restore a checkpoint. Raises ``ValueError`` if it is of another training."""
         ...
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Where an algorithm lives, what of ours it is given, and what of it is tuned."""
+    """Where an algorithm is, what it uses, and which of its hyperparameters are tuned."""
 
     title: str  # in reports
-    module: str  # in this package
+    module: str  # in algorithms/
     config_name: str
-    given: tuple[str, ...]
-    tuned: Mapping[str, Sequence[float]]  # fields of the config and the values that a search tries
-    settings: dict[str, Any] = field(default_factory=dict)  # what sets it apart from its module's defaults
+    uses: tuple[str, ...]
+    search_grid: Mapping[str, Sequence[float]]  # fields of the config, and the values that the equal search tries
+    settings: dict[str, Any] = field(default_factory=dict)  # differences from the defaults of its module's config
 
     @property
-    def config(self) -> type[Any]:
+    def config(self) -> type[Config]:
         return getattr(import_module(f".algorithms.{self.module}", __package__), self.config_name)
 
     @property
@@ -85,49 +101,49 @@ class Algorithm:
         return import_module(f".algorithms.{self.module}", __package__).Training
 
 
-PPO_TUNED = {
+PPO_GRID = {
     "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
     "trace_decay_per_s": (0.02, 0.05, 0.1, 0.2),
     "entropy": (0.0, 0.001, 0.003, 0.01),
     "epochs": (1, 2, 3, 5),
 }
-A2C_TUNED = {
+A2C_GRID = {
     "learning_rate": (2e-4, 5e-4, 1e-3, 2e-3),
     "trace_decay_per_s": (0.02, 0.05, 0.1, 0.2),
     "entropy": (0.0, 0.001, 0.003, 0.01),
     "minibatches": (1, 4, 16, 64),
 }
-MASL_TUNED = {
+MASL_GRID = {
     "learning_rate": (3e-4, 1e-3, 3e-3, 1e-2),
     "trace_decay_per_s": (0.02, 0.05, 0.1, 0.2),
     "width": (1.0, 2.0, 3.0, 4.0),
     "bins": (1, 2, 3, 4),
 }
-REPLAYED_TUNED = {
+OFF_POLICY_GRID = {
     "learning_rate": (7e-5, 1.5e-4, 3e-4, 6e-4),
     "trace_decay_per_s": (0.005, 0.02, 0.05, 0.1),
     "gradient_steps": (16, 32, 64, 128),
 }
-Q_TUNED = {**REPLAYED_TUNED, "target_share": (0.005, 0.02, 0.1, 0.5)}
+Q_GRID = {**OFF_POLICY_GRID, "target_share": (0.005, 0.02, 0.1, 0.5)}
 ALL = (COST_TABLE, PRICES, COPIES)
 ALGORITHMS = {
-    "mappo": Algorithm("MAPPO", "mappo", "MappoConfig", ALL, PPO_TUNED),
+    "mappo": Algorithm("MAPPO", "mappo", "MappoConfig", ALL, PPO_GRID),
     "mappo-plain": Algorithm(
-        "plain MAPPO", "mappo", "MappoConfig", (COST_TABLE, PRICES), PPO_TUNED, {"copies": 1, "groups": 256}
+        "plain MAPPO", "mappo", "MappoConfig", (COST_TABLE, PRICES), PPO_GRID, {"copies": 1, "groups": 256}
     ),
-    "ippo": Algorithm("IPPO", "ippo", "IppoConfig", ALL, PPO_TUNED),
-    "maa2c": Algorithm("MAA2C", "maa2c", "Maa2cConfig", ALL, A2C_TUNED),
-    "d3qn": Algorithm("D3QN", "d3qn", "D3qnConfig", ALL, Q_TUNED),
-    "vdn": Algorithm("VDN", "qmix", "QmixConfig", ALL, Q_TUNED, {"mixing": False}),
-    "qmix": Algorithm("QMIX", "qmix", "QmixConfig", ALL, Q_TUNED),
-    "maddpg": Algorithm("MADDPG", "maddpg", "MaddpgConfig", ALL, {**REPLAYED_TUNED, "entropy": (0.3, 1.0, 3.0, 10.0)}),
-    "d2sac": Algorithm("D2SAC", "d2sac", "D2sacConfig", ALL, {**REPLAYED_TUNED, "alpha": (0.3, 1.0, 3.0, 10.0)}),
-    "masl": Algorithm("MASL", "masl", "MaslConfig", (PRICES, COPIES), MASL_TUNED),
+    "ippo": Algorithm("IPPO", "ippo", "IppoConfig", ALL, PPO_GRID),
+    "maa2c": Algorithm("MAA2C", "maa2c", "Maa2cConfig", ALL, A2C_GRID),
+    "d3qn": Algorithm("D3QN", "d3qn", "D3qnConfig", ALL, Q_GRID),
+    "vdn": Algorithm("VDN", "qmix", "QmixConfig", ALL, Q_GRID, {"mixing": False}),
+    "qmix": Algorithm("QMIX", "qmix", "QmixConfig", ALL, Q_GRID),
+    "maddpg": Algorithm("MADDPG", "maddpg", "MaddpgConfig", ALL, {**OFF_POLICY_GRID, "entropy": (0.3, 1.0, 3.0, 10.0)}),
+    "d2sac": Algorithm("D2SAC", "d2sac", "D2sacConfig", ALL, {**OFF_POLICY_GRID, "alpha": (0.3, 1.0, 3.0, 10.0)}),
+    "masl": Algorithm("MASL", "masl", "MaslConfig", (PRICES, COPIES), MASL_GRID),
 }
 
 
 def algorithm_of(name: str) -> Algorithm:
-    """The algorithm of this name. Raises ``UserError`` where there is none."""
+    """The algorithm of this name, or a plugin, see plugins.py. Raises ``UserError`` if there is none."""
     from .plugins import load_plugin_algorithm
 
     if name in ALGORITHMS:
@@ -140,30 +156,54 @@ def algorithm_of(name: str) -> Algorithm:
 
 
 def tuned_settings(preset: str, algorithm: str) -> dict[str, Any]:
-    """What the equal search chose for a preset (``edgebrush tune-learners``); nothing where none was made."""
+    """The settings that the equal search (``edgebrush tune-learners``) chose for a preset; empty if there are none."""
     path = TUNED / f"{preset}.json"
     if not path.is_file():
         return {}
     return json.loads(path.read_text(encoding="utf-8"))["algorithms"].get(algorithm, {}).get("settings", {})
 
 
-def configure(name: str, settings: Mapping[str, Any], *, seconds: float | None, decisions: int | None) -> Any:
-    """The config of an algorithm with these fields set and the rest as it comes.
+def configure(
+    name: str, settings: Mapping[str, Any], *, seconds: float | None, decisions: int | None
+) -> Config:
+    """The config of an algorithm with these ``settings``; the other fields have their defaults.
 
-    A training lasts ``seconds`` where they are given, else ``decisions``, else the config's own number of them.
-    ``settings`` may hold values as text. Raises ``UserError`` where a field or its value cannot be.
+    A training lasts ``decisions`` if they are given, else ``seconds``, else the config's own number of decisions.
+    Values of ``settings`` may be text. Raises ``UserError`` for an unknown field or an impossible value.
     """
     from pydantic import TypeAdapter, ValidationError
 
     algorithm = algorithm_of(name)
     known = [each.name for each in fields(algorithm.config) if each.name not in BUDGET]
+    settings = rename_fields(settings, known)
     for field_name, value in settings.items():
         if field_name in BUDGET:
-            raise UserError(f"{field_name} = {value}: is an option of its own; give --{field_name}")
+            raise UserError(f"{field_name} = {value}: is not a hyperparameter; give --{field_name}")
         if field_name not in known:
-            raise UserError(f"{field_name} = {value}: {name} has no such number; it has {', '.join(known)}")
+            raise UserError(f"{field_name} = {value}: {name} has no such hyperparameter; it has {', '.join(known)}")
     budget = {"seconds": seconds} if decisions is None else {"decisions": decisions}
     try:
         return TypeAdapter(algorithm.config).validate_python({**algorithm.settings, **settings, **budget})
     except ValidationError as error:
         raise UserError(explain(error, "")) from None
+
+
+def rename_fields(settings: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
+    """The settings with the ``known`` names of renamed fields, and a ``FutureWarning`` for each old name."""
+    from pydantic import TypeAdapter, ValidationError
+
+    renamed: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name not in RENAMED or name in known:
+            renamed[name] = value
+            continue
+        if name == "own_prices":
+            try:
+                value = not TypeAdapter(bool).validate_python(value)
+            except ValidationError as error:
+                raise UserError(explain(error, f"{name} = {value!r}")) from None
+        new = RENAMED[name]
+        shown = str(value).lower() if isinstance(value, bool) else value
+        warnings.warn(f"{name} is deprecated; set {new}={shown} instead", FutureWarning, stacklevel=3)
+        renamed[new] = value
+    return renamed

@@ -1,18 +1,17 @@
-"""Replay of the last experience, in whole sequences of groups of copies."""
+"""Replay buffer of the most recent experience, stored as whole sequences of groups of copies."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from .rollout import Batch
-
-Array = Any  # a JAX or a NumPy array
+from .rollout import Array, Rollout
 
 
 class Sequences(NamedTuple):
-    """What ``G`` groups of ``C`` copies did in ``T`` decisions each; with more axes before, many such draws."""
+    """``T`` decisions in each of ``G`` groups of ``C`` copies; leading axes, if any, count independent samples."""
 
     observations: Array  # (..., G, T, C, O)
     states: Array  # (..., G, T, C, Z)
@@ -21,11 +20,11 @@ class Sequences(NamedTuple):
     gaps_s: Array  # (..., G, T, C)
 
 
-class Replay:
-    """A ring of sequences in arrays that it alone writes: what goes in and what comes out is a copy."""
+class ReplayBuffer:
+    """A ring of sequences. It copies what is added and what is sampled, so callers may overwrite their arrays."""
 
     def __init__(self, capacity: int, length: int, copies: int, observation_size: int, state_size: int):
-        """Room for ``capacity`` sequences."""
+        """Space for ``capacity`` sequences."""
         shape = (capacity, length, copies)
         self.ring = Sequences(
             np.zeros((*shape, observation_size), np.float32),
@@ -34,34 +33,33 @@ class Replay:
             np.zeros(shape, np.float32),
             np.zeros(shape, np.float32),
         )
-        self.added = 0  # sequences ever
+        self.added = 0  # sequences added so far, overwritten ones included
 
-    @property
-    def filled(self) -> int:
+    def __len__(self) -> int:
         return min(self.added, len(self.ring.choices))
 
-    def add(self, batch: Batch) -> None:
-        """Copy one collection's groups over the oldest; it must have no more groups than there is room for."""
+    def add(self, rollout: Rollout) -> None:
+        """Copy a rollout's groups over the oldest ones. A rollout must not have more groups than the capacity."""
         capacity, length, copies = self.ring.choices.shape
-        groups = batch.choices.shape[1] // copies
-        at = (self.added + np.arange(groups)) % capacity
-        for name, kept in self.ring._asdict().items():
-            new = getattr(batch, name)[:length]
-            kept[at] = np.moveaxis(new.reshape(length, groups, *kept.shape[2:]), 1, 0)
+        groups = rollout.choices.shape[1] // copies
+        positions = (self.added + np.arange(groups)) % capacity
+        for name, stored in self.ring._asdict().items():
+            new = getattr(rollout, name)[:length]
+            stored[positions] = np.moveaxis(new.reshape(length, groups, *stored.shape[2:]), 1, 0)
         self.added += groups
 
-    def draw(self, rng: np.random.Generator, *shape: int) -> Sequences:
-        """Sequences drawn uniformly, as many as ``shape`` says."""
-        index = rng.integers(self.filled, size=shape)
-        return Sequences(*(kept[index] for kept in self.ring))
+    def sample(self, rng: np.random.Generator, *shape: int) -> Sequences:
+        """Sequences drawn uniformly with replacement; ``shape`` gives their leading axes."""
+        index = rng.integers(len(self), size=shape)
+        return Sequences(*(stored[index] for stored in self.ring))
 
-    def state(self) -> dict[str, np.ndarray]:
-        """For a checkpoint."""
-        kept = {f"replay_{name}": kept[: self.filled] for name, kept in self.ring._asdict().items()}
-        return {**kept, "replay_added": np.array(self.added)}
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The buffer's content, for a checkpoint."""
+        arrays = {f"replay_{name}": stored[: len(self)] for name, stored in self.ring._asdict().items()}
+        return {**arrays, "replay_added": np.array(self.added)}
 
-    def take_up(self, saved) -> None:
-        """Go on from what ``state`` gave."""
+    def load_state_dict(self, saved: Mapping[str, np.ndarray]) -> None:
+        """Restore the content of ``state_dict``."""
         self.added = int(saved["replay_added"])
-        for name, kept in self.ring._asdict().items():
-            kept[: self.filled] = saved[f"replay_{name}"]
+        for name, stored in self.ring._asdict().items():
+            stored[: len(self)] = saved[f"replay_{name}"]

@@ -1,9 +1,9 @@
-"""Experience for the learners: many episodes side by side, decided by an actor, written down as arrays."""
+"""Rollouts: many episodes side by side, an actor that decides, and the experience as arrays."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -18,33 +18,35 @@ from edgebrush.sim.simulator import Simulator
 
 VALIDATION_EPISODES = 64
 Array = Any  # a JAX or a NumPy array
+ActorFunction = Callable[[Array, Array], jax.Array]  # observations (E, O) and draws (E,) to logits (E, C)
 
 
-class Batch(NamedTuple):
-    """One update's experience: ``T`` decisions of ``E`` episodes (groups x copies)."""
+class Rollout(NamedTuple):
+    """The experience of one update: ``T`` decisions in each of ``E`` episodes (groups × copies)."""
 
     observations: Array  # (T, E, O)
     states: Array  # (T + 1, E, Z)
     choices: Array  # (T, E)
     log_probs: Array  # (T, E)
     rewards: Array  # (T, E)
-    gaps_s: Array  # (T, E)
+    gaps_s: Array  # (T, E), from each decision to the next
 
 
 @eqx.filter_jit
-def act(actor: Callable, observations: Array, draws: Array) -> tuple[jax.Array, jax.Array]:
-    """Choices ``(E,)`` and their log-probabilities ``(E,)``; ``actor``: observations and draws to logits ``(E, C)``."""
-    scores = actor(observations, draws)
-    choices = draw_choice(scores, draws, jnp)
-    return choices, log_prob_of(scores, choices)
+def act(actor: ActorFunction, observations: Array, draws: Array) -> tuple[jax.Array, jax.Array]:
+    """Choices ``(E,)`` and their log-probabilities ``(E,)``, by uniform ``draws (E,)``."""
+    logits = actor(observations, draws)
+    choices = draw_choice(logits, draws, jnp)
+    return choices, log_prob(logits, choices)
 
 
-def log_prob_of(scores: jax.Array, choices: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(jax.nn.log_softmax(scores), choices[:, None], axis=-1)[:, 0]
+def log_prob(logits: jax.Array, choices: jax.Array) -> jax.Array:
+    """Log-probabilities ``(E,)`` of ``choices (E,)`` under the softmax of ``logits (E, C)``."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), choices[:, None], axis=-1)[:, 0]
 
 
-class Collector:
-    """Plays groups of copies on and on, and writes down what was decided."""
+class RolloutCollector:
+    """Plays groups of copies without end and records their decisions."""
 
     def __init__(self, scenario: Scenario, groups: int, copies: int, length: int, seed: int):
         self.groups, self.copies, self.length = groups, copies, length
@@ -58,20 +60,20 @@ class Collector:
         self.restart(np.ones(groups, bool))
 
     def restart(self, groups: np.ndarray) -> None:
-        """Start the groups in the mask anew, each on arrivals of its own that all its copies share."""
+        """Restart the groups in the mask. Each gets new arrivals, the same for all of its copies."""
         seeds = TRAINING_SEEDS + self.rng.integers(10**9, size=self.groups)
         which = np.repeat(groups, self.copies)
         self.simulator.reset(np.repeat(seeds, self.copies), horizon_s=np.inf, which=which)
 
-    def restart_some(self, life_s: float) -> None:
-        """End a few groups by chance, so that each lives ``life_s`` on average."""
-        lived_s = self.gaps_s.sum(0).mean()
-        groups = self.rng.random(self.groups) < lived_s / life_s
+    def restart_some(self, mean_duration_s: float) -> None:
+        """Restart a few groups at random, so that an episode lasts ``mean_duration_s`` on average."""
+        elapsed_s = self.gaps_s.sum(0).mean()
+        groups = self.rng.random(self.groups) < elapsed_s / mean_duration_s
         if groups.any():
             self.restart(groups)
 
-    def collect(self, actor: Callable) -> Batch:
-        """``length`` decisions of every episode."""
+    def collect(self, actor: ActorFunction) -> Rollout:
+        """``length`` decisions of every episode. The arrays are reused by the next call."""
         simulator = self.simulator
         for t in range(self.length):
             draws = self.rng.random(simulator.episodes, np.float32)
@@ -81,17 +83,17 @@ class Collector:
             simulator.step(self.choices[t])
             self.rewards[t], self.gaps_s[t] = simulator.rewards, simulator.gaps_s
         self.states[-1] = simulator.states
-        return Batch(self.observations, self.states, self.choices, self.log_probs, self.rewards, self.gaps_s)
+        return Rollout(self.observations, self.states, self.choices, self.log_probs, self.rewards, self.gaps_s)
 
-    def state(self) -> dict[str, np.ndarray]:
-        """All that the next ``collect`` depends on, for a checkpoint."""
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Everything that the next ``collect`` depends on, for a checkpoint."""
         simulator = self.simulator
         arrays = {f"world_{name}": array for name, array in simulator.worlds._asdict().items()}
         arrays |= {name: getattr(simulator, name) for name in ("observations", "states", "alive")}
         return {**arrays, "rng": np.array(json.dumps(self.rng.bit_generator.state))}
 
-    def take_up(self, saved) -> None:
-        """Go on from what ``state`` gave."""
+    def load_state_dict(self, saved: Mapping[str, np.ndarray]) -> None:
+        """Restore the state of ``state_dict``."""
         for name, array in self.simulator.worlds._asdict().items():
             array[...] = saved[f"world_{name}"]
         for name in ("observations", "states", "alive"):
@@ -99,8 +101,8 @@ class Collector:
         self.rng.bit_generator.state = json.loads(str(saved["rng"]))
 
 
-def validate(scenario: Scenario, actor: Callable) -> float:
-    """Mean cost per task on validation episodes, the same ones each time."""
+def validate(scenario: Scenario, actor: ActorFunction) -> float:
+    """Mean cost per task on the validation episodes, the same ones each time."""
     simulator = Simulator(scenario, VALIDATION_EPISODES, threads=1)
     simulator.reset(VALIDATION_SEEDS + np.arange(VALIDATION_EPISODES))
     rng = np.random.default_rng(0)

@@ -1,93 +1,118 @@
-"""The bookkeeping of one seed's training: collect, learn, note; checkpoints and the policy that it leaves."""
+"""The training loop of one seed: collect, update, record; checkpoints and the final policy folder."""
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from edgebrush.files import whole
 from edgebrush.policies.folder import SOFTMAX, save_policy
 from edgebrush.scenario.schema import Scenario
 
-from .rollout import Batch, Collector, validate
+from .optimiser import Stats
+from .rollout import Rollout, RolloutCollector, validate
 
-VALIDATED_EVERY = 15  # updates
+VALIDATION_INTERVAL = 15  # updates
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Hyperparameters of every learner."""
+
+    seconds: PositiveFloat | None = None  # the training's length, compilation included; None: ``decisions`` decides
+    decisions: PositiveInt = 10_000_000
+    copies: PositiveInt = 8  # episodes per group with common arrivals; 1: no copies
+    groups: PositiveInt = 32
+    length: PositiveInt = 128  # decisions per episode and update
+    learning_rate: PositiveFloat = 2e-3  # falls linearly to 0 over the training
+    discount_per_s: NonNegativeFloat = 0.01  # rho: gamma over a gap dt is exp(-rho dt)
+    trace_decay_per_s: NonNegativeFloat = 0.1  # lambda over a gap dt is exp(-decay dt)
+    init_from_rule: bool = True  # start with the prices of the tuned rule; False: start without prices
 
 
 class SeedTraining:
-    """See ``algorithms.Training``; an algorithm gives it ``start`` and ``learn``."""
+    """The training of one seed, see ``registry.Training``. An algorithm adds ``init_learner`` and ``learn``."""
 
-    name: str  # of the policies it leaves
+    name: str  # of the policies that it saves
     kind: str = SOFTMAX  # of policy, see policies/folder.py
+    config: TrainingConfig
+    learner: Any  # a pytree: everything that learns
 
-    def __init__(self, scenario: Scenario, config: Any, seed: int, numbers: np.ndarray | None):
+    def __init__(self, scenario: Scenario, config: TrainingConfig, seed: int, rule_parameters: np.ndarray | None):
         self.scenario, self.config, self.seed = scenario, config, seed
-        self.begun, self.seconds_before = time.perf_counter(), 0.0
-        self.collector = Collector(scenario, config.groups, config.copies, config.length, seed)
-        self.learner = self.start(None if config.own_prices else numbers)
+        self.started, self.seconds_before = time.perf_counter(), 0.0
+        self.collector = RolloutCollector(scenario, config.groups, config.copies, config.length, seed)
+        self.learner = self.init_learner(rule_parameters if config.init_from_rule else None)
         self.rows: list[dict[str, float]] = []  # the learning curve
 
-    def start(self, numbers: np.ndarray | None) -> Any:
-        """A new learner, a pytree."""
+    def init_learner(self, rule_parameters: np.ndarray | None) -> Any:
+        """The learner before its first update."""
         raise NotImplementedError
 
-    def learn(self, batch: Batch, key: jax.Array, rate: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
-        """The learner after one update at learning rate ``rate``, and figures for the curve."""
+    def learn(self, rollout: Rollout, key: jax.Array, learning_rate: jax.Array) -> tuple[Any, Stats]:
+        """The learner after one update, and figures for the curve."""
         raise NotImplementedError
 
     @property
     def actor(self) -> Any:
-        """What collects experience: observations and draws to logits."""
-        return self.learner.actor
+        """The network that collects experience: observations and draws to logits."""
+        return self.learner.actor.network
 
     @property
     def deployed(self) -> Any:
-        """What is validated and saved."""
+        """The network that is validated and saved."""
         return self.actor
 
     @property
     def seconds(self) -> float:
-        return self.seconds_before + time.perf_counter() - self.begun
+        """Time spent so far, earlier runs of a resumed training included."""
+        return self.seconds_before + time.perf_counter() - self.started
 
     @property
     def decisions(self) -> int:
+        """Decisions collected so far."""
         return len(self.rows) * self.collector.choices.size
 
     @property
     def share(self) -> float:
+        """The share of the training that is done; 1 or more: finished."""
         if self.config.seconds is not None:
             return self.seconds / self.config.seconds
         return self.decisions / self.config.decisions
 
     def step(self) -> dict[str, float]:
-        config, number = self.config, len(self.rows)
-        rate = config.learning_rate * max(0.0, 1.0 - self.share)
-        batch = self.collector.collect(self.actor)
+        """Collect a rollout, update the learner once, and return the new row of the curve."""
+        number = len(self.rows)
+        learning_rate = self.config.learning_rate * max(0.0, 1.0 - self.share)
+        rollout = self.collector.collect(self.actor)
         key = jax.random.fold_in(jax.random.key(self.seed), number)
-        self.learner, stats = self.learn(batch, key, jnp.float32(rate))
+        self.learner, stats = self.learn(rollout, key, jnp.float32(learning_rate))
         row = {
             "update": number + 1,
             "seconds": round(self.seconds, 2),
-            "decisions": (number + 1) * batch.choices.size,
+            "decisions": (number + 1) * rollout.choices.size,
             "seed": self.seed,
-            "cost": float(-batch.rewards.sum() / batch.rewards.size),
-            "learning_rate": rate,
+            "cost": float(-rollout.rewards.sum() / rollout.rewards.size),
+            "learning_rate": learning_rate,
             **{name: float(value) for name, value in stats.items()},
         }
-        if number % VALIDATED_EVERY == 0:
+        if number % VALIDATION_INTERVAL == 0:
             row["validation_cost"] = validate(self.scenario, self.deployed)
-        self.collector.restart_some(self.scenario.horizon_s)  # as long as the episodes that judge it
+        self.collector.restart_some(self.scenario.horizon_s)  # as long as the episodes of the evaluation
         self.rows.append(row)
         return row
 
     def save_policy(self, folder: Path) -> None:
+        """Write the deployed policy as a policy folder."""
         about = {
             "algorithm": self.name,
             "scenario": self.scenario.name,
@@ -102,12 +127,14 @@ class SeedTraining:
         save_policy(folder, self.name, weights, about, self.kind)
 
     def save(self, path: Path) -> None:
+        """Write a checkpoint, an ``.npz`` without pickle."""
         arrays = {f"learner_{n}": np.asarray(leaf) for n, leaf in enumerate(jax.tree.leaves(self.learner))}
         meta = {"config": asdict(self.config), "seed": self.seed, "seconds": self.seconds, "rows": self.rows}
         with whole(path) as unfinished:
-            np.savez(unfinished, **{"meta": np.array(json.dumps(meta)), **arrays, **self.memory()})  # type: ignore[arg-type]
+            np.savez(unfinished, **{"meta": np.array(json.dumps(meta)), **arrays, **self.state_dict()})  # type: ignore[arg-type]
 
     def load(self, path: Path) -> None:
+        """Restore a checkpoint. Raises ``ValueError`` if it has other settings."""
         with np.load(path) as saved:
             meta = json.loads(str(saved["meta"]))
             if meta["config"] != asdict(self.config) or meta["seed"] != self.seed:
@@ -115,13 +142,13 @@ class SeedTraining:
             leaves, structure = jax.tree.flatten(self.learner)
             loaded = [jnp.asarray(saved[f"learner_{n}"]) for n in range(len(leaves))]
             self.learner = jax.tree.unflatten(structure, loaded)
-            self.take_up(saved)
-        self.rows, self.seconds_before, self.begun = meta["rows"], meta["seconds"], time.perf_counter()
+            self.load_state_dict(saved)
+        self.rows, self.seconds_before, self.started = meta["rows"], meta["seconds"], time.perf_counter()
 
-    def memory(self) -> dict[str, np.ndarray]:
-        """All that the next ``step`` depends on beside the learner."""
-        return self.collector.state()
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Everything beside the learner that the next ``step`` depends on."""
+        return self.collector.state_dict()
 
-    def take_up(self, saved) -> None:
-        """Go on from what ``memory`` gave."""
-        self.collector.take_up(saved)
+    def load_state_dict(self, saved: Mapping[str, np.ndarray]) -> None:
+        """Restore the state of ``state_dict``."""
+        self.collector.load_state_dict(saved)

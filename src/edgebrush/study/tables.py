@@ -71,7 +71,7 @@ def _comparison(findings: Findings) -> Table:
     rows = []
     for name in names:
         metrics, over_seeds = policies[name], aggregates[name]
-        given = ALGORITHMS[name].given if name in ALGORITHMS else ()
+        uses = ALGORITHMS[name].uses if name in ALGORITHMS else ()
         gap = policies[SUBJECT]["less_than"].get(name)
         rows.append(
             (
@@ -84,7 +84,7 @@ def _comparison(findings: Findings) -> Table:
                 f"{metrics['delay_s']['mean']:.2f}",
                 f"{metrics['energy_ue_j']['mean']:.2f}",
                 f"{metrics['quality']['mean']:.3f}",
-                *("yes" if ingredient in given else "" for ingredient in (COST_TABLE, PRICES, COPIES)),
+                *("yes" if ingredient in uses else "" for ingredient in (COST_TABLE, PRICES, COPIES)),
             )
         )
     headers = (

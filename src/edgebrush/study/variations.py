@@ -146,6 +146,8 @@ def ablations(steps: int) -> tuple[Ablation, ...]:
         Ablation("mappo-no-broadcast", "no broadcast", lambda scenario: {"broadcast_interval_s": math.inf}),
         Ablation("ippo", "local critic instead of the central one", algorithm="ippo"),
         Ablation("mappo-plain", "no copies with common arrivals", algorithm="mappo-plain"),
-        Ablation("mappo-no-prices", "no price initialisation", settings={"own_prices": True}),
-        Ablation("mappo-as-explored", "deployed no sharper than it explored", settings={"sharpness": 1.0}),
+        Ablation("mappo-no-prices", "no price initialisation", settings={"init_from_rule": False}),
+        Ablation(
+            "mappo-as-explored", "deployed no sharper than it explored", settings={"deploy_inverse_temperature": 1.0}
+        ),
     )

@@ -46,7 +46,7 @@ def trial_settings(algorithm: str, trials: int) -> list[dict[str, Any]]:
 
     Raises ``UserError`` where the algorithm's grid has fewer settings than ``trials``.
     """
-    grid = algorithm_of(algorithm).tuned
+    grid = algorithm_of(algorithm).search_grid
     size = math.prod(len(values) for values in grid.values())
     if trials > size:
         raise UserError(f"trials = {trials}: {algorithm} has only {size} settings to try; give fewer")

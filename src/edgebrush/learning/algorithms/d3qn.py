@@ -1,10 +1,11 @@
-"""Independent dueling double DQN: every UE learns on its local observation alone, with shared weights and one replay.
+"""D3QN: independent dueling double DQN, with one network and one replay buffer for all UEs.
 
-Q of a choice is a value of the local observation plus the actor's own form for the advantage (expected-cost table,
-prices, a small network: policies/actor.py). Double DQN (van Hasselt et al. 2016), dueling (Wang et al. 2016), returns
-over the copies' sequences as offpolicy.py says. "Next" is the next decision of the merged sequence, whichever UE takes
+Q of a choice is a value of the local observation plus an advantage, which has the actor's own form (expected-cost
+table, prices, a small network: policies/actor.py). Double DQN (van Hasselt et al. 2016), dueling (Wang et al. 2016),
+returns over the copies' sequences (offpolicy.py). The next decision is that of the merged sequence, whichever UE makes
 it: the UEs are one team with one set of weights and one reward, the world is semi-Markov in that sequence, and a UE's
-own next decision is 20 others away. What makes the learners independent: no value sees more than one UE's observation.
+own next decision comes about 20 decisions later. The learners are independent because no value sees more than one UE's
+observation.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from ..networks import Actor, Critic, dueling, sharpened, towards, unit_of
+from ..networks import Actor, Critic, dueling, logit_cost_of
 from ..offpolicy import (
-    Look,
+    InitContext,
     OffPolicyConfig,
     OffPolicyTraining,
-    lambda_returns,
-    pick,
-    rows,
-    squared_error,
+    flatten_batch,
+    learning_rates,
+    scan_gradient_steps,
+    take_along_choices,
+    value_loss,
 )
-from ..onpolicy import descend, make_optimiser
+from ..optimiser import Stats, TrainState, gradient_step, make_optimiser, new_train_state, polyak_update
 from ..replay_buffer import Sequences
+from ..returns import lambda_returns
 
 
 @dataclass(frozen=True)
@@ -42,81 +44,76 @@ class Q(eqx.Module):
 
     actor: Actor
     value: Critic
-    unit: jax.Array
+    logit_cost: jax.Array
 
     def __call__(self, observations: jax.Array) -> jax.Array:
-        return dueling(self.actor(observations), self.value(observations), jax.lax.stop_gradient(self.unit))
+        return dueling(self.actor(observations), self.value(observations), jax.lax.stop_gradient(self.logit_cost))
+
+
+def new_q(config: OffPolicyConfig, context: InitContext, rng: np.random.Generator) -> Q:
+    """Q before training: minus the social cost, with values close to zero."""
+    actor = context.new_actor(rng, config.actor_hidden)
+    value = context.new_value(rng, context.rollout.observations, config.critic_hidden)
+    return Q(actor, value, logit_cost_of(actor))
 
 
 class Learner(NamedTuple):
-    """All that learns, as one pytree."""
+    """Everything that learns, as one pytree."""
 
-    q: Q
+    actor: TrainState[Actor]
+    value: TrainState[Critic]
     target: Q
-    actor_state: optax.OptState
-    value_state: optax.OptState
+    logit_cost: jax.Array
     updates: jax.Array
 
-
-def new_q(config: OffPolicyConfig, look: Look, rng: np.random.Generator) -> Q:
-    """Q before any update: minus the social cost, and no value."""
-    actor = look.new_actor(rng, config.actor_hidden)
-    return Q(actor, look.new_value(rng, look.batch.observations, config.critic_hidden), unit_of(actor))
+    @property
+    def q(self) -> Q:
+        return Q(self.actor.network, self.value.network, self.logit_cost)
 
 
 class Training(OffPolicyTraining):
-    """One seed's training of D3QN."""
+    """The training of one seed of D3QN."""
 
     name = "d3qn"
+    config: D3qnConfig
+    learner: Learner
 
-    def new_learner(self, look: Look, rng: np.random.Generator) -> Learner:
-        q, optimiser = new_q(self.config, look, rng), make_optimiser(self.config)
-        actor_state, value_state = (optimiser.init(eqx.filter(x, eqx.is_array)) for x in (q.actor, q.value))
-        return Learner(q, jax.tree.map(jnp.copy, q), actor_state, value_state, jnp.zeros((), jnp.int32))
+    def new_learner(self, context: InitContext, rng: np.random.Generator) -> Learner:
+        q, optimiser = new_q(self.config, context, rng), make_optimiser(self.config)
+        actor, value = new_train_state(optimiser, q.actor), new_train_state(optimiser, q.value)
+        return Learner(actor, value, jax.tree.map(jnp.copy, q), q.logit_cost, jnp.zeros((), jnp.int32))
 
-    def update(self, sequences: Sequences, keys: jax.Array, rate: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
-        return update(self.config, self.learner, sequences, rate)
-
-    @property
-    def actor(self) -> Actor:
-        return self.learner.q.actor
-
-    @property
-    def deployed(self) -> Actor:
-        return sharpened(self.actor, self.learner.q.unit / self.config.temperature)
+    def update(self, sequences: Sequences, keys: jax.Array, learning_rate: jax.Array) -> tuple[Learner, Stats]:
+        return update(self.config, self.learner, sequences, learning_rate)
 
 
 @eqx.filter_jit(donate="all-except-first")
 def update(
-    config: D3qnConfig, learner: Learner, sequences: Sequences, rate: jax.Array
-) -> tuple[Learner, dict[str, jax.Array]]:
-    """A gradient step on each of ``sequences (steps, G, T, C, ...)``, at learning rate ``rate``."""
+    config: D3qnConfig, learner: Learner, sequences: Sequences, learning_rate: jax.Array
+) -> tuple[Learner, Stats]:
+    """A gradient step on each of ``sequences (steps, G, T, C, ...)``."""
     optimiser = make_optimiser(config)
-    actor_rate = rate * (learner.updates >= config.value_updates)
+    rates = learning_rates(config, learner.updates, learning_rate)
 
-    def gradient_step(learner, sequences):
-        q, target, actor_state, value_state, updates = learner
-        (_, stats), (of_actor, of_value) = eqx.filter_value_and_grad(loss, has_aux=True)(
-            (q.actor, q.value), q.unit, target, sequences, config
-        )
-        step, actor_state = optimiser.update(of_actor, actor_state)
-        actor = descend(q.actor, step, actor_rate)
-        step, value_state = optimiser.update(of_value, value_state)
-        value = descend(q.value, step, config.value_speed * rate)
-        q = Q(actor, value, q.unit)
-        return Learner(q, towards(target, q, config.target_share), actor_state, value_state, updates), stats
+    def step(learner: Learner, sequences: Sequences) -> tuple[Learner, Stats]:
+        states = (learner.actor, learner.value)
+        (actor, value), stats = gradient_step(loss, states, rates, optimiser, learner, sequences, config)
+        learner = learner._replace(actor=actor, value=value)
+        return learner._replace(target=polyak_update(learner.target, learner.q, config.target_share)), stats
 
-    learner, stats = jax.lax.scan(gradient_step, learner, sequences)
-    return learner._replace(updates=learner.updates + 1), jax.tree.map(jnp.mean, stats)
+    return scan_gradient_steps(step, learner, sequences)
 
 
-def loss(networks, unit, target, sequences, config):
+def loss(
+    networks: tuple[Actor, Critic], learner: Learner, sequences: Sequences, config: D3qnConfig
+) -> tuple[jax.Array, Stats]:
     """Squared error of the chosen Q against returns that bootstrap by double Q-learning."""
-    q = Q(*networks, unit)
+    q = Q(*networks, learner.logit_cost)
     learnt = config.length - config.horizon
-    observations, shape = rows(sequences.observations), sequences.choices.shape
+    observations = flatten_batch(sequences.observations)
     best = jax.lax.stop_gradient(q)(observations).argmax(-1)
-    bootstrap = pick(target(observations), best).reshape(shape)
+    bootstrap = take_along_choices(learner.target(observations), best).reshape(sequences.choices.shape)
     returns = lambda_returns(config, sequences.rewards, sequences.gaps_s, bootstrap, config.horizon)
-    chosen = pick(q(rows(sequences.observations[:, :learnt])), rows(sequences.choices[:, :learnt], 0))
-    return squared_error(config, chosen.reshape(returns.shape), returns)
+    values = q(flatten_batch(sequences.observations[:, :learnt]))
+    chosen = take_along_choices(values, flatten_batch(sequences.choices[:, :learnt], 0))
+    return value_loss(config, chosen.reshape(returns.shape), returns)

@@ -1,7 +1,7 @@
-"""IPPO (de Witt et al. 2020): MAPPO whose critic, too, sees only the deciding UE's local observation.
+"""IPPO (de Witt et al. 2020): MAPPO whose critic sees only the deciding UE's local observation.
 
-All else is as in mappo.py, the copies with common arrivals included: a baseline that needs no critic. The value of an
-observation is what the team pays from there on, along the merged sequence of decisions.
+Everything else is as in mappo.py, copies with common arrivals included: their baseline needs no critic. The value of an
+observation is the team's return from there on, along the merged sequence of decisions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..rollout import Batch
+from ..rollout import Rollout
 from . import mappo
 
 
@@ -20,9 +20,9 @@ class IppoConfig(mappo.MappoConfig):
 
 
 class Training(mappo.Training):
-    """One seed's training of IPPO."""
+    """The training of one seed of IPPO."""
 
     name = "ippo"  # type: ignore[assignment]
 
-    def critic_inputs(self, batch: Batch) -> np.ndarray:
-        return np.concatenate([batch.observations, self.collector.simulator.observations[None]])
+    def critic_inputs(self, rollout: Rollout) -> np.ndarray:
+        return np.concatenate([rollout.observations, self.collector.simulator.observations[None]])

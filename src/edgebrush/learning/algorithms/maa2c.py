@@ -1,8 +1,8 @@
 """MAA2C: advantage actor-critic (Mnih et al. 2016) with a centralised critic, as in Papoudakis et al. 2021.
 
-Batch, advantages and critic are MAPPO's (onpolicy.py); the actor follows the plain policy gradient, without ratios or
-clipping, once through each batch. One minibatch is A2C to the letter; with more, the later ones' gradients are of an
-actor that has moved on a little, which costs some bias and saves many decisions.
+Rollouts, advantages and critic are MAPPO's (onpolicy.py). The actor follows the plain policy gradient, without ratios
+or clipping, and makes one pass through each batch. With one minibatch this is exactly A2C. With more, the later
+gradients are of an actor that has already moved a little; this adds some bias and saves many decisions.
 """
 
 from __future__ import annotations
@@ -12,60 +12,57 @@ from dataclasses import dataclass
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from ..onpolicy import Learner, OnPolicyTraining, actor_critic_update, check_minibatches
-from ..rollout import Batch, log_prob_of
+from ..networks import Actor
+from ..onpolicy import (
+    ActorCriticConfig,
+    ActorCriticTraining,
+    Batch,
+    Learner,
+    actor_critic_step,
+    compute_advantages,
+    take_rows,
+    to_rows,
+)
+from ..optimiser import Stats
+from ..rollout import Rollout, log_prob
 
 
 @dataclass(frozen=True)
-class Maa2cConfig:
-    """Hyperparameters; see ``MappoConfig`` for those that both have."""
-
-    seconds: PositiveFloat | None = None
-    decisions: PositiveInt = 10_000_000
-    copies: PositiveInt = 8
-    groups: PositiveInt = 32
-    length: PositiveInt = 128
-    minibatches: PositiveInt = 16
-    learning_rate: PositiveFloat = 2e-3  # falls linearly to 0 over the training
-    entropy: NonNegativeFloat = 0.003
-    max_grad_norm: PositiveFloat = 0.5
-    adam_eps: PositiveFloat = 1e-8
-    discount_per_s: NonNegativeFloat = 0.002
-    trace_decay_per_s: NonNegativeFloat = 0.1
-    critic_updates: NonNegativeInt = 5  # at first the critic learns alone
-    actor_hidden: PositiveInt = 32
-    critic_hidden: PositiveInt = 64
-    normaliser_decay: NonNegativeFloat = 0.9
-    sharpness: PositiveFloat = 4.0
-    own_prices: bool = False
-
-    def __post_init__(self) -> None:
-        check_minibatches(self)
+class Maa2cConfig(ActorCriticConfig):
+    """Hyperparameters: see ``ActorCriticConfig``."""
 
 
-class Training(OnPolicyTraining):
-    """One seed's training of MAA2C."""
+class Training(ActorCriticTraining):
+    """The training of one seed of MAA2C."""
 
     name = "maa2c"
+    config: Maa2cConfig
 
-    def update(self, batch: Batch, key: jax.Array, rate: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
-        return update(self.config, self.learner, batch, key, rate)
+    def update(self, rollout: Rollout, key: jax.Array, learning_rate: jax.Array) -> tuple[Learner, Stats]:
+        return update(self.config, self.learner, rollout, key, learning_rate)
 
 
 @eqx.filter_jit(donate="all-except-first")
 def update(
-    config: Maa2cConfig, learner: Learner, batch: Batch, key: jax.Array, rate: jax.Array
-) -> tuple[Learner, dict[str, jax.Array]]:
-    """One whole update at learning rate ``rate``: one pass through the minibatches."""
-    return actor_critic_update(config, learner, batch, key[None], rate, actor_loss)
+    config: Maa2cConfig, learner: Learner, rollout: Rollout, key: jax.Array, learning_rate: jax.Array
+) -> tuple[Learner, Stats]:
+    """One update: one pass through the minibatches."""
+    learner, advantages, targets, stats = compute_advantages(config, learner, rollout)
+    batch = to_rows(rollout, advantages, targets, config.copies)
+
+    def minibatch_step(learner: Learner, rows: jax.Array) -> tuple[Learner, Stats]:
+        return actor_critic_step(config, learner, take_rows(batch, rows), learning_rate, actor_loss)
+
+    order = jax.random.permutation(key, len(batch.choices))
+    learner, losses = jax.lax.scan(minibatch_step, learner, order.reshape(config.minibatches, -1))
+    return learner._replace(updates=learner.updates + 1), {**jax.tree.map(jnp.mean, losses), **stats}
 
 
-def actor_loss(actor, observations, choices, _, advantages, config):
-    """The policy gradient's surrogate, less the entropy bonus; and the entropy."""
-    scores = actor(observations)
-    log_probs = jax.nn.log_softmax(scores)
+def actor_loss(actor: Actor, minibatch: Batch, config: Maa2cConfig) -> tuple[jax.Array, Stats]:
+    """The policy gradient's surrogate loss, minus the entropy bonus."""
+    logits = actor(minibatch.observations)
+    log_probs = jax.nn.log_softmax(logits)
     entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
-    gain = (log_prob_of(scores, choices) * advantages).mean()
+    gain = (log_prob(logits, minibatch.choices) * minibatch.advantages).mean()
     return -gain - config.entropy * entropy, {"entropy": entropy}

@@ -1,8 +1,7 @@
-"""MAPPO: a centralised critic, actors with shared weights that see only what their UE sees.
+"""MAPPO (Yu et al. 2022): PPO with a centralised critic; actors share weights and see only their UE's observation.
 
-Yu et al. 2022's practices (value normalisation, orthogonal initialisation, clipping, one learning-rate schedule) on
-the merged sequence of all UEs' decisions, by default in copies with common arrivals: see onpolicy.py. One seed is one
-single-threaded process; several seeds run side by side.
+It follows Yu et al.'s practices (value normalisation, orthogonal initialisation, clipping, a falling learning rate) on
+the merged sequence of all UEs' decisions, by default in copies with common arrivals: see returns.py.
 """
 
 from __future__ import annotations
@@ -12,67 +11,69 @@ from dataclasses import dataclass
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
-from ..onpolicy import Learner, OnPolicyTraining, actor_critic_update, check_minibatches
-from ..rollout import Batch
+from ..networks import Actor
+from ..onpolicy import (
+    ActorCriticConfig,
+    ActorCriticTraining,
+    Batch,
+    Learner,
+    actor_critic_step,
+    compute_advantages,
+    take_rows,
+    to_rows,
+)
+from ..optimiser import Stats
+from ..rollout import Rollout
 
 
 @dataclass(frozen=True)
-class MappoConfig:
-    """Hyperparameters; names as in Yu et al. 2022 where they have one."""
+class MappoConfig(ActorCriticConfig):
+    """Hyperparameters, named as in Yu et al. 2022; see ``ActorCriticConfig`` for the rest."""
 
-    seconds: PositiveFloat | None = None  # the training's length, compilation included; None: ``decisions`` set it
-    decisions: PositiveInt = 10_000_000
-    copies: PositiveInt = 8  # episodes per group with common arrivals; 1 is plain MAPPO
-    groups: PositiveInt = 32
-    length: PositiveInt = 128  # decisions per episode and update
     epochs: PositiveInt = 3
-    minibatches: PositiveInt = 16
-    learning_rate: PositiveFloat = 2e-3  # falls linearly to 0 over the training
     clip: PositiveFloat = 0.2
-    entropy: NonNegativeFloat = 0.003
-    max_grad_norm: PositiveFloat = 0.5  # of actor and critic each: under one norm the actor starves the critic
-    adam_eps: PositiveFloat = 1e-8
-    discount_per_s: NonNegativeFloat = 0.002  # rho: gamma over a gap dt is exp(-rho dt)
-    trace_decay_per_s: NonNegativeFloat = 0.1  # GAE's lambda over a gap dt is exp(-decay dt)
-    critic_updates: NonNegativeInt = 5  # at first the critic learns alone
-    actor_hidden: PositiveInt = 32
-    critic_hidden: PositiveInt = 64
-    normaliser_decay: NonNegativeFloat = 0.9
-    sharpness: PositiveFloat = 4.0  # training explores; the policy that it leaves has so many times the logits
-    own_prices: bool = False  # True: start from no prices instead of the tuned rule's
-
-    def __post_init__(self) -> None:
-        check_minibatches(self)
 
 
-class Training(OnPolicyTraining):
-    """One seed's training of MAPPO."""
+class Training(ActorCriticTraining):
+    """The training of one seed of MAPPO; without copies it is plain MAPPO."""
+
+    config: MappoConfig
 
     @property
     def name(self) -> str:  # type: ignore[override]
         return "mappo" if self.config.copies > 1 else "mappo-plain"
 
-    def update(self, batch: Batch, key: jax.Array, rate: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
-        return update(self.config, self.learner, batch, key, rate)
+    def update(self, rollout: Rollout, key: jax.Array, learning_rate: jax.Array) -> tuple[Learner, Stats]:
+        return update(self.config, self.learner, rollout, key, learning_rate)
 
 
 @eqx.filter_jit(donate="all-except-first")
 def update(
-    config: MappoConfig, learner: Learner, batch: Batch, key: jax.Array, rate: jax.Array
-) -> tuple[Learner, dict[str, jax.Array]]:
-    """One whole update at learning rate ``rate``: all epochs and minibatches."""
-    return actor_critic_update(config, learner, batch, jax.random.split(key, config.epochs), rate, actor_loss)
+    config: MappoConfig, learner: Learner, rollout: Rollout, key: jax.Array, learning_rate: jax.Array
+) -> tuple[Learner, Stats]:
+    """One update: all epochs and minibatches."""
+    learner, advantages, targets, stats = compute_advantages(config, learner, rollout)
+    batch = to_rows(rollout, advantages, targets, config.copies)
+
+    def minibatch_step(learner: Learner, rows: jax.Array) -> tuple[Learner, Stats]:
+        return actor_critic_step(config, learner, take_rows(batch, rows), learning_rate, actor_loss)
+
+    def epoch(learner: Learner, key: jax.Array) -> tuple[Learner, Stats]:
+        order = jax.random.permutation(key, len(batch.choices))
+        return jax.lax.scan(minibatch_step, learner, order.reshape(config.minibatches, -1))
+
+    learner, losses = jax.lax.scan(epoch, learner, jax.random.split(key, config.epochs))
+    return learner._replace(updates=learner.updates + 1), {**jax.tree.map(jnp.mean, losses), **stats}
 
 
-def actor_loss(actor, observations, choices, old_log_probs, advantages, config):
-    """PPO's clipped objective on the joint choice's probability, less the entropy bonus."""
-    scores = actor(observations)
-    log_probs = jax.nn.log_softmax(scores)
-    ratio = jnp.exp(jnp.take_along_axis(log_probs, choices[:, None], axis=-1)[:, 0] - old_log_probs)
+def actor_loss(actor: Actor, minibatch: Batch, config: MappoConfig) -> tuple[jax.Array, Stats]:
+    """PPO's clipped objective on the probability of the joint choice, minus the entropy bonus."""
+    log_probs = jax.nn.log_softmax(actor(minibatch.observations))
+    ratio = jnp.exp(jnp.take_along_axis(log_probs, minibatch.choices[:, None], axis=-1)[:, 0] - minibatch.log_probs)
     clipped = jnp.clip(ratio, 1.0 - config.clip, 1.0 + config.clip)
-    gain = jnp.minimum(ratio * advantages, clipped * advantages).mean()
+    gain = jnp.minimum(ratio * minibatch.advantages, clipped * minibatch.advantages).mean()
     entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
     stats = {
         "entropy": entropy,
