@@ -81,7 +81,7 @@ def test_impossible_hyperparameters_are_refused(settings, message):
     ("arguments", "message"),
     [
         (["--algorithm", "mapo"], "algorithm = 'mapo': not known; it must be one of mappo, "),
-        (["--set", "epochs"], "--set epochs: must be NUMBER=VALUE"),
+        (["--set", "epochs"], "--set epochs: must be NAME=VALUE"),
         (["--set", "epoch=3"], "epoch = 3: mappo has no such hyperparameter"),
         (["--seconds", "-1"], "seconds = -1.0: must be greater than 0"),
         (["--decisions", "0"], "--decisions"),
