@@ -4,8 +4,6 @@
 observes of the situation. ``monkeypatch.setattr(rollout, "Simulator", MatrixGame)`` puts a learner into one.
 """
 
-from types import SimpleNamespace
-
 import numpy as np
 
 from edgebrush.decision.action_space import ActionSpace
@@ -26,7 +24,6 @@ class Toy:
         self.episodes = episodes
         self.action_space = ActionSpace(1, tuple(range(1, self.actions + 1)), 1)
         self.layout = ObservationLayout(self.action_space)
-        self.params = SimpleNamespace(step_grid=np.arange(1, self.actions + 1))
         self.states = np.zeros((episodes, self.state_size), np.float32)
         self.rewards, self.gaps_s = np.zeros(episodes), np.zeros(episodes)
         self.seeds, self.time, self.last = (np.zeros(episodes, np.int64) for _ in range(3))
