@@ -163,9 +163,7 @@ def tuned_settings(preset: str, algorithm: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))["algorithms"].get(algorithm, {}).get("settings", {})
 
 
-def configure(
-    name: str, settings: Mapping[str, Any], *, seconds: float | None, decisions: int | None
-) -> Config:
+def configure(name: str, settings: Mapping[str, Any], *, seconds: float | None, decisions: int | None) -> Config:
     """The config of an algorithm with these ``settings``; the other fields have their defaults.
 
     A training lasts ``decisions`` if they are given, else ``seconds``, else the config's own number of decisions.
