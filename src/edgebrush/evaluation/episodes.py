@@ -1,7 +1,7 @@
-"""Whole episodes under a policy: the same seeds give every policy the same arrivals, tasks and channels.
+"""Play whole episodes with a policy: the same seeds give every policy the same arrivals, tasks and channels.
 
-Every draw that a policy uses is a hash of (episode seed, decision number), so a policy's result is exactly
-reproducible and does not depend on how many episodes run side by side.
+A random number for a policy is a hash of the episode's seed and the decision's number, so results are reproducible and
+do not depend on how many episodes run in parallel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgebrush.sim.compile import compiled, spread
 from edgebrush.sim.simulator import Simulator, compiled_parameters, episode_world, records_needed
 from edgebrush.sim.world import advance, decide, observe, reset
 
-SIDE_BY_SIDE = 256  # episodes that a policy decides for at once
+BATCH = 256  # episodes that run in parallel
 
 for helper in (rules._place, rules._score, rules._weigh, rules._price, encode_action):
     register_jitable(helper)
@@ -35,8 +35,17 @@ def _draw(world):
 
 
 @compiled(entry=True)
-def _play_rule(first, last, params, worlds, seeds, horizon_s, kind, numbers, slots, classes, observations, cost, tasks):
-    """Episode e under numbers[e]: whole, inside one compiled loop."""
+def draw_all(worlds, out):
+    """The random number of each episode's next decision, into ``out (E,)``."""
+    for e in range(out.shape[0]):
+        out[e] = _draw(episode_world(worlds, e))
+
+
+@compiled(entry=True)
+def _rule_kernel(
+    first, last, params, worlds, seeds, horizon_s, kind, numbers, slots, classes, observations, cost, tasks
+):
+    """Play the episodes ``first`` to ``last`` with rule ``kind``, episode e with the parameters ``numbers[e]``."""
     scenario = compiled_parameters(params)
     for e in range(first, last):
         world = episode_world(worlds, e)
@@ -49,81 +58,69 @@ def _play_rule(first, last, params, worlds, seeds, horizon_s, kind, numbers, slo
         cost[e], tasks[e] = world.episode[0].cost, world.episode[0].ended
 
 
-@compiled(entry=True)
-def draw_all(worlds, out):
-    for e in range(out.shape[0]):
-        out[e] = _draw(episode_world(worlds, e))
+def _play_rule(
+    simulator: Simulator, kind: int, parameters: np.ndarray, seeds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cost and number of tasks ``(E,)`` of each episode under a rule with the parameters ``(E, n)``."""
+    episodes = len(seeds)
+    cost, tasks = np.zeros(episodes), np.zeros(episodes)
+    spread(
+        _rule_kernel,
+        episodes,
+        simulator.threads,
+        simulator.params,
+        simulator.worlds,
+        seeds,
+        simulator.scenario.horizon_s,
+        kind,
+        parameters,
+        simulator.action_space.slots,
+        simulator.action_space.classes,
+        simulator.observations,
+        cost,
+        tasks,
+    )
+    return cost, tasks
 
 
 class RuleEvaluator:
-    """Costs of many settings of one rule on the same episodes: what a tuner asks for, over and over."""
+    """Costs of a rule with many settings of its parameters on the same episodes (see ``tuning.cmaes.Evaluator``)."""
 
     def __init__(self, scenario: Scenario, rule: str, seeds: np.ndarray, settings: int):
+        """``settings``: the most parameter vectors that ``costs`` gets."""
         self.seeds, self.kind = np.asarray(seeds, np.int64), KINDS[rule]
         self.simulator = Simulator(scenario, settings * len(seeds))
 
-    def costs(self, numbers: Sequence[np.ndarray]) -> np.ndarray:
-        """Mean cost per task ``(settings,)`` of each row of ``numbers``."""
-        simulator, count = self.simulator, len(self.seeds)
-        settings = len(numbers)
-        cost, tasks = np.zeros(settings * count), np.zeros(settings * count)
-        spread(
-            _play_rule,
-            settings * count,
-            simulator.threads,
-            simulator.params,
-            simulator.worlds,
-            np.tile(self.seeds, settings),
-            simulator.scenario.horizon_s,
-            self.kind,
-            np.repeat(np.asarray(numbers, float), count, axis=0),
-            simulator.action_space.slots,
-            simulator.action_space.classes,
-            simulator.observations,
-            cost,
-            tasks,
-        )
-        return cost.reshape(settings, count).sum(1) / tasks.reshape(settings, count).sum(1)
+    def costs(self, settings: Sequence[np.ndarray]) -> np.ndarray:
+        """Mean cost per task ``(S,)`` of each of ``S`` parameter vectors."""
+        shape = (len(settings), len(self.seeds))
+        parameters = np.repeat(np.asarray(settings, float), len(self.seeds), axis=0)
+        cost, tasks = _play_rule(self.simulator, self.kind, parameters, np.tile(self.seeds, len(settings)))
+        return cost.reshape(shape).sum(1) / tasks.reshape(shape).sum(1)
 
 
 def play(scenario: Scenario, policy: Policy, seeds: np.ndarray) -> np.ndarray:
-    """All tasks of the episodes of ``seeds`` under a policy: ``tables.OUTCOME`` rows, ``episode`` counting seeds."""
+    """All tasks of the episodes of ``seeds`` as ``sim.state.OUTCOME`` rows; ``episode`` is an index into ``seeds``."""
     seeds = np.asarray(seeds, np.int64)
-    simulator = Simulator(scenario, min(SIDE_BY_SIDE, len(seeds)), records=records_needed(scenario))
+    simulator = Simulator(scenario, min(BATCH, len(seeds)), records=records_needed(scenario))
     parts = []
     for first in range(0, len(seeds), simulator.episodes):
-        chunk = seeds[first : first + simulator.episodes]
-        which = np.arange(simulator.episodes) < len(chunk)
-        outcomes = _play_chunk(simulator, policy, np.resize(chunk, simulator.episodes))
-        outcomes = outcomes[which[outcomes["episode"]]]
+        batch = seeds[first : first + simulator.episodes]
+        wanted = np.arange(simulator.episodes) < len(batch)  # the last batch is filled up with repeated seeds
+        outcomes = _play_batch(simulator, policy, np.resize(batch, simulator.episodes))
+        outcomes = outcomes[wanted[outcomes["episode"]]]
         outcomes["episode"] += first
         parts.append(outcomes)
     return np.concatenate(parts)
 
 
-def _play_chunk(simulator: Simulator, policy: Policy, seeds: np.ndarray) -> np.ndarray:
+def _play_batch(simulator: Simulator, policy: Policy, seeds: np.ndarray) -> np.ndarray:
     if isinstance(policy, Rule):
-        numbers = np.tile(policy.numbers, (len(seeds), 1))
-        spread(
-            _play_rule,
-            len(seeds),
-            simulator.threads,
-            simulator.params,
-            simulator.worlds,
-            seeds,
-            simulator.scenario.horizon_s,
-            policy.kind,
-            numbers,
-            simulator.action_space.slots,
-            simulator.action_space.classes,
-            simulator.observations,
-            np.zeros(len(seeds)),
-            np.zeros(len(seeds)),
-        )
+        _play_rule(simulator, policy.kind, np.tile(policy.numbers, (len(seeds), 1)), seeds)
         return simulator.outcomes()
     draw, choices = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
     simulator.reset(seeds)
-    while (alive := simulator.alive).any():  # episodes of many tasks go on when others have drained
+    while (alive := simulator.alive).any():  # some episodes end before others
         draw_all(simulator.worlds, draw)
         choices[alive] = policy.choose(simulator.observations[alive], draw[alive])
         simulator.step(choices)

@@ -59,7 +59,7 @@ class ActorEvaluator:
         self.choose = jax.jit(jax.vmap(choose, in_axes=(axes, 0, 0)))
 
     def costs(self, settings: Sequence[np.ndarray]) -> np.ndarray:
-        """Mean cost per task ``(S,)`` of each of ``S`` parameter vectors, see ``polished_weights``."""
+        """Mean cost per task ``(S,)`` of each of ``S`` parameter vectors, see ``with_polished``."""
         simulator, shape = self.simulator, (len(settings), len(self.seeds))
         each = [with_polished(self.actor.weights, row) for row in settings]
         weights = self.actor.weights | {name: np.stack([row[name] for row in each]) for name in POLISHED}
