@@ -1,4 +1,4 @@
-"""Fixtures on one tiny scenario."""
+"""Fixtures on a tiny scenario."""
 
 from tests.support.evaluation import drawn, quick, rule, tiny
 

@@ -1,3 +1,5 @@
+"""Aggregates over training seeds, against values computed by hand, SciPy, and the coverage of their intervals."""
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -13,7 +15,7 @@ from edgebrush.evaluation.aggregates import (
 )
 
 
-def test_by_hand():
+def test_aggregates_match_values_computed_by_hand():
     costs = np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0], [100.0, 40.0]])
     assert mean(costs) == pytest.approx(206 / 8)
     # Sorted: 1 2 | 3 10 20 30 | 40 100; a quarter goes at each end.
@@ -21,7 +23,7 @@ def test_by_hand():
     np.testing.assert_allclose(performance_profile(costs, np.array([0.5, 2.0, 30.0, 100.0])), [0, 2 / 8, 6 / 8, 1])
 
 
-def test_the_interquartile_mean_shrugs_off_a_collapse_and_a_lucky_training():
+def test_the_interquartile_mean_is_robust_to_a_collapse_and_a_lucky_training():
     costs = np.array([[0.36], [0.37], [0.38], [0.39]])
     broken = np.array([[-9.0], [0.37], [0.38], [9.0]])
     assert interquartile_mean(costs) == pytest.approx(interquartile_mean(broken)) == pytest.approx(0.375)
@@ -37,14 +39,14 @@ def test_probability_of_improvement_by_hand():
     assert probability_of_improvement(ours, theirs) == pytest.approx(1 - statistic / 6)
 
 
-def test_points_count_alike_and_are_never_mixed():
+def test_points_have_equal_weight_and_are_compared_separately():
     ours, theirs = np.array([[1.0, 100.0], [2.0, 101.0]]), np.array([[3.0, 50.0], [4.0, 51.0]])
     assert probability_of_improvement(ours, theirs) == 0.5  # always on the first point, never on the second
     interval = aggregate(probability_of_improvement, ours, theirs)
     assert interval == (0.5, 0.5, 0.5)
 
 
-def test_equals_are_at_one_half():
+def test_the_probability_between_equals_is_one_half():
     costs = np.random.default_rng(0).normal(size=(10, 5))
     assert probability_of_improvement(costs, costs) == pytest.approx(0.5)
     interval = aggregate(probability_of_improvement, costs, np.random.default_rng(1).normal(size=(10, 5)))
@@ -60,7 +62,7 @@ def test_resampling_is_stratified():
     assert (drawn[:, :, 0] != drawn[:, :, 1] - 100.0).any()  # each point draws its own seeds
 
 
-def test_a_rule_is_one_run_without_width():
+def test_a_rule_is_one_run_without_variance():
     learner, rule = np.array([[0.3], [0.35], [0.5]]), np.array([[0.4]])
     assert aggregate(interquartile_mean, rule) == (0.4, 0.4, 0.4)
     interval = aggregate(probability_of_improvement, learner, rule)
@@ -90,7 +92,7 @@ def test_the_interval_of_a_probability_covers_it():
     assert 0.88 <= covered / trials <= 0.985
 
 
-def test_profiles_rise_from_none_to_all_inside_their_bands():
+def test_profiles_rise_from_0_to_1_within_their_bands():
     costs = np.random.default_rng(4).gamma(4.0, 0.25, (10, 6))
     levels = np.linspace(0.0, 5.0, 21)
     shares = np.array(profile_bands(costs, levels, resamples=300))

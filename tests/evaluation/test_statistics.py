@@ -1,3 +1,5 @@
+"""Digests, bootstrap intervals and metrics, against plain computations and known distributions."""
+
 import numpy as np
 import pytest
 
@@ -53,17 +55,17 @@ def test_paired_differences_are_tight():
     random = np.random.default_rng(4)
     sums = np.zeros((100, len(METRICS)))
     sums[:, METRICS.index("tasks")] = 50.0
-    luck = random.gamma(4.0, 5.0, 100)
+    cost = random.gamma(4.0, 5.0, 100)
     ours, theirs = sums.copy(), sums.copy()
-    ours[:, METRICS.index("cost")] = luck
-    theirs[:, METRICS.index("cost")] = luck + random.normal(1.0, 0.1, 100)
+    ours[:, METRICS.index("cost")] = cost
+    theirs[:, METRICS.index("cost")] = cost + random.normal(1.0, 0.1, 100)
     bootstrap = Bootstrap(100)
     alone, gap = bootstrap.metric(ours, "cost"), bootstrap.difference(ours, theirs)
     assert gap.mean == pytest.approx(-0.02, rel=0.1)
     assert gap.ci_low < gap.mean < gap.ci_high < 0
     assert gap.ci_high - gap.ci_low < 0.02 * (alone.ci_high - alone.ci_low)
     relative = bootstrap.difference(ours, theirs, relative=True)
-    assert relative.mean == pytest.approx(luck.mean() / theirs[:, METRICS.index("cost")].mean() - 1.0)
+    assert relative.mean == pytest.approx(cost.mean() / theirs[:, METRICS.index("cost")].mean() - 1.0)
 
 
 def test_percentiles_of_binned_delays():
@@ -81,7 +83,7 @@ def test_recent_arrivals_match_a_plain_count(tiny, rule):
         assert seen == (near & (outcomes["episode"] == row["episode"])).sum()
 
 
-def test_a_digest_keeps_the_sums(tiny, rule):
+def test_a_digest_has_the_sums_of_the_tasks(tiny, rule):
     outcomes = play(tiny, rule(tiny, "selfish-greedy"), SEEDS)
     kept = digest(tiny, outcomes, len(SEEDS), load_edges(outcomes))
     assert column(kept, "tasks") == len(outcomes)
@@ -102,15 +104,15 @@ def test_a_digest_keeps_the_sums(tiny, rule):
 def test_parts_join_and_seeds_add(tiny, rule):
     outcomes = play(tiny, rule(tiny, "random"), SEEDS)
     edges = load_edges(outcomes)
-    whole = digest(tiny, outcomes, len(SEEDS), edges)
+    complete = digest(tiny, outcomes, len(SEEDS), edges)
     halves = [play(tiny, rule(tiny, "random"), SEEDS[part]) for part in (slice(0, 6), slice(6, 12))]
     joined = join([digest(tiny, half, 6, edges) for half in halves])
-    np.testing.assert_allclose(joined.by_load, whole.by_load)
-    np.testing.assert_array_equal(joined.choices, whole.choices)
+    np.testing.assert_allclose(joined.by_load, complete.by_load)
+    np.testing.assert_array_equal(joined.choices, complete.choices)
     other = digest(tiny, play(tiny, rule(tiny, "nearest-bs"), SEEDS), len(SEEDS), edges)
     bootstrap = Bootstrap(len(SEEDS))
-    apart = [summary(kept, bootstrap)["cost"]["mean"] for kept in (whole, other)]
-    assert summary(whole + other, bootstrap)["cost"]["mean"] == pytest.approx(np.mean(apart))
+    apart = [summary(kept, bootstrap)["cost"]["mean"] for kept in (complete, other)]
+    assert summary(complete + other, bootstrap)["cost"]["mean"] == pytest.approx(np.mean(apart))
 
 
 def test_cost_with_bs_energy_is_that_of_omega_1(tiny, rule):

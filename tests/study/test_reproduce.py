@@ -1,4 +1,4 @@
-"""The study on a tiny world: learners that are not trained but drawn, so that everything around them is quick."""
+"""The study on a tiny scenario, with random actors instead of trained ones, so that the tests are fast."""
 
 import csv
 import json
@@ -50,7 +50,7 @@ def tiny_study(tiny, folder, **changes):
     return reproduce(tiny, folder, PLAN, workers=2, **changes)
 
 
-def test_all_of_it(tiny, drawn, tmp_path):
+def test_a_full_study(tiny, drawn, tmp_path):
     findings = tiny_study(tiny, tmp_path / "study", algorithms=["masl"], command="edgebrush reproduce mine.yaml")
     folder = tmp_path / "study"
     results = json.loads((folder / "results.json").read_text())
@@ -60,7 +60,7 @@ def test_all_of_it(tiny, drawn, tmp_path):
     assert results["episodes"] == 6 and results["command"] == "edgebrush reproduce mine.yaml"
     assert len(results["policies"]["mappo"]["training_seeds"]["cost"]) == 3
     assert results["policies"]["mappo-one-class"]["less_than"]["mappo"]["relative"]["ci_low"] <= 1.0
-    # Everyone meets the same tasks, an ablation's world too.
+    # All policies play the same tasks, also in the scenarios of the ablations.
     tasks = {name: group[0].total("tasks") for name, group in findings.played.items()}
     assert all((each == tasks["mappo"]).all() for each in tasks.values())
     for name in FIGURES:
@@ -84,7 +84,7 @@ def test_all_of_it(tiny, drawn, tmp_path):
     }
 
 
-def test_every_learner_takes_part_unless_some_are_named(tiny, tmp_path, monkeypatch):
+def test_a_study_has_every_learner_by_default(tiny, tmp_path, monkeypatch):
     trained = []
 
     def record(jobs, workers, phase, progress):
@@ -99,7 +99,7 @@ def test_every_learner_takes_part_unless_some_are_named(tiny, tmp_path, monkeypa
     assert {name: trained.count(name) for name in trained} == dict.fromkeys(ALGORITHMS, 3)
 
 
-def test_a_figure_shows_what_its_csv_says(tiny, drawn, tmp_path):
+def test_a_figure_shows_the_rows_of_its_csv(tiny, drawn, tmp_path):
     findings = tiny_study(tiny, tmp_path, figures=["load", "convergence"], algorithms=["mappo"])
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"load", "convergence"}
     rows = read(tmp_path / "figures" / "load.csv")
@@ -121,48 +121,48 @@ def test_a_figure_shows_what_its_csv_says(tiny, drawn, tmp_path):
     assert [float(row["cost"]) for row in curve] == pytest.approx([1.02, 0.52])  # of three runs none is trimmed
 
 
-def test_what_is_done_is_not_done_again(tiny, drawn, tmp_path, monkeypatch):
-    ask = {"figures": ["comparison"], "algorithms": ["mappo"]}
-    first = tiny_study(tiny, tmp_path, **ask)
+def test_finished_jobs_are_not_run_again(tiny, drawn, tmp_path, monkeypatch):
+    options = {"figures": ["comparison"], "algorithms": ["mappo"]}
+    first = tiny_study(tiny, tmp_path, **options)
     assert len(drawn) == 3
-    again = tiny_study(tiny, tmp_path, **ask)
+    again = tiny_study(tiny, tmp_path, **options)
     assert len(drawn) == 3
     assert again.results["policies"] == first.results["policies"]
     about = json.loads((tmp_path / "study.json").read_text())
     assert set(about["done_anew"].values()) == {0}
-    # Anything that a training depends on makes it another one.
+    # Everything that a training depends on is part of its key.
     longer = replace(PLAN, decisions=65)
-    reproduce(tiny, tmp_path, longer, workers=1, **ask)
+    reproduce(tiny, tmp_path, longer, workers=1, **options)
     assert len(drawn) == 6
     busier = tiny.model_copy(update={"broadcast_interval_s": 3.0})
-    reproduce(busier, tmp_path, PLAN, workers=1, **ask)
+    reproduce(busier, tmp_path, PLAN, workers=1, **options)
     assert len(drawn) == 9
     monkeypatch.setattr(keys, "FORMAT", keys.FORMAT + 1)
-    tiny_study(tiny, tmp_path, **ask)
+    tiny_study(tiny, tmp_path, **options)
     assert len(drawn) == 12
 
 
-def test_an_interruption_loses_at_most_what_was_at_work(tiny, drawn, tmp_path, monkeypatch):
-    whole, calls, lock = seeds.train, [], threading.Lock()
+def test_an_interruption_loses_at_most_the_running_jobs(tiny, drawn, tmp_path, monkeypatch):
+    train, calls, lock = seeds.train, [], threading.Lock()
 
     def interrupted(*arguments):
         with lock:
             calls.append(arguments)
             if len(calls) == 4:
                 raise KeyboardInterrupt
-        whole(*arguments)
+        train(*arguments)
 
     monkeypatch.setattr(seeds, "train", interrupted)
-    ask = {"figures": ["ues"], "algorithms": ["mappo"]}  # 3 + 2 × 2 trainings
+    options = {"figures": ["ues"], "algorithms": ["mappo"]}  # 3 + 2 × 2 trainings
     with pytest.raises(KeyboardInterrupt):
-        reproduce(tiny, tmp_path, PLAN, workers=1, **ask)
+        reproduce(tiny, tmp_path, PLAN, workers=1, **options)
     assert len(drawn) == 3 and not (tmp_path / "results.json").exists()
-    monkeypatch.setattr(seeds, "train", whole)
-    reproduce(tiny, tmp_path, PLAN, workers=1, **ask)
+    monkeypatch.setattr(seeds, "train", train)
+    reproduce(tiny, tmp_path, PLAN, workers=1, **options)
     assert len(drawn) == 7 and (tmp_path / "results.json").exists()
 
 
-def test_points_differ_in_one_thing_alone(tiny):
+def test_variations_and_ablations_differ_in_one_field(tiny):
     base = tiny.model_dump(exclude={"name"})
     touched = {"ues": "ues", "load": "arrivals", "bandwidth": "bss", "speed": "bss"}
     for name, sweep in SWEEPS.items():
@@ -178,7 +178,7 @@ def test_points_differ_in_one_thing_alone(tiny):
     assert all(worlds[name] is tiny for name in ("ippo", "mappo-plain", "mappo-no-prices", "mappo-as-explored"))
 
 
-def test_all_points_of_a_sweep_are_trained_alike(tiny, drawn, tmp_path):
+def test_all_points_of_a_sweep_have_the_same_trainings(tiny, drawn, tmp_path):
     tiny_study(tiny, tmp_path, figures=["load"], algorithms=["mappo"])
     trained = {}
     for scenario, _, config, seed in drawn:
@@ -188,29 +188,29 @@ def test_all_points_of_a_sweep_are_trained_alike(tiny, drawn, tmp_path):
     assert trained == {("tiny", 64): [1, 2, 3], ("tiny-as-it-is", 32): [1, 2], (point, 32): [1, 2]}
 
 
-def test_what_is_played_at_a_point_needs_no_training_elsewhere(tiny, drawn, tmp_path):
-    ask = {"figures": ["load"], "algorithms": ["mappo"]}
+def test_cached_plays_of_a_variation_need_no_training(tiny, drawn, tmp_path):
+    options = {"figures": ["load"], "algorithms": ["mappo"]}
     here, there = tmp_path / "here", tmp_path / "there"
-    first = tiny_study(tiny, here, **ask)
+    first = tiny_study(tiny, here, **options)
     for part in ("rules", "plays"):
         shutil.copytree(here / "cache" / part, there / "cache" / part)
     drawn.clear()
-    again = tiny_study(tiny, there, **ask)
-    assert {scenario.name for scenario, *_ in drawn} == {"tiny"}  # whose curves are to be drawn
+    again = tiny_study(tiny, there, **options)
+    assert {scenario.name for scenario, *_ in drawn} == {"tiny"}  # its curves are drawn
     assert again.means == first.means and (there / "figures" / "load.csv").is_file()
 
 
-def test_a_point_keeps_the_means_of_what_was_played(tiny, rule, tmp_path):
+def test_the_means_of_a_variation_are_those_of_the_digest(tiny, rule, tmp_path):
     policy = rule(tiny, "priced-greedy")
-    whole, point = (kind(tiny, policy.name, policy, 3, tmp_path) for kind in (PlayJob, VariationPlayJob))
-    for job in (whole, point):
+    full, means_only = (kind(tiny, policy.name, policy, 3, tmp_path) for kind in (PlayJob, VariationPlayJob))
+    for job in (full, means_only):
         job.run(lambda share: None, [])
-    digest, means = whole.read(), point.read()
+    digest, means = full.read(), means_only.read()
     assert means["cost"] == pytest.approx(digest.total("cost").sum() / digest.total("tasks").sum())
     assert means["delay_s"] == pytest.approx(digest.total("delay_s").sum() / digest.total("completed").sum())
 
 
-def test_ablations_train_what_they_say(tiny, drawn, tmp_path):
+def test_ablations_train_with_their_scenario_and_settings(tiny, drawn, tmp_path):
     findings = tiny_study(tiny, tmp_path, figures=["ablations"], algorithms=["mappo"])
     asked = {}
     for scenario, algorithm, config, _ in drawn:
@@ -285,7 +285,7 @@ def test_a_fixed_decision_changes_the_decision_alone(tiny):
         (["--out", "carried"], "out = 'carried/cache': cannot be written"),
     ],
 )
-def test_what_cannot_be_asked_for(arguments, message, tmp_path, monkeypatch, capsys):
+def test_invalid_requests_are_errors_before_any_work(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("precious").mkdir()
     Path("precious/thesis.tex").write_text("42")
@@ -298,10 +298,10 @@ def test_what_cannot_be_asked_for(arguments, message, tmp_path, monkeypatch, cap
     assert not Path("runs").exists()
 
 
-def test_the_verb(drawn, tmp_path, monkeypatch, capsys):
+def test_the_command(drawn, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    ask = ["reproduce", "pair", "--quick", "--only", "comparison", "--algorithm", "mappo", "--seeds", "3"]
-    assert command(ask) == 0
+    arguments = ["reproduce", "pair", "--quick", "--only", "comparison", "--algorithm", "mappo", "--seeds", "3"]
+    assert command(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines[:-1]} == {"mappo", *KINDS}
     assert lines[-1].startswith("study: runs/study-pair-quick/study.html")
@@ -309,7 +309,7 @@ def test_the_verb(drawn, tmp_path, monkeypatch, capsys):
     assert sorted((config.decisions, seed) for _, _, config, seed in drawn) == [(200_000, n) for n in (1, 2, 3)]
 
 
-def test_a_point_that_cannot_be_is_named(tiny):
+def test_an_invalid_variation_is_named(tiny):
     with pytest.raises(UserError, match="tiny with load-1e\\+09"):
         SWEEPS["load"].variation(tiny, 1e9)
 
@@ -327,10 +327,10 @@ def test_a_failing_training_ends_the_study(tiny, drawn, tmp_path, monkeypatch):
 SMALL = {"copies": 2, "groups": 2, "length": 8, "minibatches": 2, "epochs": 1, "critic_updates": 0}
 
 
-def test_a_training_that_is_interrupted_goes_on_from_its_checkpoint(tiny, tmp_path, monkeypatch):
+def test_an_interrupted_training_resumes_from_its_checkpoint(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "tuned_settings", lambda preset, algorithm: SMALL)
     plan = replace(PLAN, seeds=1, point_seeds=1, decisions=32 * 40)
-    ask = {"figures": ["convergence"], "algorithms": ["mappo"], "workers": 1}
+    options = {"figures": ["convergence"], "algorithms": ["mappo"], "workers": 1}
     shares = []
 
     def interrupt(phase, share, note):
@@ -338,17 +338,17 @@ def test_a_training_that_is_interrupted_goes_on_from_its_checkpoint(tiny, tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        reproduce(tiny, tmp_path, plan, progress=interrupt, **ask)
+        reproduce(tiny, tmp_path, plan, progress=interrupt, **options)
     (checkpoint,) = tmp_path.glob("cache/trainings/*/checkpoint/seed-1.npz")
     with np.load(checkpoint) as saved:
         before = len(json.loads(str(saved["meta"]))["rows"])
     assert 0 < before < 40
 
-    def hear(phase, share, note):
+    def record(phase, share, note):
         if phase == "training the learners":
             shares.append(share)
 
-    reproduce(tiny, tmp_path, plan, progress=hear, **ask)
-    assert min(shares) > before / 40  # nothing was done twice
+    reproduce(tiny, tmp_path, plan, progress=record, **options)
+    assert min(shares) > before / 40  # no update was made twice
     (curve,) = tmp_path.glob("cache/trainings/*/curve.csv")
     assert [int(row["update"]) for row in read(curve)] == list(range(1, 41))

@@ -1,4 +1,4 @@
-"""One tiny world for all tests of the evaluation, its rules tuned with a tiny budget."""
+"""Fixtures of evaluation, tuning and study: a tiny scenario, a tiny tuning budget, random actors for trained ones."""
 
 import numpy as np
 import pytest
@@ -17,19 +17,19 @@ from edgebrush.tuning.cmaes import Budget
 
 @pytest.fixture(scope="session")
 def tiny():
-    """The preset `pair` with episodes of 20 s, under a name that no shipped numbers are for."""
+    """The preset `pair` with episodes of 20 s, under a name without shipped rules."""
     return load_scenario("pair").model_copy(update={"name": "tiny", "horizon_s": 20.0})
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Rules tuned on the spot with next to no budget."""
+    """A tiny budget for the tuning of rules that do not ship."""
     monkeypatch.setattr(rules, "QUICK_BUDGET", Budget(32, 4))
 
 
 @pytest.fixture(scope="session")
 def rule():
-    """Makes a rule with the numbers that its search starts from."""
+    """A function that makes a rule with the parameters from which its search starts."""
 
     def make(scenario, name):
         numbers = np.array([number.start for number in numbers_of(KINDS[name], scenario.bs_count)])
@@ -40,8 +40,8 @@ def rule():
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Trainings that draw an actor instead; the list of what was asked for."""
-    asked = []
+    """Trainings that make a random actor instead; the list of the trainings."""
+    trainings = []
 
     def train(scenario, algorithm, config, training_seeds, folder, prices, hear, workers):
         (seed,) = training_seeds
@@ -54,8 +54,8 @@ def drawn(monkeypatch):
         save_policy(folder / f"seed-{seed}", algorithm, weights, about)
         costs = [f"{seed},{32 * n},{n},{1 / n + 0.01 * seed}" for n in (1, 2)]
         (folder / CURVE).write_text("\n".join(["seed,decisions,seconds,validation_cost", *costs]) + "\n")
-        asked.append((scenario, algorithm, config, seed))
+        trainings.append((scenario, algorithm, config, seed))
         hear({"share": 1.0})
 
     monkeypatch.setattr(seeds, "train", train)
-    return asked
+    return trainings

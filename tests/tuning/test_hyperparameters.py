@@ -1,4 +1,4 @@
-"""The equal search for learners' settings, on learners that are drawn instead of trained."""
+"""The equal search of the learners' hyperparameters, with random actors instead of trained ones."""
 
 import csv
 import json
@@ -23,11 +23,11 @@ NAMES = ("mappo", "ippo")
 
 @pytest.fixture
 def drawn_by_settings(drawn, monkeypatch):
-    """A training's luck depends on its settings: its folder's name, a hash of them all, seeds it."""
-    whole = seeds.train
+    """Random actors whose seed is the name of the training's folder, a hash of its settings."""
+    train_drawn = seeds.train
 
     def train(scenario, algorithm, config, training_seeds, folder, prices, hear, workers):
-        whole(scenario, folder.name, config, training_seeds, folder, prices, hear, workers)
+        train_drawn(scenario, folder.name, config, training_seeds, folder, prices, hear, workers)
 
     monkeypatch.setattr(seeds, "train", train)
     monkeypatch.setattr(searching, "TRIAL_EPISODES", 4)
@@ -35,21 +35,21 @@ def drawn_by_settings(drawn, monkeypatch):
 
 
 def tiny_search(tiny, out, **changes):
-    asked = {"algorithms": NAMES, "trials": 3, "decisions": 64, "workers": 1, "command": "edgebrush tune-learners"}
-    return search_hyperparameters(tiny, out, **(asked | changes))
+    options = {"algorithms": NAMES, "trials": 3, "decisions": 64, "workers": 1, "command": "edgebrush tune-learners"}
+    return search_hyperparameters(tiny, out, **(options | changes))
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_trials_start_as_it_comes_stay_on_the_grid_and_never_repeat(name):
+def test_trials_start_with_the_defaults_stay_on_the_grid_and_never_repeat(name):
     tried = trial_settings(name, 12)
     usual = configure(name, {}, seconds=None, decisions=None)
     assert tried[0] == {number: getattr(usual, number) for number in ALGORITHMS[name].search_grid}
     assert all(value in ALGORITHMS[name].search_grid[number] for each in tried for number, value in each.items())
     assert len({json.dumps(each) for each in tried}) == 12
-    assert trial_settings(name, 5) == tried[:5]  # a longer search goes on where a shorter one ended
+    assert trial_settings(name, 5) == tried[:5]  # a longer search continues a shorter one
 
 
-def test_every_learner_gets_the_same_and_the_cheapest_trial_is_chosen(tiny, quick, drawn_by_settings, tmp_path):
+def test_every_learner_has_the_same_budget_and_the_cheapest_trial_is_chosen(tiny, quick, drawn_by_settings, tmp_path):
     out = tmp_path / "tuned" / "tiny.json"
     about = tiny_search(tiny, out)
     assert json.loads(out.read_text()) == about and about["scenario"] == fingerprint(tiny)
@@ -67,7 +67,7 @@ def test_every_learner_gets_the_same_and_the_cheapest_trial_is_chosen(tiny, quic
 
 
 @pytest.mark.parametrize(("best", "chosen"), [(0.3995, 1e-3), (0.398, 2e-3)])
-def test_what_two_seeds_could_differ_by_replaces_nothing(best, chosen, tiny, tmp_path):
+def test_a_gain_within_the_noise_of_a_seed_does_not_replace_the_defaults(best, chosen, tiny, tmp_path):
     log = searching.TrialLog(tmp_path / "log.csv", tiny, 64)
     for trial, (rate, cost) in enumerate([(1e-3, 0.4), (2e-3, best), (3e-3, 0.5)]):
         settings = json.dumps({"learning_rate": rate})
@@ -76,39 +76,39 @@ def test_what_two_seeds_could_differ_by_replaces_nothing(best, chosen, tiny, tmp
     assert found["settings"] == {"learning_rate": chosen} and found["cost_as_it_comes"] == 0.4
 
 
-def test_a_trial_is_judged_on_validation_episodes(tiny, quick, drawn_by_settings, tmp_path, monkeypatch):
-    seen = []
+def test_a_trial_is_evaluated_on_validation_episodes(tiny, quick, drawn_by_settings, tmp_path, monkeypatch):
+    calls = []
 
-    def listen(scenario, policy, episode_seeds):
-        seen.append((policy, episode_seeds))
+    def record(scenario, policy, episode_seeds):
+        calls.append((policy, episode_seeds))
         return play(scenario, policy, episode_seeds)
 
-    monkeypatch.setattr(searching, "play", listen)
+    monkeypatch.setattr(searching, "play", record)
     about = tiny_search(tiny, tmp_path / "out.json", algorithms=["mappo"], trials=1)
-    ((policy, episode_seeds),) = seen
+    ((policy, episode_seeds),) = calls
     assert list(episode_seeds) == [VALIDATION_SEEDS + n for n in range(4)]
     cost = play(tiny, policy, episode_seeds)["cost"].mean()
     assert about["algorithms"]["mappo"]["cost"] == pytest.approx(cost, abs=1e-6)
 
 
-def test_what_was_tried_is_not_tried_again(tiny, quick, drawn_by_settings, tmp_path, monkeypatch):
-    out, whole = tmp_path / "out.json", seeds.train
+def test_finished_trials_are_not_run_again(tiny, quick, drawn_by_settings, tmp_path, monkeypatch):
+    out, train = tmp_path / "out.json", seeds.train
 
     def interrupted(*arguments):
         if len(drawn_by_settings) == 2:
             raise KeyboardInterrupt
-        whole(*arguments)
+        train(*arguments)
 
     monkeypatch.setattr(seeds, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tiny_search(tiny, out)
     assert not out.exists()
-    monkeypatch.setattr(seeds, "train", whole)
+    monkeypatch.setattr(seeds, "train", train)
     about = tiny_search(tiny, out)
     assert len(drawn_by_settings) == 6
     assert tiny_search(tiny, out)["algorithms"] == about["algorithms"]
     assert len(drawn_by_settings) == 6
-    more = tiny_search(tiny, out, algorithms=["maa2c"])  # one more learner, the others keep their place
+    more = tiny_search(tiny, out, algorithms=["maa2c"])  # one more learner; the others stay in the file
     assert len(drawn_by_settings) == 9
     assert set(more["algorithms"]) == {*NAMES, "maa2c"} and more["algorithms"]["ippo"] == about["algorithms"]["ippo"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.json"]
@@ -126,7 +126,7 @@ def test_a_log_of_another_search_is_refused(tiny, quick, drawn_by_settings, tmp_
         tiny_search(tiny, out)
 
 
-def test_what_cannot_be_asked_for(tmp_path, capsys):
+def test_invalid_requests_are_errors_before_any_work(tmp_path, capsys):
     out = str(tmp_path / "deep" / "out.json")
     for arguments, message in (
         (["--algorithm", "sarsa"], "algorithm = 'sarsa': not known"),
@@ -141,7 +141,7 @@ def test_what_cannot_be_asked_for(tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err
 
 
-def test_trainings_use_what_was_chosen_for_their_preset(tiny, rule, monkeypatch, tmp_path):
+def test_trainings_use_the_chosen_settings_of_their_preset(tiny, rule, monkeypatch, tmp_path):
     monkeypatch.setattr(algorithms, "TUNED", tmp_path)
     assert tuned_settings("tiny", "mappo") == {}
     chosen = {"algorithms": {"mappo": {"settings": {"learning_rate": 5e-4, "epochs": 5}}}}

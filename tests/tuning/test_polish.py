@@ -1,4 +1,4 @@
-"""Polishing: its table plays as everyone plays, it mends absurd prices, and it says what it cannot polish."""
+"""Polishing: it evaluates as ``play`` does, it repairs absurd biases, and it refuses policies without prices."""
 
 import csv
 import json
@@ -18,12 +18,12 @@ from edgebrush.tuning.polish import ActorEvaluator, polish, polished_weights, wi
 
 @pytest.fixture
 def trained(tiny, tmp_path):
-    """The folder of an actor that was not trained and has no prices."""
+    """The folder of a random actor without prices."""
     simulator = Simulator(tiny, 1)
     rng = np.random.default_rng(1)
     actor = new_actor(rng, simulator.layout, 8, tiny.bs_count, None)
     weights = {name: np.asarray(value) for name, value in actor.all_weights().items()}
-    weights["b_out"] = rng.normal(0.0, 1.0, weights["b_out"].shape).astype(np.float32)  # absurd tastes
+    weights["b_out"] = rng.normal(0.0, 1.0, weights["b_out"].shape).astype(np.float32)  # absurd biases
     about = {"step_grid": list(tiny.decision.step_grid), "classes": tiny.decision.classes, "seed": 7}
     save_policy(tmp_path / "trained", "drawn", weights, about)
     return tmp_path / "trained"
@@ -40,7 +40,7 @@ def test_the_evaluators_costs_are_those_of_the_tasks(tiny, trained):
     assert costs[0] != pytest.approx(costs[1], rel=0.01)
 
 
-def test_it_is_cheaper_afterwards(tiny, trained, tmp_path):
+def test_a_polished_actor_is_cheaper(tiny, trained, tmp_path):
     before, after = polish(tiny, trained, tmp_path / "polished", Budget(96, 4), "edgebrush polish trained")
     policies = [load_policy(folder, tiny) for folder in (trained, tmp_path / "polished")]
     held_out = 10**7 + np.arange(64)
@@ -56,19 +56,19 @@ def test_it_is_cheaper_afterwards(tiny, trained, tmp_path):
     assert {"w_in", "w_embed", "w_mean", "w_out", "scale"} <= same and "b_out" not in same
 
 
-def test_the_verb_and_what_cannot_be_asked_for(tiny, trained, tmp_path, monkeypatch, capsys):
+def test_the_command_and_its_errors(tiny, trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    ask = ["polish", "trained", "--scenario", "pair", "--evaluations", "16", "--episodes", "2", "--out"]
-    assert command([*ask, "polished"]) == 0
+    arguments = ["polish", "trained", "--scenario", "pair", "--evaluations", "16", "--episodes", "2", "--out"]
+    assert command([*arguments, "polished"]) == 0
     assert "before" in capsys.readouterr().out
     assert load_policy(tmp_path / "polished", tiny).name == "drawn-polished"
-    assert command([*ask, "polished"]) == 2
+    assert command([*arguments, "polished"]) == 2
     assert "already exists" in capsys.readouterr().err
-    assert command(["polish", "nowhere", *ask[2:], "other"]) == 2
+    assert command(["polish", "nowhere", *arguments[2:], "other"]) == 2
     assert "nowhere" in capsys.readouterr().err
     about = json.loads((trained / "policy.json").read_text()) | {"kind": DIFFUSION}
     (trained / "policy.json").write_text(json.dumps(about))
-    assert command([*ask, "other"]) == 2
+    assert command([*arguments, "other"]) == 2
     error = capsys.readouterr().err
     assert "give a policy of kind softmax" in error and "\n" not in error.strip()
     assert not (tmp_path / "other").exists()

@@ -1,4 +1,4 @@
-"""Tuning: it finds better numbers, and what ships with a preset is for that preset as it is."""
+"""Tuning of the rules: the search finds better parameters, and evaluates them as they will be played."""
 
 import json
 
@@ -11,7 +11,7 @@ from edgebrush.tuning.cmaes import Budget
 from edgebrush.tuning.rules import log_csv, rule_of, rules_json, tune
 
 
-def test_a_search_beats_its_start(tiny):
+def test_a_search_improves_on_its_start(tiny):
     start = np.array([number.start for number in numbers_of(KINDS["local-only"], 2)])
     found = tune(tiny, "local-only", Budget(96, 8))
     before = RuleEvaluator(tiny, "local-only", np.arange(64), 1).costs([start])[0]
