@@ -1,3 +1,5 @@
+"""The ONNX backend: rows are independent, prompts are checked, damaged files are rejected, shipped models run."""
+
 import json
 import shutil
 
@@ -18,13 +20,13 @@ def test_each_row_has_its_own_time_and_class(tiny):
     np.testing.assert_allclose(velocity, expected, rtol=1e-6)
 
 
-def test_noise_depends_on_the_seed_alone(tiny):
+def test_noise_depends_only_on_the_seed(tiny):
     assert np.array_equal(tiny.noise(7), tiny.noise(7))
     assert not np.array_equal(tiny.noise(7), tiny.noise(8))
     assert tiny.noise(7).shape == tiny.shape and tiny.noise(7).dtype == np.float32
 
 
-def test_decode_gives_a_grey_image(tiny):
+def test_decode_returns_a_grey_image(tiny):
     image = tiny.decode(np.linspace(-2, 2, 784, dtype=np.float32).reshape(1, 28, 28))
     assert image.shape == (28, 28) and image.dtype == np.uint8
     assert image[0, 0] == 0 and image[-1, -1] == 255
@@ -43,14 +45,14 @@ def test_bad_prompts(tiny, prompt, message):
         tiny.encode(prompt)
 
 
-def test_a_model_that_is_not_there(tmp_path):
+def test_an_unknown_model(tmp_path):
     with pytest.raises(UserError, match="model = 'medium': neither a shipped model"):
         load_model("medium")
     with pytest.raises(UserError, match=r"nor a folder with model.onnx"):
         load_model(tmp_path)
 
 
-def spoil(folder, **changes):
+def damage(folder, **changes):
     """Change the card; a value of None removes the field."""
     card = json.loads((folder / "model.json").read_text()) | changes
     (folder / "model.json").write_text(json.dumps({k: v for k, v in card.items() if v is not None}))
@@ -61,28 +63,28 @@ def copied(tiny_folder, tmp_path):
     return shutil.copytree(tiny_folder, tmp_path / "copied")
 
 
-def test_a_spoilt_card(copied):
-    spoil(copied, prediction="noise")
-    with pytest.raises(UserError, match=r"model.json: prediction = 'noise': only velocity"):
+def test_a_damaged_card(copied):
+    damage(copied, prediction="noise")
+    with pytest.raises(UserError, match=r"model.json: prediction = 'noise': this backend supports velocity only"):
         load_model(copied)
-    spoil(copied, shape=None, classes=None)
+    damage(copied, shape=None, classes=None)
     with pytest.raises(UserError, match=r"model.json: classes, shape missing"):
         load_model(copied)
     (copied / "model.json").write_text("{")
-    with pytest.raises(UserError, match=r"model.json: not a model card"):
+    with pytest.raises(UserError, match=r"model.json: not a readable model card"):
         load_model(copied)
 
 
-def test_spoilt_weights(copied):
+def test_damaged_weights(copied):
     (copied / "model.onnx").write_bytes(b"x" * 100)
-    with pytest.raises(UserError, match=r"model.onnx: not an ONNX graph that can be run"):
+    with pytest.raises(UserError, match=r"model.onnx: ONNX Runtime cannot load it"):
         load_model(copied)
     (copied / "model.onnx").unlink()
     with pytest.raises(UserError, match=r"model.onnx: no such file"):
         load_model(copied)
 
 
-def test_another_network(copied):
+def test_a_network_with_other_inputs(copied):
     model = onnx.load(copied / "model.onnx")
     del model.graph.node[1:], model.graph.input[2]
     model.graph.node[0].output[0] = "velocity"
@@ -92,7 +94,7 @@ def test_another_network(copied):
 
 
 @pytest.mark.parametrize("name", shipped_models())
-def test_what_ships_runs(name):
+def test_shipped_models_run(name):
     model = load_model(name)
     noise = model.noise(1)
     velocity = model.predict([noise, noise], [1.0, 0.5], [0, 1])

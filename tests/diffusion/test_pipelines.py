@@ -1,4 +1,4 @@
-"""Tiny pipelines with random weights, saved and loaded; the reference is each pipeline's own way of sampling."""
+"""Images of tiny random pipelines equal those of the pipeline's own sampling; loading rejects what it cannot use."""
 
 import json
 import math
@@ -18,7 +18,8 @@ transformers = pytest.importorskip("transformers")
 
 pytestmark = pytest.mark.diffusers
 
-from edgebrush.diffusion.pipelines import KINDS, PipelineBackend, load_pipeline  # noqa: E402
+from edgebrush.diffusion.pipeline_families import FAMILIES  # noqa: E402
+from edgebrush.diffusion.pipelines import PipelineBackend, load_pipeline  # noqa: E402
 
 SIZE = 8  # of a latent sample
 WIDTH = 32  # of text embeddings
@@ -193,7 +194,7 @@ def pixart(folder, kind="PixArtSigmaPipeline", sample_size=SIZE, patch_size=2):
 
 
 def pixart_alpha(folder):
-    """At 128 alone it is told the image's size."""
+    """PixArt-alpha uses the image size only at a sample size of 128."""
     return pixart(folder, "PixArtAlphaPipeline", sample_size=128, patch_size=32)
 
 
@@ -291,12 +292,12 @@ MAKERS = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Each kind's pipeline, saved."""
+    """One saved pipeline per family."""
     root = tmp_path_factory.mktemp("pipelines")
     for name, make in MAKERS.items():
         torch.manual_seed(1)
         make(root / "words").save_pretrained(root / name)
-    index = root / "dit" / "model_index.json"  # as published ones have it
+    index = root / "dit" / "model_index.json"  # as published pipelines have it
     index.write_text(json.dumps(json.loads(index.read_text()) | {"id2label": {3: "tiger shark", 7: "cock, rooster"}}))
     return root
 
@@ -309,7 +310,7 @@ def backends(folders):
 def load(folders, kind):
     backend = load_pipeline(folders / kind)
     if kind in ("flux", "schnell"):
-        backend.pipe.default_sample_size = SIZE  # 128 by the pipeline's class, of whatever transformer
+        backend.pipe.default_sample_size = SIZE  # the pipeline class sets 128 for every transformer
         return PipelineBackend(backend.pipe)
     return backend
 
@@ -321,8 +322,8 @@ def prompts(kind):
     return [Prompt("a b c"), Prompt("d a", guidance=4.0), Prompt("h", negative=negative, guidance=2.0)]
 
 
-def by_the_pipeline(backend, kind, request):
-    """The image that the pipeline makes of the same noise by itself."""
+def pipeline_image(backend, kind, request):
+    """The image that the pipeline itself generates from the same noise."""
     pipe, prompt, steps = backend.pipe, request.prompt, request.steps
     pipe.set_progress_bar_config(disable=True)
     options = {"guidance_scale": prompt.guidance, "num_inference_steps": steps, "output_type": "np"}
@@ -331,9 +332,9 @@ def by_the_pipeline(backend, kind, request):
         draw = torch.Generator().manual_seed(request.seed)
         image = pipe([pipe.labels.get(prompt.text, 999)], generator=draw, **options).images[0]
         return (image * 255).round().astype(np.uint8)
-    takes_no_none = kind in ("schnell", "sigma", "alpha", "sana")
-    options["negative_prompt"] = prompt.negative if takes_no_none else prompt.negative or None
-    if kind == "sana":  # its own scheduler tells the network whole times only
+    requires_text = kind in ("schnell", "sigma", "alpha", "sana")
+    options["negative_prompt"] = prompt.negative if requires_text else prompt.negative or None
+    if kind == "sana":  # its own scheduler rounds the times
         scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
         pipe = diffusers.SanaPipeline(**pipe.components | {"scheduler": scheduler})
     if kind in ("sd3", "aura", "sana"):
@@ -348,8 +349,8 @@ def by_the_pipeline(backend, kind, request):
     return (image * 255).round().astype(np.uint8)
 
 
-def served(backend, requests, batch_limit):
-    """The jobs of an engine that has ended them."""
+def run_jobs(backend, requests, batch_limit):
+    """Run requests in an engine and return the finished jobs."""
     sampler = make_sampler("euler" if backend.prediction == "velocity" else "ddim", backend)
     engine = Engine(backend, sampler, batch_limit, 10, 50)
     jobs = [engine.submit(request) for request in requests]
@@ -360,13 +361,13 @@ def served(backend, requests, batch_limit):
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_images_are_those_of_the_pipeline_itself(backends, kind):
+def test_images_equal_those_of_the_pipeline_itself(backends, kind):
     backend = backends[kind]
-    steps = [4, 2, 5]  # which divide DDIM's 1,000
+    steps = [4, 2, 5]  # divisors of DDIM's 1,000 training steps
     requests = [Request(prompt, count, n) for n, (prompt, count) in enumerate(zip(prompts(kind), steps, strict=True))]
-    together, alone = served(backend, requests, 4), served(backend, requests, 1)
+    together, alone = run_jobs(backend, requests, 4), run_jobs(backend, requests, 1)
     for n, request in enumerate(requests):
-        expected = by_the_pipeline(backend, kind, request)
+        expected = pipeline_image(backend, kind, request)
         for job in (together[n], alone[n]):
             assert job.image.shape == expected.shape and job.image.dtype == np.uint8
             assert np.abs(job.image.astype(int) - expected).max() <= 1  # rounding, in another batch
@@ -388,12 +389,12 @@ def test_a_row_does_not_depend_on_the_others(backends, kind):
 def test_v_prediction(tmp_path):
     torch.manual_seed(2)
     backend = PipelineBackend(stable_diffusion(tmp_path / "words", prediction_type="v_prediction"))
-    (job,) = served(backend, [Request(Prompt("a", guidance=3.0), 4, 5)], 2)
-    expected = by_the_pipeline(backend, "sd", job.request)
+    (job,) = run_jobs(backend, [Request(Prompt("a", guidance=3.0), 4, 5)], 2)
+    expected = pipeline_image(backend, "sd", job.request)
     assert np.abs(job.image.astype(int) - expected).max() <= 1
 
 
-def test_a_pipeline_in_training_is_taken_out_of_it(tmp_path):
+def test_a_pipeline_in_training_mode_is_set_to_evaluation(tmp_path):
     backend = PipelineBackend(dit(tmp_path))
     assert not any(part.training for part in (backend.pipe.transformer, backend.pipe.vae))
     condition, noise = backend.encode(Prompt("3")), backend.noise(0)
@@ -403,9 +404,9 @@ def test_a_pipeline_in_training_is_taken_out_of_it(tmp_path):
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_half_precision_as_on_a_gpu(folders, backends, kind, monkeypatch):
-    monkeypatch.setattr("edgebrush.diffusion.pipelines.precision", lambda name, _: KINDS[name].half)
+    monkeypatch.setattr("edgebrush.diffusion.pipelines.network_dtype", lambda name, _: FAMILIES[name].half_dtype)
     halved = load(folders, kind)
-    assert halved.network.dtype == halved.kind.half and halved.pipe.vae.dtype == torch.float32
+    assert halved.network.dtype == halved.family.half_dtype and halved.pipe.vae.dtype == torch.float32
     time = 0.5 if halved.prediction == "velocity" else 500
     half, single = (
         backend.predict([backend.noise(0)], [time], [backend.encode(prompts(kind)[1])])
@@ -417,9 +418,9 @@ def test_half_precision_as_on_a_gpu(folders, backends, kind, monkeypatch):
         assert halved.pipe.text_encoder.encoder.block[0].layer[1].DenseReluDense.wo.weight.dtype == torch.float32
 
 
-def test_what_the_scheduler_tells(folders, backends):
+def test_shift_and_schedule_come_from_the_scheduler(folders, backends):
     assert backends["sd3"].shift == 3.0 and backends["sd3"].alphas_cumprod is None
-    # FLUX's is exp(0.5) at 256 tokens and exp(1.15) at 4,096; the tiny one makes 16.
+    # FLUX: exp(0.5) at 256 tokens, exp(1.15) at 4,096; the tiny transformer has 16.
     assert backends["flux"].shift == pytest.approx(math.exp(0.5 - 0.65 * 240 / 3840))
     assert load_pipeline(folders / "flux").shift == pytest.approx(math.exp(1.15))
     assert backends["schnell"].shift == backends["sana"].shift == 3.0
@@ -431,9 +432,13 @@ def test_what_the_scheduler_tells(folders, backends):
 @pytest.mark.parametrize(
     ("kind", "prompt", "message"),
     [
-        ("dit", Prompt("tiger"), "class = 'tiger': neither a name nor a number below 1000; near to it: tiger shark"),
+        (
+            "dit",
+            Prompt("tiger"),
+            "class = 'tiger': neither a class name nor a number below 1000; similar names: tiger",
+        ),
         ("dit", Prompt("tiger shark", negative="cock"), "negative = 'cock': a class-conditional pipeline"),
-        ("flux", Prompt("a", negative="b"), "negative = 'b': a guidance-distilled network takes none"),
+        ("flux", Prompt("a", negative="b"), "negative = 'b': a guidance-distilled network has none"),
         ("sd", Prompt("a", guidance=0.5), "guidance = 0.5: must be at least 1"),
         ("sd", Prompt("a", guidance=float("nan")), "guidance = nan"),
     ],
@@ -443,29 +448,29 @@ def test_bad_prompts(backends, kind, prompt, message):
         backends[kind].encode(prompt)
 
 
-def test_a_pipeline_of_another_kind(folders, tmp_path):
+def test_an_unsupported_pipeline(folders, tmp_path):
     pipe = diffusers.DDPMPipeline(
         diffusers.UNet2DModel(
             8, block_out_channels=(32, 32), down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2
         ),
         ddim(),
     )
-    with pytest.raises(UserError, match="pipeline = DDPMPipeline: not a kind that is known here; those are DiT"):
+    with pytest.raises(UserError, match="pipeline = DDPMPipeline: not supported; use one of DiT"):
         PipelineBackend(pipe)
     pipe.save_pretrained(tmp_path / "ddpm")
     with pytest.raises(UserError, match="pipeline = DDPMPipeline"):
         load_pipeline(tmp_path / "ddpm")
 
 
-def test_a_scheduler_of_another_family(tmp_path):
+def test_a_scheduler_of_the_wrong_prediction_type(tmp_path):
     pipe = stable_diffusion(tmp_path / "words")
     pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
-    with pytest.raises(UserError, match=r"scheduler FlowMatchEulerDiscreteScheduler .* noise prediction"):
+    with pytest.raises(UserError, match=r"scheduler = FlowMatchEulerDiscreteScheduler .* noise prediction"):
         PipelineBackend(pipe)
 
 
-def test_folders_that_hold_no_sound_pipeline(folders, tmp_path):
-    with pytest.raises(UserError, match=r"not a folder with a diffusers pipeline \(model_index.json\)"):
+def test_missing_and_damaged_pipelines(folders, tmp_path):
+    with pytest.raises(UserError, match=r"not the folder of a diffusers pipeline: it has no model_index.json"):
         load_pipeline(tmp_path / "nowhere")
     broken = shutil.copytree(folders / "sd", tmp_path / "broken")
     weights = broken / "unet" / "diffusion_pytorch_model.safetensors"
@@ -477,6 +482,6 @@ def test_folders_that_hold_no_sound_pipeline(folders, tmp_path):
         load_pipeline(broken)
 
 
-def test_a_device_that_is_not_there(folders):
+def test_an_unknown_device(folders):
     with pytest.raises(UserError, match="device = 'abacus': torch cannot use it"):
         load_pipeline(folders / "dit", "abacus")

@@ -94,7 +94,7 @@ def test_times_come_from_both_ends_and_a_network_learns_the_line_of_a_pair(teach
 
 
 def test_what_cannot_be_straightened_is_said(teacher, tmp_path):
-    with pytest.raises(UserError, match="not a model card"):
+    with pytest.raises(UserError, match="not a readable model card"):
         reflow.reflow(tmp_path, tmp_path / "out", SETTINGS, quiet)
     (tmp_path / "model.json").write_text((teacher / "model.json").read_text().replace('"light"', '"classifier"'))
     with pytest.raises(UserError, match="only a flow"):

@@ -1,3 +1,5 @@
+"""Samplers equal diffusers' schedulers on the same noise, on NumPy and torch, and converge to known solutions."""
+
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,11 +16,11 @@ NOISE = np.random.default_rng(3).standard_normal(SHAPE, np.float32)
 
 
 def network(sample, time):
-    """Some smooth function of sample and time, on NumPy arrays and torch tensors, the time in [0, 1]."""
+    """A smooth function of sample and time in [0, 1] that works on NumPy arrays and torch tensors."""
     return sample / (1.0 + sample * sample) + 0.5 * time - 0.3 * sample * time
 
 
-def sampled(sampler: Sampler, steps: int, noise=NOISE, predict=network):
+def sample_with(sampler: Sampler, steps: int, noise=NOISE, predict=network):
     scale = 1.0 if sampler.prediction == "velocity" else TRAINING_STEPS
     trajectory = sampler.start(noise, steps)
     while not trajectory.finished:
@@ -26,7 +28,7 @@ def sampled(sampler: Sampler, steps: int, noise=NOISE, predict=network):
     return trajectory.sample
 
 
-def by_diffusers(scheduler):
+def sample_by_diffusers(scheduler):
     torch = pytest.importorskip("torch")
     sample = torch.from_numpy(NOISE)[None]
     for time in scheduler.timesteps:
@@ -42,7 +44,7 @@ def test_euler_is_diffusers(steps, shift):
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(sigmas=(1.0 - np.arange(steps) / steps).tolist())
     np.testing.assert_allclose(Euler(shift).times(steps), scheduler.timesteps / TRAINING_STEPS, atol=1e-6)
-    np.testing.assert_allclose(sampled(Euler(shift), steps), by_diffusers(scheduler), atol=1e-5)
+    np.testing.assert_allclose(sample_with(Euler(shift), steps), sample_by_diffusers(scheduler), atol=1e-5)
 
 
 @pytest.mark.diffusers
@@ -54,10 +56,10 @@ def test_multistep_is_diffusers(steps, shift):
         use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=shift, solver_order=2
     )
     scheduler.set_timesteps(steps)
-    # diffusers hands the network whole timesteps; ours are the exact ones, so the schedules are compared as sigmas.
+    # diffusers rounds the timesteps for the network; ours are exact, so the grids are compared as sigmas.
     np.testing.assert_allclose(Multistep(shift).times(steps), scheduler.sigmas[:-1], atol=1e-6)
     scheduler.timesteps = scheduler.sigmas[:-1] * TRAINING_STEPS
-    np.testing.assert_allclose(sampled(Multistep(shift), steps), by_diffusers(scheduler), atol=1e-5)
+    np.testing.assert_allclose(sample_with(Multistep(shift), steps), sample_by_diffusers(scheduler), atol=1e-5)
 
 
 @pytest.mark.diffusers
@@ -67,7 +69,7 @@ def test_ddim_is_diffusers(steps):
     scheduler = diffusers.DDIMScheduler(**BETAS, timestep_spacing="trailing", clip_sample=False)
     scheduler.set_timesteps(steps)
     assert Ddim(ALPHAS_CUMPROD).times(steps).tolist() == scheduler.timesteps.tolist()
-    np.testing.assert_allclose(sampled(Ddim(ALPHAS_CUMPROD), steps), by_diffusers(scheduler), atol=1e-4)
+    np.testing.assert_allclose(sample_with(Ddim(ALPHAS_CUMPROD), steps), sample_by_diffusers(scheduler), atol=1e-4)
 
 
 @pytest.mark.diffusers
@@ -79,7 +81,7 @@ def test_dpm_solver_is_diffusers(steps):
     )
     scheduler.set_timesteps(steps)
     assert DpmSolver(ALPHAS_CUMPROD).times(steps).tolist() == scheduler.timesteps.tolist()
-    np.testing.assert_allclose(sampled(DpmSolver(ALPHAS_CUMPROD), steps), by_diffusers(scheduler), atol=1e-4)
+    np.testing.assert_allclose(sample_with(DpmSolver(ALPHAS_CUMPROD), steps), sample_by_diffusers(scheduler), atol=1e-4)
 
 
 def every_sampler() -> list[Sampler]:
@@ -90,8 +92,8 @@ def every_sampler() -> list[Sampler]:
 @pytest.mark.parametrize("sampler", every_sampler(), ids=list(SAMPLERS))
 def test_torch_and_numpy_agree(sampler):
     torch = pytest.importorskip("torch")
-    ours = sampled(sampler, 6)
-    theirs = sampled(sampler, 6, torch.from_numpy(NOISE))
+    ours = sample_with(sampler, 6)
+    theirs = sample_with(sampler, 6, torch.from_numpy(NOISE))
     assert ours.dtype == np.float32 and theirs.dtype == torch.float32
     np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)
 
@@ -117,11 +119,11 @@ def gaussian_noise(scale: float):
     ],
     ids=["flow", "noise"],
 )
-def test_more_steps_and_the_second_order_come_nearer_to_the_solution(first, second, field):
+def test_more_steps_and_second_order_reduce_the_error(first, second, field):
     # The exact solution of the noise predictor's flow starts at a scale that is not quite 1.
     start = 1.0 if first.prediction == "velocity" else (0.25 * ALPHAS_CUMPROD[-1] + 1 - ALPHAS_CUMPROD[-1]) ** 0.5
     error = {
-        (s, n): np.abs(sampled(s, n, predict=field) - 0.5 / start * NOISE).max()
+        (s, n): np.abs(sample_with(s, n, predict=field) - 0.5 / start * NOISE).max()
         for s in (first, second)
         for n in (10, 40)
     }
@@ -130,7 +132,7 @@ def test_more_steps_and_the_second_order_come_nearer_to_the_solution(first, seco
     assert error[second, 40] < error[first, 40] / 1.8
 
 
-def test_a_sampler_must_suit_the_backend():
+def test_a_sampler_must_fit_the_backend():
     flow = SimpleNamespace(name="light", prediction="velocity", alphas_cumprod=None, shift=2.0)
     noise = SimpleNamespace(name="sd", prediction="noise", alphas_cumprod=ALPHAS_CUMPROD, shift=1.0)
     sampler = make_sampler("euler", flow)

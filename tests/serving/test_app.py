@@ -15,8 +15,7 @@ from edgebrush.diffusion.backend import Prompt
 from edgebrush.diffusion.engine import Engine, Request
 from edgebrush.diffusion.samplers import Euler
 from edgebrush.serving import station as stations
-from tests.diffusion.test_engine import Watched
-from tests.support.models import Formula
+from tests.support.models import Formula, RecordingBackend
 from tests.support.serving import AS_JOB, CIRCLE, IMAGES, PROFILE, Gate, in_memory, make_station, until
 
 ENERGY = PROFILE.energy
@@ -322,7 +321,7 @@ def test_a_wrong_method_names_the_methods_of_the_path(client):
 
 
 def test_a_failure_of_the_model_has_no_traceback():
-    backend = Watched(Formula())
+    backend = RecordingBackend(Formula())
     with in_memory(make_station(backend=backend)) as client:
         backend.fail = "predict"
         response = client.post(IMAGES, json=CIRCLE)

@@ -16,7 +16,7 @@ CLASSES = ["circle", "square", "star"]
 
 
 class Formula:
-    """The formula in NumPy."""
+    """A backend that computes the formula in NumPy."""
 
     name, prediction, shape, alphas_cumprod, shift = "formula", "velocity", (1, 28, 28), None, 1.0
     classes = CLASSES
@@ -40,8 +40,34 @@ class Formula:
         return np.random.default_rng(seed).standard_normal(self.shape, np.float32)
 
 
+class RecordingBackend:
+    """Wraps a backend: records the times of every batch, and fails where ``fail`` names a method."""
+
+    def __init__(self, backend):
+        self.backend, self.batches, self.fail = backend, [], ""
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+    def predict(self, samples, times, conditions):
+        self.batches.append(list(times))
+        if self.fail == "predict":
+            raise RuntimeError("out of memory")
+        return self.backend.predict(samples, times, conditions)
+
+    def encode(self, prompt):
+        if self.fail == "encode":
+            raise RuntimeError("no such token")
+        return self.backend.encode(prompt)
+
+    def decode(self, sample):
+        if self.fail == "decode":
+            raise RuntimeError("no decoder")
+        return self.backend.decode(sample)
+
+
 def write_model(folder: Path) -> Path:
-    """The formula as an ONNX graph: of the shipped models' inputs, output and card."""
+    """Write the formula as an ONNX graph with the inputs, the output and the card of a shipped model."""
 
     def value(name, kind, *shape):
         return helper.make_tensor_value_info(name, kind, shape)
@@ -73,7 +99,7 @@ def write_model(folder: Path) -> Path:
 
 
 def write_classifier(folder: Path) -> Path:
-    """A classifier of ``CLASSES`` that tells how bright an image's upper third, middle and lower third are."""
+    """Write a classifier of ``CLASSES`` whose features are the mean brightness of an image's three thirds."""
     thirds = np.zeros((784, 3), np.float32)
     for third, rows in enumerate(np.array_split(np.arange(784), 3)):
         thirds[rows, third] = 1.0 / len(rows)
@@ -98,7 +124,7 @@ def write_classifier(folder: Path) -> Path:
 
 
 def draw_images(seed: int, n: int):
-    """An ``ImageSet`` of n images, classes in turn: the class's third is bright, the rest is noise."""
+    """Draw an ``ImageSet`` of n images, classes in turn: the third of the class is bright, the rest is noise."""
     from edgebrush.diffusion.training.data import ImageSet
 
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What the engine asks of a GDM, whatever runs it."""
+"""The interface between the engine and whatever runs a GDM: ``Prompt`` and the ``Backend`` protocol."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+PredictionType = Literal["velocity", "noise"]  # what a network predicts; diffusers: flow_prediction, epsilon
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to draw. For a class-conditional model ``text`` is the class's name.
+    """What an image shows. For a class-conditional model, ``text`` is the name of the class.
 
-    ``guidance`` is the scale of classifier-free guidance (Ho and Salimans 2022); at 1 there is none, and above 1 every
-    step evaluates the network twice, the second time on ``negative``.
+    ``guidance`` is the scale of classifier-free guidance (Ho and Salimans 2022). 1 means no guidance. Above 1, every
+    step evaluates the network twice, the second time on the negative prompt.
     """
 
     text: str
@@ -23,33 +25,33 @@ class Prompt:
 
 
 class Backend(Protocol):
-    """Runs one network evaluation for a batch of rows, each at a time of its own.
+    """Evaluates a network on a batch whose rows may be at different times, and encodes and decodes around it.
 
-    A latent sample is an array of ``shape``, of NumPy or torch as the backend likes; samplers treat both alike. A batch
-    of samples is any sequence of them.
+    A latent sample is a NumPy array or a torch tensor of ``shape``, whichever the backend uses; samplers work on both.
+    A batch of samples is any sequence of them.
     """
 
     name: str
-    prediction: Literal["velocity", "noise"]
-    shape: tuple[int, ...]  # of one latent sample, e.g. (1, 28, 28)
-    alphas_cumprod: np.ndarray | None  # (T,) the training's noise schedule; None for velocity
-    shift: float  # of a flow's time grid; 1 is a uniform one
+    prediction: PredictionType
+    shape: tuple[int, ...]  # of one latent sample, for example (1, 28, 28)
+    alphas_cumprod: np.ndarray | None  # (T,) noise schedule of the training; None for a velocity
+    shift: float  # of a flow's time grid; 1 is a uniform grid
 
     def check(self, prompt: Prompt) -> None:
-        """Raise ``UserError`` where ``encode`` would, at no cost."""
+        """Raise ``UserError`` if ``encode`` would reject the prompt. Costs no computation."""
 
     def encode(self, prompt: Prompt) -> Any:
-        """The fixed part on entry: a class to its label, text to embeddings. ``UserError`` for an unknown class."""
+        """Encode a prompt once per image: a class to its label, a text to embeddings. Raises ``UserError``."""
 
     def predict(self, samples: Any, times: Any, conditions: Sequence[Any]) -> Iterable[Any]:
-        """The network's prediction (B, *shape) of B samples at B times.
+        """Return the network's predictions (B, *shape) for B samples at B times under B encoded prompts.
 
-        Both are sequences or arrays; times are in [0, 1] for a velocity (1 is noise), indices of ``alphas_cumprod`` for
-        noise.
+        Samples and times are sequences or arrays. Times are in [0, 1] for a velocity, where 1 is pure noise, and
+        indices into ``alphas_cumprod`` for a noise prediction.
         """
 
     def decode(self, sample: Any) -> np.ndarray:
-        """The fixed part on leaving: one latent sample to an image (H, W) or (H, W, 3), uint8."""
+        """Decode one latent sample to an image (H, W) or (H, W, 3), uint8."""
 
     def noise(self, seed: int) -> Any:
-        """The initial sample, from the seed alone."""
+        """Draw the initial latent sample; it depends only on the seed."""

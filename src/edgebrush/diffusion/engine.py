@@ -1,7 +1,7 @@
-"""Step-level batching: requests of different step counts share a running batch and enter and leave between its steps.
+"""Step-level (continuous) batching: requests with different step counts join and leave the batch between its steps.
 
-One thread makes the rounds; any thread may submit and cancel. A request's image follows from its prompt, steps and
-seed, whoever shares the batch.
+One thread runs the rounds; any thread may submit and cancel. An image depends only on its request's prompt, steps and
+seed, not on the other requests in the batch.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from edgebrush.errors import UserError
 from .backend import Backend, Prompt
 from .samplers import Sampler, Trajectory
 
-IDLE_S = 0.1  # how long an idle engine sleeps before it looks whether to stop; a submission wakes it
-LARGEST_SEED = 2**63 - 1
+IDLE_S = 0.1  # an idle engine checks this often whether to stop; a submission wakes it at once
+MAX_SEED = 2**63 - 1
 
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
 
 
 class QueueFull(Exception):
-    """The engine has no room for another waiting request; try again later."""
+    """The engine has no room for another waiting request."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """An image to make. Class 0 is served first."""
+    """An image to generate. Requests of service class 0 are served first."""
 
     prompt: Prompt
     steps: int
@@ -41,13 +41,13 @@ class Request:
 
 
 class Job:
-    """A request in the engine, and what became of it.
+    """A request inside the engine: its state, its progress and its result.
 
-    ``error`` says in a line why a job failed; ``image`` is there once it is done. ``queue_s`` and ``compute_s`` are the
-    seconds from submission to entry and from entry to the end.
+    ``image`` is set once the job is done, ``error`` once it has failed. ``queue_s`` is the time from submission to
+    entering the batch, ``compute_s`` the time from there to the end.
     """
 
-    def __init__(self, engine: Engine, request: Request, number: int, on_step: Listener, on_end: Listener):
+    def __init__(self, engine: Engine, request: Request, number: int, on_step: JobCallback, on_end: JobCallback):
         self.engine, self.request, self.number = engine, request, number
         self.on_step, self.on_end = on_step, on_end
         self.state: State = "waiting"
@@ -55,35 +55,37 @@ class Job:
         self.image: np.ndarray | None = None
         self.error = ""
         self.queue_s = self.compute_s = 0.0
-        self.condition: Any = None
-        self.trajectory: Trajectory | None = None
-        self.cancel_asked = False
-        self.since = time.perf_counter()  # of the present state
+        self.condition: Any = None  # the encoded prompt, while the job runs
+        self.trajectory: Trajectory | None = None  # while the job runs
+        self.cancel_requested = False
+        self.since = time.perf_counter()  # when the current state began
         self.ended = threading.Event()
 
     @property
     def order(self) -> tuple[int, int]:
-        """By class, then by arrival."""
+        """Key of the queue's order: service class, then arrival."""
         return self.request.service_class, self.number
 
     @property
     def position(self) -> int:
-        """The place among the waiting, 1 enters next; 0 for a job that does not wait."""
+        """Position in the queue, 1 for the next job to enter the batch; 0 for a job that is not waiting."""
         return self.engine.position(self)
 
     def cancel(self) -> None:
-        """Take a waiting job out; a running one leaves before its next step. Nothing happens to one that has ended."""
+        """Cancel the job: at once if it waits, before its next step if it runs. No effect on a job that has ended."""
         self.engine.cancel(self)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the job is done, cancelled or failed; False where ``timeout`` seconds were not enough."""
+        """Block until the job has ended; returns False if that takes longer than ``timeout`` seconds."""
         return self.ended.wait(timeout)
 
-    def enter(self) -> None:
+    def start(self) -> None:
+        """Change the state from waiting to running."""
         now = time.perf_counter()
         self.state, self.queue_s, self.since = "running", now - self.since, now
 
-    def end(self, state: State, error: str = "") -> None:
+    def finish(self, state: State, error: str = "") -> None:
+        """Enter a final state, release the intermediate sample, and call ``on_end``."""
         elapsed = time.perf_counter() - self.since
         if self.state == "running":
             self.compute_s = elapsed
@@ -96,34 +98,37 @@ class Job:
             self.on_end(self)
 
 
-Listener = Callable[[Job], None] | None
+JobCallback = Callable[[Job], None] | None
 
 
 class Engine:
-    """Serves requests on one backend with one sampler, ``batch_limit`` at a time.
+    """Serves requests on one backend with one sampler.
 
-    At most ``queue_limit`` wait besides; ``max_steps`` bounds the steps of a request.
+    At most ``batch_limit`` requests run together and ``queue_limit`` more wait. ``max_steps`` limits the steps of a
+    request.
     """
 
     def __init__(self, backend: Backend, sampler: Sampler, batch_limit: int, queue_limit: int, max_steps: int):
         self.backend, self.sampler = backend, sampler
         self.batch_limit, self.queue_limit, self.max_steps = batch_limit, queue_limit, max_steps
-        self.waiting: list[Job] = []  # in order
+        self.waiting: list[Job] = []  # sorted by Job.order
         self.running: list[Job] = []
         self.submitted = 0
         self.changed = threading.Condition()  # guards the above and the jobs' states
-        self.one_round = threading.Lock()
+        self.round_lock = threading.Lock()
 
-    def submit(self, request: Request, on_step: Listener = None, on_end: Listener = None) -> Job:
-        """Queue a request; ``on_step`` is called by the rounds' thread after each of its steps, ``on_end`` by that or
-        a cancelling thread when it is done, cancelled or failed, and must not raise or wait.
+    def submit(self, request: Request, on_step: JobCallback = None, on_end: JobCallback = None) -> Job:
+        """Queue a request.
 
-        Raises ``UserError`` for a request that cannot be served, ``QueueFull`` where too many wait.
+        ``on_step`` is called after each step, in the thread of the rounds. ``on_end`` is called once the job is done,
+        cancelled or failed, in that thread or in the one that cancels; it must neither block nor raise.
+
+        Raises ``UserError`` for an invalid request and ``QueueFull`` if the queue has no room.
         """
         self.check(request)
         with self.changed:
             if len(self.waiting) >= self.queue_limit:
-                raise QueueFull(f"{len(self.waiting)} requests wait already, which is the limit; try again later")
+                raise QueueFull(f"{len(self.waiting)} requests are waiting, which is the limit; try again later")
             job = Job(self, request, self.submitted, on_step, on_end)
             self.submitted += 1
             insort(self.waiting, job, key=lambda each: each.order)
@@ -131,80 +136,90 @@ class Engine:
         return job
 
     def check(self, request: Request) -> None:
+        """Raise ``UserError`` for a request that cannot be served."""
         if not 1 <= request.steps <= self.max_steps:
             raise UserError(f"steps = {request.steps}: must be between 1 and {self.max_steps}")
-        if not 0 <= request.seed <= LARGEST_SEED:
-            raise UserError(f"seed = {request.seed}: must be between 0 and {LARGEST_SEED}")
+        if not 0 <= request.seed <= MAX_SEED:
+            raise UserError(f"seed = {request.seed}: must be between 0 and {MAX_SEED}")
         self.backend.check(request.prompt)
 
     def position(self, job: Job) -> int:
+        """Return ``Job.position``."""
         with self.changed:
             return self.waiting.index(job) + 1 if job.state == "waiting" else 0
 
     def cancel(self, job: Job) -> None:
+        """Do ``Job.cancel``."""
         with self.changed:
             if job.state == "waiting":
                 self.waiting.remove(job)
-                job.end("cancelled")
-            job.cancel_asked = True
+                job.finish("cancelled")
+            job.cancel_requested = True
 
     def run(self, stop: threading.Event) -> None:
-        """Make rounds until told to stop. Jobs that have not ended then stay, and the next run goes on with them."""
+        """Run rounds until ``stop`` is set. Jobs that have not ended stay; another call resumes them."""
         while not stop.is_set():
             if not self.round():
                 with self.changed:
                     self.changed.wait_for(lambda: bool(self.waiting), IDLE_S)
 
     def round(self) -> bool:
-        """One denoising step of the running batch, after those who may have entered; False where there is none."""
-        with self.one_round:
-            self.drop_cancelled()
+        """Run one denoising step of the whole batch; returns False if there is nothing to run.
+
+        At the start of a round, cancelled jobs leave and waiting jobs fill the free places. One evaluation of the
+        network then serves all rows, each at its own timestep (``backend.predict``), and the sampler advances each
+        row by one step (diffusers' ``scheduler.step``). Jobs at their last step are decoded and leave.
+        """
+        with self.round_lock:
+            self.remove_cancelled()
             self.admit()
             if not self.running:
                 return False
             self.step()
             return True
 
-    def drop_cancelled(self) -> None:
-        for job in [each for each in self.running if each.cancel_asked]:
-            self.leave(job, "cancelled")
+    def remove_cancelled(self) -> None:
+        """Remove the cancelled jobs from the batch."""
+        for job in [each for each in self.running if each.cancel_requested]:
+            self.remove(job, "cancelled")
 
     def admit(self) -> None:
-        """Let the waiting enter, in order, while there is room."""
-        while job := self.next_entrant():
+        """Move waiting jobs into the batch, in order, while it has room; encode their prompts."""
+        while job := self.start_next():
             try:
                 job.condition = self.backend.encode(job.request.prompt)
                 job.trajectory = self.sampler.start(self.backend.noise(job.request.seed), job.request.steps)
             except Exception as error:
-                self.leave(job, "failed", f"{self.backend.name}: the prompt could not be encoded: {error}")
+                self.remove(job, "failed", f"{self.backend.name}: the prompt could not be encoded: {error}")
 
-    def next_entrant(self) -> Job | None:
+    def start_next(self) -> Job | None:
+        """Move the first waiting job into the batch; returns None if none waits or the batch is full."""
         with self.changed:
             if not self.waiting or len(self.running) >= self.batch_limit:
                 return None
             job = self.waiting.pop(0)
-            job.enter()
+            job.start()
             self.running.append(job)
             return job
 
     def step(self) -> None:
-        """One step of all that run; whatever goes wrong ends the jobs it concerns, not the engine."""
+        """Advance all running jobs by one step. An error ends the jobs that it concerns, not the engine."""
         batch = list(self.running)
         trajectories = [job.trajectory for job in batch if job.trajectory is not None]
         try:
             samples = [each.sample for each in trajectories]
             times = [each.time for each in trajectories]
             predictions = self.backend.predict(samples, times, [job.condition for job in batch])
-            moves = list(zip(batch, trajectories, predictions, strict=True))
+            rows = list(zip(batch, trajectories, predictions, strict=True))
         except Exception as error:
             for job in batch:
-                self.leave(job, "failed", f"{self.backend.name}: a denoising step failed: {error}")
+                self.remove(job, "failed", f"{self.backend.name}: a denoising step failed: {error}")
             return
-        for job, trajectory, prediction in moves:
-            self.move(job, trajectory, prediction)
+        for job, trajectory, prediction in rows:
+            self.advance(job, trajectory, prediction)
 
-    def move(self, job: Job, trajectory: Trajectory, prediction: Any) -> None:
-        """Move one job along its prediction, decode it where that was its last step, and tell of it."""
+    def advance(self, job: Job, trajectory: Trajectory, prediction: Any) -> None:
+        """Advance one job by its prediction, decode it after its last step, and call ``on_step``."""
         try:
             self.sampler.advance(trajectory, prediction)
             job.steps_done = trajectory.step
@@ -214,12 +229,13 @@ class Engine:
                 job.on_step(job)
         except Exception as error:
             job.image = None
-            self.leave(job, "failed", f"{self.backend.name}: step {trajectory.step} could not be finished: {error}")
+            self.remove(job, "failed", f"{self.backend.name}: step {trajectory.step} could not be finished: {error}")
         else:
             if trajectory.finished:
-                self.leave(job, "done")
+                self.remove(job, "done")
 
-    def leave(self, job: Job, state: State, error: str = "") -> None:
+    def remove(self, job: Job, state: State, error: str = "") -> None:
+        """Remove a job from the batch and finish it in a final state."""
         with self.changed:
             self.running.remove(job)
-            job.end(state, error)
+            job.finish(state, error)

@@ -1,4 +1,4 @@
-"""Images as a model has them (floats in [-1, 1]), as pixels (uint8), and as PNG files."""
+"""Convert images between model values (floats in [-1, 1]), pixels (uint8) and PNG files."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 
 from edgebrush.files import write_bytes
 
-SIDE = 28  # pixels
+SIDE = 28  # pixels; height and width of the shipped models' images
 
 
-def to_model(images: np.ndarray) -> np.ndarray:
-    """uint8 (n, 28, 28) -> float32 (n, 1, 28, 28) in [-1, 1]."""
-    return images[:, None].astype(np.float32) / 127.5 - 1.0
+def to_model(pixels: np.ndarray) -> np.ndarray:
+    """Convert uint8 (n, 28, 28) to float32 (n, 1, 28, 28) in [-1, 1]."""
+    return pixels[:, None].astype(np.float32) / 127.5 - 1.0
 
 
 def to_pixels(samples: np.ndarray) -> np.ndarray:
-    """float (n, 1, 28, 28) -> uint8 (n, 28, 28), values outside [-1, 1] clipped."""
+    """Convert float (n, 1, 28, 28) to uint8 (n, 28, 28); values outside [-1, 1] are clipped."""
     return np.clip(np.rint((samples[:, 0] + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Pixels (H, W) or (H, W, 3), uint8, as a PNG file."""
+    """Encode pixels (H, W) or (H, W, 3), uint8, as a PNG file."""
     from PIL import Image
 
     file = BytesIO()
@@ -32,5 +32,5 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def save_image(pixels: np.ndarray, path: Path) -> None:
-    """Pixels (H, W) or (H, W, 3), uint8, as a PNG. Raises ``UserError`` where it cannot be written."""
+    """Write pixels (H, W) or (H, W, 3), uint8, to a PNG file. Raises ``UserError`` if it cannot be written."""
     write_bytes(path, png(pixels))

@@ -1,29 +1,29 @@
-"""GDMs run by ONNX Runtime: those that ship, and what ``edgebrush gdm train`` writes."""
+"""The ONNX Runtime backend: models that ship with the package, and models from ``edgebrush gdm train``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from edgebrush.errors import UserError
 
-from .backend import Prompt
+from .backend import PredictionType, Prompt
 from .images import to_pixels
 
-WEIGHTS = Path(__file__).parent / "weights"  # one folder a model: model.onnx and model.json
+WEIGHTS = Path(__file__).parent / "weights"  # one folder per model, with model.onnx and model.json
 GRAPH, CARD = "model.onnx", "model.json"
 INPUTS = {"sample": "tensor(float)", "time": "tensor(float)", "label": "tensor(int64)"}
 
 
 class OnnxBackend:
-    """A class-conditional rectified flow, (B, 1, 28, 28) in [-1, 1]; samples are NumPy arrays."""
+    """A class-conditional rectified flow on (B, 1, 28, 28) in [-1, 1]; samples are NumPy arrays."""
 
-    prediction: Literal["velocity", "noise"] = "velocity"
+    prediction: PredictionType = "velocity"
     alphas_cumprod: np.ndarray | None = None
 
     def __init__(self, name: str, shape: tuple[int, ...], classes: Sequence[str], session: Any, shift: float = 1.0):
@@ -31,20 +31,22 @@ class OnnxBackend:
         self.session, self.shift = session, shift
 
     def check(self, prompt: Prompt) -> None:
+        """Raise ``UserError`` for an unknown class, or for guidance, which the model was not trained with."""
         if prompt.text not in self.classes:
             raise UserError(f"class = {prompt.text!r}: {self.name} knows {', '.join(self.classes)}")
         if prompt.guidance != 1.0 or prompt.negative:
             raise UserError(
                 f"guidance = {prompt.guidance:g}, negative = {prompt.negative!r}: {self.name} was trained without "
-                "guidance; leave them at 1 and empty"
+                "guidance; leave guidance at 1 and the negative prompt empty"
             )
 
     def encode(self, prompt: Prompt) -> int:
-        """The class's label."""
+        """Return the label of the class. Raises ``UserError``."""
         self.check(prompt)
         return self.classes.index(prompt.text)
 
     def predict(self, samples: Any, times: Any, conditions: Sequence[Any]) -> np.ndarray:
+        """Return the velocities (B, 1, 28, 28)."""
         inputs = {
             "sample": np.asarray(samples, np.float32),
             "time": np.asarray(times, np.float32),
@@ -53,22 +55,24 @@ class OnnxBackend:
         return self.session.run(["velocity"], inputs)[0]
 
     def decode(self, sample: np.ndarray) -> np.ndarray:
-        """The image, (28, 28)."""
+        """Convert a sample to an image (28, 28), uint8."""
         return to_pixels(sample[None])[0]
 
     def noise(self, seed: int) -> np.ndarray:
+        """Draw the initial sample."""
         return np.random.default_rng(seed).standard_normal(self.shape, np.float32)
 
 
 def shipped_models() -> list[str]:
-    """The names of the GDMs that ship."""
+    """Return the names of the GDMs that ship with the package, sorted."""
     return sorted(card.parent.name for card in WEIGHTS.glob(f"*/{CARD}") if read_card(card)["prediction"])
 
 
 def load_model(name_or_folder: str | Path, threads: int = 1) -> OnnxBackend:
-    """A shipped GDM by its name, or one in a folder of model.onnx and model.json; ``threads`` of one evaluation.
+    """Load a shipped GDM by its name, or one from a folder with model.onnx and model.json.
 
-    Raises ``UserError`` where there is no such model or its files are not sound.
+    ``threads`` is the number of CPU threads per evaluation. Raises ``UserError`` if there is no such model or its files
+    are damaged.
     """
     folder = WEIGHTS / name_or_folder if str(name_or_folder) in shipped_models() else Path(name_or_folder)
     if not (folder / CARD).is_file():
@@ -78,7 +82,7 @@ def load_model(name_or_folder: str | Path, threads: int = 1) -> OnnxBackend:
         )
     card = read_card(folder / CARD)
     if card["prediction"] != "velocity":
-        raise UserError(f"{folder / CARD}: prediction = {card['prediction']!r}: only velocity can be sampled here")
+        raise UserError(f"{folder / CARD}: prediction = {card['prediction']!r}: this backend supports velocity only")
     session = open_session(folder / GRAPH, threads)
     found = {each.name: each.type for each in session.get_inputs()}
     if found != INPUTS:
@@ -87,26 +91,26 @@ def load_model(name_or_folder: str | Path, threads: int = 1) -> OnnxBackend:
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """A model.json with name, prediction, shape and classes in it."""
+    """Read a model.json, which has at least name, prediction, shape and classes. Raises ``UserError``."""
     try:
         card = json.loads(path.read_text())
         missing = {"name", "prediction", "shape", "classes"} - set(card)
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a model card that can be read: {error}") from None
+        raise UserError(f"{path}: not a readable model card: {error}; export the model again") from None
     if missing:
         raise UserError(f"{path}: {', '.join(sorted(missing))} missing; export the model again")
     return card
 
 
 def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """An ONNX graph on the processor. Raises ``UserError`` where the file is not there or is no ONNX graph."""
+    """Load an ONNX graph on the CPU. Raises ``UserError`` if the file is missing or is not an ONNX graph."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; the model's weights are missing")
+        raise UserError(f"{path}: no such file; export the model again")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 3  # errors only
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has no common class of its errors
+    except Exception as error:  # ONNX Runtime has no common exception class
         first_line = str(error).splitlines()[0]
-        raise UserError(f"{path}: not an ONNX graph that can be run ({first_line}); copy it again") from None
+        raise UserError(f"{path}: ONNX Runtime cannot load it ({first_line}); export or copy it again") from None

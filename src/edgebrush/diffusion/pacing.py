@@ -1,4 +1,4 @@
-"""A backend whose rounds are timed and, under a pace, last as long as on slower hardware."""
+"""A backend that takes as long as slower hardware: each part lasts the seconds that a profile gives."""
 
 from __future__ import annotations
 
@@ -12,53 +12,59 @@ from edgebrush.profiles.schema import Compute
 
 from .backend import Backend, Prompt
 
-CATCH_UP_S = 0.010  # a part that begins no later than this after the last one's end is taken to follow on it
+CATCH_UP_S = 0.010  # a part that starts within this time after the previous one counts as its continuation
 
 
 class PacedBackend:
-    """A backend that takes ``compute``'s seconds over ``speed`` for each part, as the simulator's BS does.
+    """Wraps a backend so that each part lasts ``compute``'s seconds divided by ``speed``, as at a simulated BS.
 
-    Without a speed it is as fast as the machine. What sleeping, sampling and switching threads take between two parts
-    is made up for in the next one, so that nothing adds up over a batch. ``on_round`` is told each round's seconds.
+    ``speed=None`` means the full speed of the machine. Delays between two parts (late wake-ups, sampling, thread
+    switches) are subtracted from the next part, so they do not accumulate over a batch. ``on_round`` is called with
+    the seconds of each round.
     """
 
     def __init__(self, backend: Backend, compute: Compute, speed: float | None, on_round: Callable[[float], None]):
         self.backend, self.compute, self.speed, self.on_round = backend, compute, speed, on_round
         self.name, self.prediction, self.shape = backend.name, backend.prediction, backend.shape
         self.alphas_cumprod, self.shift = backend.alphas_cumprod, backend.shift
-        self.batch = 0  # tasks in the last round
-        self.due = 0.0
+        self.batch = 0  # size of the last round's batch
+        self.due = 0.0  # when the last part was due to end
 
     def check(self, prompt: Prompt) -> None:
+        """Check a prompt; this takes no time."""
         self.backend.check(prompt)
 
     def encode(self, prompt: Prompt) -> Any:
-        began = time.perf_counter()
+        """Encode a prompt in ``encode_s / speed`` seconds."""
+        started = time.perf_counter()
         condition = self.backend.encode(prompt)
-        self.wait(began, self.compute.encode_s)
+        self.pace(started, self.compute.encode_s)
         return condition
 
     def predict(self, samples: Any, times: Any, conditions: Sequence[Any]) -> Iterable[Any]:
-        began = time.perf_counter()
+        """Evaluate the network in ``round_s(batch) / speed`` seconds."""
+        started = time.perf_counter()
         self.batch = len(conditions)
         predictions = self.backend.predict(samples, times, conditions)
-        self.wait(began, float(self.compute.round_s(self.batch)))
-        self.on_round(time.perf_counter() - began)
+        self.pace(started, float(self.compute.round_s(self.batch)))
+        self.on_round(time.perf_counter() - started)
         return predictions
 
     def decode(self, sample: Any) -> np.ndarray:
-        began = time.perf_counter()
+        """Decode a sample in ``decode_s / speed`` seconds."""
+        started = time.perf_counter()
         image = self.backend.decode(sample)
-        self.wait(began, self.compute.decode_s)
+        self.pace(started, self.compute.decode_s)
         return image
 
     def noise(self, seed: int) -> Any:
+        """Draw the initial sample; this takes no time."""
         return self.backend.noise(seed)
 
-    def wait(self, began: float, seconds: float) -> None:
-        """Sleep until a part that began then has taken its time."""
+    def pace(self, started: float, seconds: float) -> None:
+        """Sleep until the part that started at ``started`` has lasted ``seconds / speed``."""
         if self.speed is None:
             return
-        start = self.due if began - self.due < CATCH_UP_S else began
+        start = self.due if started - self.due < CATCH_UP_S else started
         self.due = start + seconds / self.speed
         time.sleep(max(0.0, self.due - time.perf_counter()))

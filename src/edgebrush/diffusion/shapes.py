@@ -1,7 +1,7 @@
-"""Pipelines of well-known models' shapes with randomly initialised weights: what a step costs does not depend on them.
+"""Pipelines with the shapes of well-known models and random weights, to measure cost: it does not depend on weights.
 
-The configurations are those published with the models (their ``config.json`` on the Hugging Face hub); the tokenizer
-has one word, since all texts are padded to the same length. Needs the extra ``[diffusers]``.
+The configurations are those published with the models (the ``config.json`` on their model pages). The tokenizer has
+one word, because all texts are padded to the same length. Needs the extra ``[diffusers]``.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ import transformers
 from edgebrush.errors import UserError
 
 from .backend import Prompt
-from .pipelines import PipelineBackend, check_device, precision
+from .pipelines import PipelineBackend, check_device, network_dtype
 
-WORD = "class"  # of the tokenizer, and DiT's one named class
+WORD = "class"  # the tokenizer's only word, and the name of DiT's class 0
 TOKENS = {"<|startoftext|>": 49406, "<|endoftext|>": 49407, f"{WORD}</w>": 0}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The arguments of a pipeline's parts: network (U-Net or transformer), VAE, text encoders."""
+    """Constructor arguments of a pipeline's parts: network (U-Net or transformer), VAE, text encoders."""
 
-    pipeline: str  # diffusers' class
+    pipeline: str  # class in diffusers
     network: dict[str, Any]
     vae: dict[str, Any] = field(default_factory=dict)
     text: tuple[dict[str, Any], ...] = ()
 
 
-def latent_vae(widths: tuple[int, ...], image_px: int, **more: Any) -> dict[str, Any]:
+def latent_vae(widths: tuple[int, ...], image_px: int, **options: Any) -> dict[str, Any]:
+    """Return the arguments of a VAE with four latent channels."""
     return {
         "block_out_channels": widths,
         "down_block_types": ("DownEncoderBlock2D",) * len(widths),
@@ -43,11 +44,12 @@ def latent_vae(widths: tuple[int, ...], image_px: int, **more: Any) -> dict[str,
         "layers_per_block": 2,
         "latent_channels": 4,
         "sample_size": image_px,
-        **more,
+        **options,
     }
 
 
-def clip(width: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:
+def clip(width: int, layers: int, heads: int, **options: Any) -> dict[str, Any]:
+    """Return the arguments of a CLIP text encoder."""
     return {
         "vocab_size": 49408,
         "hidden_size": width,
@@ -58,7 +60,7 @@ def clip(width: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:
         "bos_token_id": TOKENS["<|startoftext|>"],
         "eos_token_id": TOKENS["<|endoftext|>"],
         "pad_token_id": TOKENS["<|endoftext|>"],
-        **more,
+        **options,
     }
 
 
@@ -148,22 +150,23 @@ SHAPES = {
 
 
 def build_shape(name: str, device: str) -> PipelineBackend:
-    """A pipeline of that shape on a device. Raises ``UserError`` where there is no such shape."""
+    """Build a pipeline of a shape on a device. Raises ``UserError`` for an unknown shape."""
     if name not in SHAPES:
-        raise UserError(f"model = {name!r}: no such shape; give one of {', '.join(SHAPES)}")
+        raise UserError(f"model = {name!r}: no such shape; use one of {', '.join(SHAPES)}")
     torch.manual_seed(0)
-    pipe = build_pipeline(SHAPES[name]).to(precision(SHAPES[name].pipeline, check_device(device)))
+    pipe = build_pipeline(SHAPES[name]).to(network_dtype(SHAPES[name].pipeline, check_device(device)))
     backend = PipelineBackend(pipe, device)
     backend.name = f"{name} (random weights)"
     return backend
 
 
 def shape_prompt(guidance: float) -> Prompt:
-    """A prompt that every shape can be given."""
+    """Return a prompt that every shape accepts."""
     return Prompt(WORD, guidance=guidance)
 
 
 def build_pipeline(shape: Shape) -> Any:
+    """Build a pipeline of a shape with newly initialised weights."""
     vae = diffusers.AutoencoderKL(**shape.vae)
     scheduler = diffusers.DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
@@ -172,17 +175,17 @@ def build_pipeline(shape: Shape) -> Any:
         return diffusers.DiTPipeline(diffusers.DiTTransformer2DModel(**shape.network), vae, scheduler, {0: WORD})
     network = diffusers.UNet2DConditionModel(**shape.network)
     first, *second = [transformers.CLIPTextConfig(**text) for text in shape.text]
-    encoder, words = transformers.CLIPTextModel(first), one_word_tokenizer()
+    encoder, tokenizer = transformers.CLIPTextModel(first), one_word_tokenizer()
     if not second:
         return diffusers.StableDiffusionPipeline(
-            vae, encoder, words, network, scheduler, None, None, requires_safety_checker=False
+            vae, encoder, tokenizer, network, scheduler, None, None, requires_safety_checker=False
         )
     pooled = transformers.CLIPTextModelWithProjection(second[0])
-    return diffusers.StableDiffusionXLPipeline(vae, encoder, pooled, words, words, network, scheduler)
+    return diffusers.StableDiffusionXLPipeline(vae, encoder, pooled, tokenizer, tokenizer, network, scheduler)
 
 
 def one_word_tokenizer() -> Any:
-    """CLIP's tokenizer with its length and special tokens, and a vocabulary of one word."""
+    """Build CLIP's tokenizer with its length and special tokens, and a vocabulary of one word."""
     with TemporaryDirectory() as folder:
         vocabulary, merges = Path(folder) / "vocab.json", Path(folder) / "merges.txt"
         vocabulary.write_text(json.dumps(TOKENS))
