@@ -33,10 +33,10 @@ from edgebrush.agent.agent import Agent, build_agent
 from edgebrush.agent.observer import Board
 from edgebrush.decision.action_space import ActionSpace
 from edgebrush.files import check_writable, write_csv, write_text
+from edgebrush.machine import processor_name
 from edgebrush.policies.actor import Actor, input_size, output_size
 from edgebrush.policies.load import load_policy
 from edgebrush.policies.protocol import Policy
-from edgebrush.profiling.measure import processor_name
 from edgebrush.scenario.expand import bs_names
 from edgebrush.scenario.load import load_scenario
 

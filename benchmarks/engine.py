@@ -40,8 +40,8 @@ from edgebrush.diffusion.pacing import PacedBackend
 from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.errors import UserError
 from edgebrush.files import check_writable, write_csv, write_text
+from edgebrush.machine import processor_name
 from edgebrush.profiles.catalogue import load_profile
-from edgebrush.profiling.measure import processor_name
 
 STEP_COUNTS = (2, 4, 6, 8, 10, 15, 20, 30, 50)
 BATCHES = (1, 2, 4, 8, 16)

@@ -1,4 +1,4 @@
-"""`edgebrush gdm train`: a user's mistake is one line and leaves nothing behind; the rest is in tests/diffusion."""
+"""`edgebrush gdm train`: a user error is one line and leaves nothing behind; tests/diffusion tests the training."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from edgebrush.cli.main import run
         (["light", "--step-size", "nan"], "--step-size"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing_behind(tmp_path, capsys, arguments, message):
+def test_a_user_error_is_one_line_and_leaves_nothing_behind(tmp_path, capsys, arguments, message):
     assert run(["gdm", "train", *arguments, "--out", str(tmp_path / "gdm")]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

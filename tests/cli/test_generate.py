@@ -1,4 +1,4 @@
-"""`edgebrush generate`: a picture to look at, and one line for a user's mistake."""
+"""`edgebrush generate`: the sheet of images; a user error is one line and leaves nothing behind."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 from edgebrush.cli.main import run
 
 
-def test_a_sheet_has_a_row_a_class_and_its_pictures_do_not_depend_on_the_rest(tmp_path):
+def test_a_sheet_has_one_row_per_class_and_its_images_are_independent(tmp_path):
     sheet, alone = tmp_path / "sheet.png", tmp_path / "alone.png"
     options = ["--model", "light", "--steps", "2", "--scale", "1", "--seed", "5"]
     assert run(["generate", *options, "--count", "3", "--out", str(sheet)]) == 0
@@ -28,14 +28,14 @@ def test_a_sheet_has_a_row_a_class_and_its_pictures_do_not_depend_on_the_rest(tm
         (["--sampler", "ddim"], "sampler = 'ddim': heavy predicts velocity; choose one of euler, multistep"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing_behind(tmp_path, capsys, options, message):
+def test_a_user_error_is_one_line_and_leaves_nothing_behind(tmp_path, capsys, options, message):
     assert run(["generate", *options, "--out", str(tmp_path / "x.png")]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_corrupt_graph_is_told(tmp_path, capsys):
+def test_a_damaged_graph_is_reported(tmp_path, capsys):
     from edgebrush.diffusion.onnx import CARD, GRAPH, WEIGHTS
 
     (tmp_path / GRAPH).write_bytes((WEIGHTS / "light" / GRAPH).read_bytes()[:5000])

@@ -1,4 +1,4 @@
-"""`edgebrush profile`: what it writes, that it resumes, and one line for a user's mistake."""
+"""`edgebrush profile`: the files it writes; a user error is one line and leaves nothing behind."""
 
 import pytest
 
@@ -10,22 +10,22 @@ QUICK = ["--steps", "1,2,4", "--samples", "30", "--batches", "1,4,16", "--watts"
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch):
-    monkeypatch.setattr("edgebrush.profiling.measure.TIMING_S", 0.0)
+def short_timings(monkeypatch):
+    monkeypatch.setattr("edgebrush.profiling.measure.MIN_TIMING_S", 0.0)
 
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """The folder of a tiny model, whose judge is a tiny classifier."""
+    """The folder of a tiny model; a tiny classifier is the built-in scorer."""
     from edgebrush.profiling import quality
 
-    judge = write_classifier(tmp_path / "judge")
-    quality.write_reference(draw_images(1, 60), draw_images(2, 60), judge)
-    monkeypatch.setattr(quality, "CLASSIFIER", judge)
+    classifier = write_classifier(tmp_path / "classifier")
+    quality.write_reference(draw_images(1, 60), draw_images(2, 60), classifier)
+    monkeypatch.setattr(quality, "CLASSIFIER", classifier)
     return str(write_model(tmp_path / "tiny"))
 
 
-def test_it_writes_a_profile_that_a_scenario_can_name(tiny, tmp_path):
+def test_it_writes_a_profile_that_can_be_loaded(tiny, tmp_path):
     out = tmp_path / "out"
     assert run(["profile", tiny, "--role", "light", *QUICK, "--out", str(out / "my.json")]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["my.csv", "my.json", "my.png", "my.samples"]
@@ -36,7 +36,7 @@ def test_it_writes_a_profile_that_a_scenario_can_name(tiny, tmp_path):
     assert (out / "my.csv").read_text().startswith("quantity,at,value,standard_error,n\nencode_s,,")
 
 
-def test_two_models_share_a_picture(tiny, tmp_path):
+def test_two_models_share_a_figure(tiny, tmp_path):
     light, heavy = tmp_path / "light.json", tmp_path / "heavy.json"
     assert run(["profile", tiny, "--role", "light", *QUICK, "--out", str(light)]) == 0
     assert run(["profile", tiny, *QUICK, "--sampler", "multistep", "--beside", str(light), "--out", str(heavy)]) == 0
@@ -46,7 +46,7 @@ def test_two_models_share_a_picture(tiny, tmp_path):
 
 @pytest.mark.diffusers
 @pytest.mark.parametrize("shape", ["tiny-sd15", "tiny-sdxl", "tiny-dit-xl"])
-def test_a_shape_with_random_weights_borrows_its_quality(shape, tmp_path):
+def test_a_shape_with_random_weights_copies_its_quality(shape, tmp_path):
     pytest.importorskip("diffusers")
     out = tmp_path / "my.json"
     options = ["--backend", "shape", "--guidance", "7.5", "--quality-from", "sd15-a100", "--watts", "15"]
@@ -59,7 +59,7 @@ def test_a_shape_with_random_weights_borrows_its_quality(shape, tmp_path):
 
 @pytest.mark.diffusers
 def test_shapes_have_the_published_models_sizes():
-    """Parameters of SD 1.5's U-Net (860 M), SDXL's (2.6 G) and DiT-XL/2 (675 M), counted without making them."""
+    """Parameters of SD 1.5's U-Net (860 M), SDXL's (2.6 G) and DiT-XL/2 (675 M), counted without allocating them."""
     torch = pytest.importorskip("torch")
     diffusers = pytest.importorskip("diffusers")
     from edgebrush.diffusion.shapes import SHAPES
@@ -81,7 +81,7 @@ def test_shapes_have_the_published_models_sizes():
     ("options", "message"),
     [
         (["--out", "my.yaml"], "out = 'my.yaml': must end in .json"),
-        (["--steps", "1,two"], "steps = '1,two': must be whole numbers with commas between"),
+        (["--steps", "1,two"], "steps = '1,two': must be comma-separated whole numbers"),
         (["--steps", "1,2"], "steps = (1, 2): a curve needs at least 3 step counts"),
         (["--samples", "0"], "--samples"),
         (["--sampler", "ddim"], "sampler = 'ddim': tiny predicts velocity; choose one of euler, multistep"),
@@ -90,10 +90,10 @@ def test_shapes_have_the_published_models_sizes():
         (["--prompts", "nowhere.txt"], "prompts = 'nowhere.txt': cannot be read"),
         (["--beside", "nowhere.json"], "profile 'nowhere.json' not found"),
         (["--quality-from", "nonsense"], "profile 'nonsense' not found"),
-        (["--backend", "shape"], "quality-from: random weights have no quality"),
+        (["--backend", "shape"], "quality-from: missing; random weights have no quality"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing_behind(tiny, tmp_path, monkeypatch, capsys, options, message):
+def test_a_user_error_is_one_line_and_leaves_nothing_behind(tiny, tmp_path, monkeypatch, capsys, options, message):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert run(["profile", tiny, *QUICK, "--out", "my.json", *options]) == 2
@@ -102,7 +102,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(tiny, tmp_path, monkeyp
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_prompts_of_an_unknown_class_are_told_before_anything_is_measured(tiny, tmp_path, capsys):
+def test_an_unknown_class_is_reported_before_anything_is_measured(tiny, tmp_path, capsys):
     (tmp_path / "prompts.txt").write_text("star\ncat\n")
     out = tmp_path / "my.json"
     assert run(["profile", tiny, *QUICK, "--prompts", str(tmp_path / "prompts.txt"), "--out", str(out)]) == 2

@@ -1,4 +1,4 @@
-"""Image sets: the MNIST format and folders of PNGs."""
+"""Data sets are read from the MNIST format and from folders of PNGs; conversions to model values and back."""
 
 import gzip
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from edgebrush.diffusion.images import to_model, to_pixels
-from edgebrush.diffusion.training.data import from_folder, load_images
+from edgebrush.diffusion.training.data import load_folder, load_images
 from edgebrush.errors import UserError
 
 
@@ -19,7 +19,7 @@ def write_mnist(folder, prefix, images, labels):
         file.write(b"\0" * 8 + labels.tobytes())
 
 
-def test_pixels_survive_the_way_to_the_model_and_back():
+def test_conversion_to_model_values_and_back_keeps_the_pixels():
     images = np.arange(256, dtype=np.uint8).repeat(49).reshape(16, 28, 28)
     assert np.array_equal(to_pixels(to_model(images)), images)
     assert to_pixels(np.full((1, 1, 28, 28), 7.0)).max() == 255  # clipped
@@ -38,15 +38,15 @@ def test_every_tenth_png_of_a_class_is_held_out(tmp_path):
         (tmp_path / name).mkdir()
         for number in range(20):
             Image.new("RGB", (56, 56), (number,) * 3).save(tmp_path / name / f"{number:02}.png")
-    train, test = from_folder(tmp_path, "train"), from_folder(tmp_path, "test")
+    train, test = load_folder(tmp_path, "train"), load_folder(tmp_path, "test")
     assert (len(train.images), len(test.images)) == (36, 4)
     assert test.images[:, 0, 0].tolist() == [9, 19, 9, 19] and train.classes == ("cat", "dog")
 
 
-def test_what_is_not_there_or_broken_is_told(tmp_path):
+def test_missing_and_damaged_data_is_reported(tmp_path):
     with pytest.raises(UserError, match="apt-get install dataset-fashion-mnist"):
         load_images(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="neither MNIST files nor sub-folders"):
+    with pytest.raises(UserError, match="has neither MNIST files nor sub-folders"):
         load_images(tmp_path)
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"no gzip")
     with pytest.raises(UserError, match="cannot be read as a gzipped MNIST file"):

@@ -1,4 +1,4 @@
-"""Measuring: what costs and quality are made of, that finished parts are kept, and how energy is read."""
+"""Measuring a profile: costs and quality, kept parts, files, the figure, and energy meters."""
 
 import numpy as np
 import pytest
@@ -7,33 +7,30 @@ from edgebrush.diffusion.backend import Prompt
 from edgebrush.diffusion.samplers import Euler
 from edgebrush.errors import UserError
 from edgebrush.profiles.catalogue import load_profile
-from edgebrush.profiling.measure import (
-    Costs,
-    Plan,
-    Timing,
-    Work,
+from edgebrush.profiling.measure import Costs, MeasurementPlan, Timing, WorkFolder, fingerprint
+from edgebrush.profiling.meters import RaplMeter, StatedPower, find_meter, find_rapl_meter
+from edgebrush.profiling.plot import draw_measurements, save_measurement_figure
+from edgebrush.profiling.profile_writer import (
     compute_block,
-    fingerprint,
     load_measured,
-    measure,
+    measure_profile,
     profile_name,
     save_measured,
 )
-from edgebrush.profiling.meters import Rapl, Stated, find_meter, rapl_meter
-from edgebrush.profiling.plot import draw_measurements, save_measurement_figure
 from edgebrush.profiling.quality import ClassifierScorer, Score
+from edgebrush.profiling.quality_curve import NamedScorer
 from tests.support.models import CLASSES
 
 PROMPTS = tuple(Prompt(name) for name in CLASSES)
-PLAN = Plan(PROMPTS, steps=(1, 2, 4), samples=40, batches=(1, 4, 16))
+PLAN = MeasurementPlan(PROMPTS, steps=(1, 2, 4), samples=40, batches=(1, 4, 16))
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch):
-    monkeypatch.setattr("edgebrush.profiling.measure.TIMING_S", 0.0)
+def short_timings(monkeypatch):
+    monkeypatch.setattr("edgebrush.profiling.measure.MIN_TIMING_S", 0.0)
 
 
-class Counting:
+class CountingScorer:
     """A scorer whose quality rises with each call."""
 
     calls = 0
@@ -44,56 +41,55 @@ class Counting:
         return Score(0.2 + 0.1 * self.calls, 0.01, len(images), {"calls": (float(self.calls), 0.0)})
 
 
-def run(backend, folder, scorer, plan=PLAN, role="heavy", identity="one", **more):
-    heard = []
-    work = Work(folder / "work", {"model": identity})
-    measured = measure(
+def run(backend, folder, scorer=None, plan=PLAN, role="heavy", identity="one", quality_from=None):
+    """Measure with a scorer or a profile; returns the result and the progress calls."""
+    calls = []
+    work = WorkFolder(folder / "work", {"model": identity})
+    measured = measure_profile(
         backend,
         Euler(),
         plan,
-        Stated(10.0),
+        StatedPower(10.0),
         work,
-        lambda *progress: heard.append(progress),
+        lambda *progress: calls.append(progress),
         role=role,
         name="My Model",
         hardware="here",
-        scorer=scorer,
-        scorer_name="counting",
-        **more,
+        quality_from=quality_from or NamedScorer(scorer, "counting"),
     )
-    return measured, heard
+    return measured, calls
 
 
-def test_a_heavy_model_measured_whole(tiny, tmp_path):
-    measured, heard = run(tiny, tmp_path, Counting())
+def test_a_heavy_model_is_measured_completely(tiny, tmp_path):
+    measured, calls = run(tiny, tmp_path, CountingScorer())
     profile = measured.profile
     assert (profile.name, profile.role, profile.resolution_px) == ("my-model", "heavy", 28)
     assert [point.quality for point in profile.quality.points] == pytest.approx([0.3, 0.4, 0.5])
     assert all(point.standard_error == 0.01 for point in profile.quality.points)
     assert "40 images per step count, Euler sampler, scored by counting" in profile.quality.source
     assert "stated, not measured" in profile.energy.assumption
-    seconds, joules = (np.array(measured.of(name))[:, 1] for name in ("round_s", "round_j"))
+    seconds, joules = (np.array(measured.points(name))[:, 1] for name in ("round_s", "round_j"))
     assert len(seconds) == 3 and np.all(seconds > 0)
-    # The median: one timing of microseconds may be interrupted between its clock and its meter.
+    # The median, because a timing of microseconds may be interrupted between reading clock and meter.
     assert np.median(joules / seconds) == pytest.approx(10.0, rel=0.05)
-    assert {phase for phase, _, _ in heard} == {"timing", "quality"}
-    assert all(0.0 <= share <= 1.0 for _, share, _ in heard) and heard[-1][1] == 1.0
+    assert {phase for phase, _, _ in calls} == {"timing", "quality"}
+    assert all(0.0 <= share <= 1.0 for _, share, _ in calls) and calls[-1][1] == 1.0
 
 
 def test_a_light_model_is_unbatched(tiny, tmp_path):
-    compute = run(tiny, tmp_path, Counting(), role="light")[0].profile.compute
+    compute = run(tiny, tmp_path, CountingScorer(), role="light")[0].profile.compute
     assert compute.round_intercept_s == 0.0 and compute.round_slope_s > 0.0
 
 
-def test_rounds_that_do_not_get_longer_are_told():
+def test_rounds_that_do_not_get_longer_are_rejected():
     rounds = {batch: Timing(1e-3 / batch, 0.0, 1e-2, 10) for batch in (1, 2, 4)}
     costs = Costs(rounds[1], rounds[1], rounds, 28)
     with pytest.raises(UserError, match=r"batches = \(1, 2, 4\): a round takes no longer"):
         compute_block(costs, "heavy", "here", 1.0)
 
 
-def test_images_are_the_prompts_in_turn_by_seed_whatever_the_batch(tiny, tmp_path):
-    scorer = Counting()
+def test_images_use_the_prompts_in_turn_and_depend_only_on_the_seed(tiny, tmp_path):
+    scorer = CountingScorer()
     strips = run(tiny, tmp_path, scorer)[0].strips
     images, prompts = scorer.seen
     assert [prompt.text for prompt in prompts[:4]] == ["circle", "square", "star", "circle"]
@@ -104,62 +100,62 @@ def test_images_are_the_prompts_in_turn_by_seed_whatever_the_batch(tiny, tmp_pat
     assert strips[4].shape == (28, 280) and np.array_equal(strips[4][:, :28], images[0])
 
 
-def test_finished_parts_are_kept_and_changed_ones_are_not(tiny, tmp_path):
-    class Stopping(Counting):
+def test_finished_parts_are_kept_and_changed_ones_are_measured_again(tiny, tmp_path):
+    class InterruptedScorer(CountingScorer):
         def score(self, images, prompts):
             if self.calls == 2:
                 raise KeyboardInterrupt
             return super().score(images, prompts)
 
-    stopped, scorer = Stopping(), Counting()
+    interrupted, scorer = InterruptedScorer(), CountingScorer()
     with pytest.raises(KeyboardInterrupt):
-        run(tiny, tmp_path, stopped)
+        run(tiny, tmp_path, interrupted)
     measured, _ = run(tiny, tmp_path, scorer)
     assert scorer.calls == 1  # only the last step count
-    again, _ = run(tiny, tmp_path, Counting())
+    again, _ = run(tiny, tmp_path, CountingScorer())
     assert again.rows == measured.rows and again.profile == measured.profile
-    other = Counting()
+    other = CountingScorer()
     run(tiny, tmp_path, other, identity="two")
-    more = Counting()
-    run(tiny, tmp_path, more, plan=Plan(PROMPTS, (1, 2, 8), 40, (1, 4, 16)))
+    more = CountingScorer()
+    run(tiny, tmp_path, more, plan=MeasurementPlan(PROMPTS, (1, 2, 8), 40, (1, 4, 16)))
     assert other.calls == 3 and more.calls == 1
 
 
-def test_a_kept_part_that_is_cut_off_is_measured_again(tiny, tmp_path):
-    run(tiny, tmp_path, Counting())
+def test_an_incomplete_kept_part_is_measured_again(tiny, tmp_path):
+    run(tiny, tmp_path, CountingScorer())
     kept = next((tmp_path / "work").glob("quality-4-*.json"))
     kept.write_text(kept.read_text()[:20])
-    scorer = Counting()
+    scorer = CountingScorer()
     run(tiny, tmp_path, scorer)
     assert scorer.calls == 1
 
 
-def test_saved_and_loaded_again(tiny, tmp_path):
-    measured, _ = run(tiny, tmp_path, Counting())
+def test_saving_and_loading_keep_everything(tiny, tmp_path):
+    measured, _ = run(tiny, tmp_path, CountingScorer())
     written = save_measured(measured, tmp_path / "my.json")
     assert sorted(path.name for path in written) == ["my.csv", "my.json", "my.samples"]
     loaded = load_measured(tmp_path / "my.json")
     assert loaded.profile == measured.profile == load_profile(str(tmp_path / "my.json"))
-    assert loaded.of("round_s") == measured.of("round_s") and loaded.of("calls") == measured.of("calls")
+    assert loaded.points("round_s") == measured.points("round_s") and loaded.points("calls") == measured.points("calls")
     assert all(np.array_equal(loaded.strips[steps], strip) for steps, strip in measured.strips.items())
     (tmp_path / "my.csv").unlink()
     with pytest.raises(UserError, match="its measured points cannot be read"):
         load_measured(tmp_path / "my.json")
 
 
-def test_a_borrowed_quality_is_marked(tiny, tmp_path):
+def test_a_copied_quality_is_marked(tiny, tmp_path):
     published = load_profile("sd15-a100")
-    measured, _ = run(tiny, tmp_path, None, borrowed=published)
+    measured, _ = run(tiny, tmp_path, quality_from=published)
     quality = measured.profile.quality
     assert quality.points == published.quality.points and not measured.strips
     assert quality.source.startswith("not measured here: the points of profile sd15-a100")
     assert "not measured here" in quality.assumption
 
 
-def test_the_picture_shows_all_models_and_their_samples(tiny, tmp_path):
-    heavy, _ = run(tiny, tmp_path, Counting())
-    light, _ = run(tiny, tmp_path / "light", Counting(), role="light")
-    bare, _ = run(tiny, tmp_path, None, borrowed=load_profile("sd15-a100"))
+def test_the_figure_shows_all_models_and_their_samples(tiny, tmp_path):
+    heavy, _ = run(tiny, tmp_path, CountingScorer())
+    light, _ = run(tiny, tmp_path / "light", CountingScorer(), role="light")
+    bare, _ = run(tiny, tmp_path, quality_from=load_profile("sd15-a100"))
     panels = [axes for axes in draw_measurements([heavy, light, bare]).axes if axes.images]
     assert len(panels) == 2 * 3
     save_measurement_figure([bare], tmp_path / "my.png")
@@ -168,19 +164,18 @@ def test_the_picture_shows_all_models_and_their_samples(tiny, tmp_path):
         save_measurement_figure([bare], tmp_path / "nowhere" / "my.png")
 
 
-def test_a_model_worth_its_images_scores_better(tiny, tmp_path, tiny_classifier):
-    """Through the built-in scorer: the points hold distances and agreement."""
+def test_the_built_in_scorer_adds_distances_and_agreement(tiny, tmp_path, tiny_classifier):
     measured, _ = run(tiny, tmp_path, ClassifierScorer(tiny_classifier))
-    assert len(measured.of("frechet_distance")) == len(measured.of("class_agreement")) == 3
+    assert len(measured.points("frechet_distance")) == len(measured.points("class_agreement")) == 3
 
 
 def test_a_scorer_must_stay_between_0_and_1(tiny, tmp_path):
-    class Wild:
+    class OutOfRangeScorer:
         def score(self, images, prompts):
             return Score(27.0, 0.1, len(images))
 
-    with pytest.raises(UserError, match="gave 27; a quality must be between 0 and 1"):
-        run(tiny, tmp_path, Wild())
+    with pytest.raises(UserError, match="returned 27; a quality must be between 0 and 1"):
+        run(tiny, tmp_path, OutOfRangeScorer())
 
 
 @pytest.mark.parametrize(
@@ -192,12 +187,12 @@ def test_a_scorer_must_stay_between_0_and_1(tiny, tmp_path):
         ({"samples": 0}, "samples = 0"),
     ],
 )
-def test_plans_that_cannot_be_measured(change, message):
+def test_invalid_plans(change, message):
     with pytest.raises(UserError, match=message):
-        Plan(PROMPTS, **change)
+        MeasurementPlan(PROMPTS, **change)
 
 
-def test_fingerprints_tell_contents_apart(tmp_path):
+def test_fingerprints_depend_on_names_and_contents(tmp_path):
     for folder, text in (("one", "a"), ("same", "a"), ("other", "b")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "weights").write_text(text)
@@ -206,11 +201,11 @@ def test_fingerprints_tell_contents_apart(tmp_path):
     assert fingerprint(tmp_path / "one" / "weights") != fingerprint(tmp_path / "other" / "weights")
 
 
-def test_names_are_made_fit_for_a_profile():
+def test_names_are_converted_to_valid_profile_names():
     assert profile_name("My Model_v1.5") == "my-model-v1-5" and profile_name("...") == "measured"
 
 
-def package(folder, number, energy_uj):
+def write_package(folder, number, energy_uj):
     path = folder / f"intel-rapl:{number}"
     path.mkdir(exist_ok=True)
     (path / "energy_uj").write_text(f"{energy_uj}\n")
@@ -218,23 +213,23 @@ def package(folder, number, energy_uj):
     return path
 
 
-def test_rapl_adds_packages_and_minds_the_wrap(tmp_path):
+def test_rapl_adds_packages_and_handles_wrapping_counters(tmp_path):
     for number in (0, 1):
-        package(tmp_path, number, 900_000)
-    (tmp_path / "intel-rapl:0:0").mkdir()  # a part of package 0, which holds it already
-    meter = rapl_meter(tmp_path)
-    assert isinstance(meter, Rapl) and "2 processor package(s)" in meter.source
-    package(tmp_path, 0, 950_000)
-    package(tmp_path, 1, 100_000)
+        write_package(tmp_path, number, 900_000)
+    (tmp_path / "intel-rapl:0:0").mkdir()  # a part of package 0, which already includes it
+    meter = find_rapl_meter(tmp_path)
+    assert isinstance(meter, RaplMeter) and "2 processor package(s)" in meter.source
+    write_package(tmp_path, 0, 950_000)
+    write_package(tmp_path, 1, 100_000)
     assert meter.joules() == pytest.approx(0.05 + 0.2)
     assert meter.joules() == pytest.approx(0.25)
 
 
-def test_energy_is_read_stated_or_told_to_be_missing(tmp_path, monkeypatch):
+def test_energy_is_measured_or_stated_or_reported_as_missing(tmp_path, monkeypatch):
     assert find_meter("cpu", 5.0).assumption == "5 W while computing: stated, not measured"
-    assert rapl_meter(tmp_path) is None
-    monkeypatch.setattr("edgebrush.profiling.meters.rapl_meter", lambda: None)
-    monkeypatch.setattr("edgebrush.profiling.meters.nvml_meter", lambda: None)
+    assert find_rapl_meter(tmp_path) is None
+    monkeypatch.setattr("edgebrush.profiling.meters.find_rapl_meter", lambda: None)
+    monkeypatch.setattr("edgebrush.profiling.meters.find_nvml_meter", lambda: None)
     for device, counter in (("cpu", "RAPL"), ("cuda", "NVML")):
         with pytest.raises(UserError, match=f"watts: .*{counter}.*--watts"):
             find_meter(device, None)

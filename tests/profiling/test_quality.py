@@ -1,4 +1,4 @@
-"""The judge of images: the distance against scipy's and against theory, the error bars against repeated draws."""
+"""Image scores: the distance equals scipy's and theory, its standard error that of repeated draws."""
 
 import shutil
 
@@ -16,7 +16,7 @@ from edgebrush.profiling.quality import (
     jackknife,
     load_reference,
     load_scorer,
-    shrunk,
+    shrink,
 )
 from tests.support.models import CLASSES, draw_images
 
@@ -28,14 +28,14 @@ def gaussian(width, rank):
     return Gaussian(RNG.standard_normal(width), spread @ spread.T)
 
 
-def test_distance_is_that_of_scipys_matrix_root():
+def test_distance_equals_that_with_scipys_matrix_root():
     one, other = gaussian(8, 20), gaussian(8, 20)
     root = sqrtm(one.covariance @ other.covariance).real
     expected = np.sum((one.mean - other.mean) ** 2) + np.trace(one.covariance + other.covariance - 2 * root)
     assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-9)
 
 
-def test_distance_is_symmetric_and_none_to_itself_even_where_covariances_are_singular():
+def test_distance_is_symmetric_and_zero_to_itself_for_singular_covariances():
     one, other = gaussian(8, 3), gaussian(8, 5)
     assert frechet_distance(one, other) == pytest.approx(frechet_distance(other, one), rel=1e-6)
     assert frechet_distance(one, one) == pytest.approx(0.0, abs=1e-6)
@@ -54,7 +54,7 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     assert np.mean(errors) == pytest.approx(1 / 400**0.5, rel=0.3)
 
 
-def test_the_stated_error_is_that_of_repeated_draws(tiny_classifier):
+def test_the_standard_error_is_that_of_repeated_draws(tiny_classifier):
     scorer = ClassifierScorer(tiny_classifier)
     scores = []
     for seed in range(20):
@@ -67,7 +67,7 @@ def test_the_stated_error_is_that_of_repeated_draws(tiny_classifier):
     assert values[:, 1].mean() == pytest.approx(values[:, 0].std(ddof=1), rel=0.5)
 
 
-def test_real_images_are_good_shrunk_ones_are_worth_a_half_and_noise_is_worse(tiny_classifier):
+def test_quality_is_high_for_real_images_half_for_shrunk_ones_and_low_for_white(tiny_classifier):
     scorer = ClassifierScorer(tiny_classifier)
     real = draw_images(1, 600)
     prompts = [Prompt(CLASSES[label]) for label in real.labels]
@@ -75,19 +75,19 @@ def test_real_images_are_good_shrunk_ones_are_worth_a_half_and_noise_is_worse(ti
     def quality(images):
         return scorer.score(list(images), prompts).value
 
-    assert quality(shrunk(real.images)) == pytest.approx(0.5, abs=1e-6)
+    assert quality(shrink(real.images)) == pytest.approx(0.5, abs=1e-6)
     assert quality(real.images) > 0.8
     assert quality(np.full_like(real.images, 255)) < 0.2
 
 
-def test_agreement_counts_the_asked_classes(tiny_classifier):
+def test_agreement_counts_the_requested_classes(tiny_classifier):
     real = draw_images(5, 90)
     prompts = [Prompt(CLASSES[(label + (n < 45)) % 3]) for n, label in enumerate(real.labels)]
     agreement, error = ClassifierScorer(tiny_classifier).score(list(real.images), prompts).parts["class_agreement"]
     assert agreement == 0.5 and error == pytest.approx((0.25 / 90) ** 0.5)
 
 
-def test_the_reference_says_what_a_perfect_model_would_have(tiny_classifier):
+def test_the_reference_sets_the_scale(tiny_classifier):
     reference = load_reference(tiny_classifier)
     assert 0 < reference.floor < reference.half_distance
     assert reference.quality(0.0) == 1.0 and reference.quality(reference.half_distance) == 0.5
@@ -97,16 +97,16 @@ def test_the_reference_says_what_a_perfect_model_would_have(tiny_classifier):
     ("images", "text", "message"),
     [
         ([np.zeros((28, 28), np.uint8)] * 19, "star", "samples = 19: too few"),
-        ([np.zeros((32, 32, 3), np.uint8)] * 30, "star", "judges 28x28 grey images; give your own with --scorer"),
+        ([np.zeros((32, 32, 3), np.uint8)] * 30, "star", "accepts 28x28 grey images; use your own with --scorer"),
         ([np.zeros((28, 28), np.uint8)] * 30, "cat", "class = 'cat': the classifier knows circle, square, star"),
     ],
 )
-def test_what_cannot_be_judged(tiny_classifier, images, text, message):
+def test_images_that_cannot_be_scored(tiny_classifier, images, text, message):
     with pytest.raises(UserError, match=message):
         ClassifierScorer(tiny_classifier).score(images, [Prompt(text)] * len(images))
 
 
-def test_a_reference_that_is_cut_off_or_not_there(tiny_classifier, tmp_path):
+def test_an_incomplete_or_missing_reference(tiny_classifier, tmp_path):
     folder = shutil.copytree(tiny_classifier, tmp_path / "classifier")
     (folder / REFERENCE).write_bytes((folder / REFERENCE).read_bytes()[:50])
     with pytest.raises(UserError, match=r"reference.safetensors: cannot be read"):
@@ -116,7 +116,7 @@ def test_a_reference_that_is_cut_off_or_not_there(tiny_classifier, tmp_path):
         ClassifierScorer(folder)
 
 
-def test_a_users_own_scorer_by_name(monkeypatch, tmp_path):
+def test_a_users_scorer_is_loaded_by_name(monkeypatch, tmp_path):
     (tmp_path / "my_scorer.py").write_text("class Mine:\n    def score(self, images, prompts):\n        return 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert load_scorer("my_scorer:Mine").score([], []) == 1
@@ -125,6 +125,6 @@ def test_a_users_own_scorer_by_name(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "name", ["nonsense", "nonsense:Mine", "json:Mine", "json:loads", "collections:OrderedDict", ""]
 )
-def test_scorers_that_are_none(name):
+def test_invalid_scorer_names(name):
     with pytest.raises(UserError, match=f"scorer = '{name}'"):
         load_scorer(name)

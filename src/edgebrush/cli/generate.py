@@ -1,4 +1,4 @@
-"""`edgebrush generate`: make one picture, or a sheet of them, and look."""
+"""`edgebrush generate`: generate an image, or a sheet of images, with a GDM on ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ MAX_STEPS = 1000
 EPILOG = """\
 edgebrush generate --model heavy --class sneaker --steps 10 --out sneaker.png
 
-edgebrush generate --model light --class all --steps 4 --count 8 --out sheet.png    a row a class
+edgebrush generate --model light --class all --steps 4 --count 8 --out sheet.png    one row per class
 """
 
 
 def generate(
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture (.png).")],
-    model: Annotated[str, typer.Option(help="light, heavy, or the folder of a model.")] = "heavy",
-    content: Annotated[str, typer.Option("--class", help="What to draw, or `all`.")] = "all",
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The image (.png).")],
+    model: Annotated[str, typer.Option(help="light, heavy, or a model folder.")] = "heavy",
+    content: Annotated[str, typer.Option("--class", help="Class of the image, or `all`.")] = "all",
     steps: Annotated[int, typer.Option(min=1, max=MAX_STEPS, help="Denoising steps.")] = 10,
-    count: Annotated[int, typer.Option(min=1, max=100, help="Pictures of each class, side by side.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of the first picture; the next ones count on.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=100, help="Images per class, side by side.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31, help="Seed of the first image; the next images use the next seeds.")
+    ] = 0,
     sampler: Annotated[str, typer.Option(help="euler or multistep.")] = "euler",
-    scale: Annotated[int, typer.Option(min=1, max=32, help="Screen pixels for one of the picture's.")] = 4,
+    scale: Annotated[
+        int, typer.Option(min=1, max=32, help="Enlargement: output pixels per image pixel, in each direction.")
+    ] = 4,
 ) -> None:
     """Generate class-conditional images with a GDM on ONNX Runtime."""
     import numpy as np
@@ -53,4 +57,4 @@ def generate(
     sheet = np.concatenate(rows).repeat(scale, axis=0).repeat(scale, axis=1)
     save_image(sheet, out)
     seconds = sum(job.compute_s for job in jobs) / count
-    typer.echo(f"{len(jobs)} pictures in {seconds:.2f} s: {out}")
+    typer.echo(f"{len(jobs)} images in {seconds:.2f} s: {out}")

@@ -1,4 +1,4 @@
-"""`edgebrush profile`: measure a GDM on this machine and write the profile that a scenario can name."""
+"""`edgebrush profile`: measure a GDM on this machine and write a profile for scenarios."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import typer
 
 if TYPE_CHECKING:
     from edgebrush.diffusion.backend import Backend, Prompt
-    from edgebrush.profiling.quality import Scorer
+    from edgebrush.profiling.quality_curve import NamedScorer
 
 EPILOG = """\
 edgebrush profile light --role light --watts 15 --out light.json
 
-edgebrush profile heavy --watts 65 --out heavy.json --beside light.json    one picture of both
+edgebrush profile heavy --watts 65 --out heavy.json --beside light.json    one figure of both
 
 edgebrush profile ~/stable-diffusion-v1-5 --backend diffusers --device cuda --prompts prompts.txt --scorer mine:Clip
 --samples 500 --out sd15.json
 
-edgebrush profile sdxl --backend shape --device cuda --guidance 7.5 --quality-from sdxl-a100 --out sdxl.json    random
-weights
+edgebrush profile sdxl --backend shape --device cuda --guidance 7.5 --quality-from sdxl-a100 --out sdxl.json
 """
 DEFAULT_SAMPLERS = {"velocity": "euler", "noise": "dpm-solver++"}
 
@@ -29,85 +28,94 @@ def profile(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A shipped model (light, heavy), a folder, or with --backend shape a shape's name."
+            metavar="MODEL", help="A shipped model (light, heavy), a folder, or the name of a shape (--backend shape)."
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the profile goes (.json); the rest lies beside it.")],
-    role: Annotated[Literal["light", "heavy"], typer.Option(help="For UEs (one task at a time) or for BSs.")] = "heavy",
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The profile (.json); its other files go beside it.")],
+    role: Annotated[
+        Literal["light", "heavy"], typer.Option(help="light: for UEs (one task at a time); heavy: for BSs.")
+    ] = "heavy",
     backend: Annotated[
         Literal["onnx", "diffusers", "shape"],
-        typer.Option(help="What runs it; shape: a pipeline's shape with random weights, for its cost alone."),
+        typer.Option(help="onnx, diffusers, or shape: a pipeline with random weights, to measure only its cost."),
     ] = "onnx",
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it runs.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Of the processor, for one evaluation.")] = 1,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the model runs.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads per evaluation.")] = 1,
     sampler: Annotated[
-        str | None, typer.Option(help="euler or multistep for flows, ddim or dpm-solver++ for noise predictors.")
+        str | None,
+        typer.Option(
+            help="euler or multistep for flows, ddim or dpm-solver++ for noise predictors.",
+            show_default="euler or dpm-solver++",
+        ),
     ] = None,
     steps: Annotated[
-        str, typer.Option(metavar="LIST", help="Step counts to judge the quality at.")
+        str, typer.Option(metavar="LIST", help="Step counts at which to measure the quality.")
     ] = "1,2,4,6,8,10,15,20,30,50",
-    samples: Annotated[int, typer.Option(min=1, help="Images judged per step count.")] = 2000,
+    samples: Annotated[int, typer.Option(min=1, help="Images per step count.")] = 2000,
     batches: Annotated[str, typer.Option(metavar="LIST", help="Batch sizes to time.")] = "1,2,4,8,16",
     watts: Annotated[
-        float | None, typer.Option(min=0.0, help="What the device draws; needed where no counter can be read.")
+        float | None,
+        typer.Option(min=0.0, help="Power of the device while computing; required if no energy counter is readable."),
     ] = None,
     scorer: Annotated[
-        str | None, typer.Option(metavar="MODULE:CLASS", help="Your own judge of images instead of the built-in one.")
+        str | None, typer.Option(metavar="MODULE:CLASS", help="Your own scorer of images instead of the built-in one.")
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="One prompt a line; default: the model's classes in turn.")
+        Path | None,
+        typer.Option(metavar="FILE", help="One prompt per line.", show_default="the model's classes in turn"),
     ] = None,
     guidance: Annotated[
         float,
-        typer.Option(min=1.0, help="Of classifier-free guidance, for text; above 1 a step runs the network twice."),
+        typer.Option(min=1.0, help="Classifier-free guidance; above 1, a step evaluates the network twice."),
     ] = 1.0,
     quality_from: Annotated[
-        str | None, typer.Option(metavar="PROFILE", help="Measure the cost alone; take the quality from there.")
+        str | None, typer.Option(metavar="PROFILE", help="Measure only the cost; copy the quality from this profile.")
     ] = None,
     beside: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Measured profiles to draw in the same picture.")
+        list[Path] | None, typer.Option(metavar="FILE", help="Measured profiles to draw in the same figure.")
     ] = None,
 ) -> None:
     """Measure a model: seconds and joules per round against batch, quality against steps; write a profile.
 
-    Writes FILE, a .csv of the measured points, a .png of the curves, and sample images. Can be interrupted: the same
-    command goes on where it stopped.
+    Writes FILE, a .csv of the measured points, a .png of the curves, and sample images. After an interruption, the
+    same command resumes.
     """
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
     from edgebrush.files import check_writable
     from edgebrush.profiles.catalogue import load_profile
-    from edgebrush.profiling.measure import Plan, Work, describe_hardware, load_measured, measure, save_measured
+    from edgebrush.profiling.measure import MeasurementPlan, WorkFolder
     from edgebrush.profiling.meters import find_meter
     from edgebrush.profiling.plot import save_measurement_figure
+    from edgebrush.profiling.profile_writer import describe_hardware, load_measured, measure_profile, save_measured
 
     from .console import progress_bars
 
     if out.suffix != ".json":
         raise UserError(f"out = {str(out)!r}: must end in .json")
     if backend == "shape" and quality_from is None:
-        raise UserError("quality-from: random weights have no quality; name a published profile of that shape")
+        raise UserError("quality-from: missing; random weights have no quality; give a published profile")
     others = [load_measured(path) for path in beside or []]
-    borrowed = load_profile(quality_from) if quality_from else None
+    copied = load_profile(quality_from) if quality_from else None
     meter = find_meter(device, watts)
-    run, content = load(model, backend, device, threads)
-    plan = Plan(
-        asked_prompts(run, backend == "shape", prompts, guidance),
-        whole_numbers("steps", steps),
+    loaded, content = load_backend(model, backend, device, threads)
+    plan = MeasurementPlan(
+        read_prompts(loaded, backend == "shape", prompts, guidance),
+        parse_list("steps", steps),
         samples,
-        whole_numbers("batches", batches),
+        parse_list("batches", batches),
     )
     for prompt in plan.prompts:
-        run.check(prompt)
-    moves = make_sampler(sampler or DEFAULT_SAMPLERS[run.prediction], run)
-    judge, judge_name = (None, "") if borrowed else find_scorer(scorer)
+        loaded.check(prompt)
+    chosen_sampler = make_sampler(sampler or DEFAULT_SAMPLERS[loaded.prediction], loaded)
+    quality_source = copied or find_scorer(scorer)
     hardware = describe_hardware(device, threads)
     check_writable(out.parent)
-    work = Work(out.with_suffix(".work"), {"model": content, "hardware": hardware})
+    work = WorkFolder(out.with_suffix(".work"), {"model": content, "hardware": hardware})
     with progress_bars() as progress:
-        measured = measure(
-            run,
-            moves,
+        measured = measure_profile(
+            loaded,
+            chosen_sampler,
             plan,
             meter,
             work,
@@ -115,9 +123,7 @@ def profile(
             role=role,
             name=out.stem,
             hardware=hardware,
-            scorer=judge,
-            scorer_name=judge_name,
-            borrowed=borrowed,
+            quality_from=quality_source,
         )
     written = save_measured(measured, out)
     save_measurement_figure([*others, measured], out.with_suffix(".png"))
@@ -125,15 +131,15 @@ def profile(
     typer.echo("profile: " + ", ".join(map(str, [*written, out.with_suffix(".png")])))
 
 
-def load(model: str, backend: str, device: str, threads: int) -> tuple[Backend, str]:
-    """The model, and a fingerprint of its contents."""
+def load_backend(model: str, backend: str, device: str, threads: int) -> tuple[Backend, str]:
+    """Return the model, and a fingerprint of its contents. Raises ``UserError``."""
     from edgebrush.diffusion.onnx import WEIGHTS, load_model, shipped_models
     from edgebrush.errors import UserError
     from edgebrush.profiling.measure import fingerprint
 
     if device == "cuda" and backend == "onnx":
         raise UserError(
-            "device = 'cuda': the onnx backend runs on the processor; take --backend diffusers or --device cpu"
+            "device = 'cuda': the onnx backend runs on the CPU only; use --backend diffusers or --device cpu"
         )
     if backend == "onnx":
         folder = WEIGHTS / model if model in shipped_models() else Path(model)
@@ -149,20 +155,21 @@ def load(model: str, backend: str, device: str, threads: int) -> tuple[Backend, 
 
 
 def import_torch(device: str, threads: int) -> None:
+    """Set PyTorch's threads. Raises ``UserError`` if it is not installed or finds no GPU."""
     from edgebrush.errors import UserError
 
     try:
         import diffusers  # noqa: F401
         import torch
     except ImportError:
-        raise UserError("backend: needs torch and diffusers; `pip install edgebrush[diffusers]`") from None
+        raise UserError("backend: needs PyTorch and diffusers: pip install '.[diffusers]'") from None
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device = 'cuda': torch finds no GPU here; take --device cpu")
+        raise UserError("device = 'cuda': PyTorch finds no GPU; use --device cpu")
     torch.set_num_threads(threads)
 
 
-def asked_prompts(backend: Backend, shape: bool, file: Path | None, guidance: float) -> tuple[Prompt, ...]:
-    """The file's lines, or else the classes that the model knows; a shape has a prompt of its own."""
+def read_prompts(backend: Backend, shape: bool, file: Path | None, guidance: float) -> tuple[Prompt, ...]:
+    """Return the lines of the file, or else the model's classes; a shape has its own prompt. Raises ``UserError``."""
     from edgebrush.diffusion.backend import Prompt
     from edgebrush.errors import UserError
 
@@ -173,34 +180,37 @@ def asked_prompts(backend: Backend, shape: bool, file: Path | None, guidance: fl
     if file is None:
         classes = getattr(backend, "classes", None)
         if not classes:
-            raise UserError(f"prompts: {backend.name} draws what a text says; give a file with one prompt a line")
+            raise UserError(
+                f"prompts: missing; {backend.name} generates from text; give a file with one prompt per line"
+            )
         return tuple(Prompt(name) for name in classes)
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"prompts = {str(file)!r}: cannot be read: {error}") from None
+        raise UserError(f"prompts = {str(file)!r}: cannot be read: {error}; give a text file in UTF-8") from None
     if not any(lines):
-        raise UserError(f"prompts = {str(file)!r}: is empty; give one prompt a line")
+        raise UserError(f"prompts = {str(file)!r}: the file is empty; write one prompt per line")
     return tuple(Prompt(line, guidance=guidance) for line in lines if line)
 
 
-def find_scorer(name: str | None) -> tuple[Scorer, str]:
-    """The user's scorer or the built-in one, and what a kept score depends on."""
+def find_scorer(name: str | None) -> NamedScorer:
+    """Return the user's scorer, or the built-in one. Raises ``UserError``."""
     from edgebrush.profiling.measure import fingerprint
     from edgebrush.profiling.quality import CLASSIFIER, ClassifierScorer, load_scorer
+    from edgebrush.profiling.quality_curve import NamedScorer
 
     if name is not None:
-        return load_scorer(name), name
-    judge = ClassifierScorer(CLASSIFIER)
-    scale = f"Q = F / (F + Fréchet distance), F = {judge.reference.half_distance:.4g}"
-    return judge, f"the built-in classifier {fingerprint(CLASSIFIER)[:8]} ({scale})"
+        return NamedScorer(load_scorer(name), name)
+    scorer = ClassifierScorer(CLASSIFIER)
+    scale = f"Q = F / (F + Fréchet distance), F = {scorer.reference.half_distance:.4g}"
+    return NamedScorer(scorer, f"the built-in classifier {fingerprint(CLASSIFIER)[:8]} ({scale})")
 
 
-def whole_numbers(field: str, text: str) -> tuple[int, ...]:
-    """Comma-separated whole numbers, ascending."""
+def parse_list(field: str, text: str) -> tuple[int, ...]:
+    """Parse comma-separated integers and sort them. Raises ``UserError``."""
     from edgebrush.errors import UserError
 
     try:
         return tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
-        raise UserError(f"{field} = {text!r}: must be whole numbers with commas between, 1,2,4 say") from None
+        raise UserError(f"{field} = {text!r}: must be comma-separated whole numbers, for example 1,2,4") from None

@@ -1,4 +1,4 @@
-"""What the machine draws while it computes: a counter of joules, read from hardware where that can be, else stated."""
+"""Energy meters: the joules that the machine uses, from a hardware counter or from a stated power."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Meter(Protocol):
-    """Joules since some moment, and where they come from."""
+    """A counter of joules, and the source of its values."""
 
     source: str
-    assumption: str  # empty where the joules are measured
+    assumption: str  # empty if the joules are measured
 
-    def joules(self) -> float: ...
+    def joules(self) -> float:
+        """Return the joules since an arbitrary moment."""
 
 
-class Rapl:
-    """The processor packages' own counters (Intel's and AMD's RAPL): the whole package, idle power included."""
+class RaplMeter:
+    """Intel's and AMD's RAPL counters of the processor packages: whole packages, idle power included."""
 
     assumption = ""
 
     def __init__(self, packages: Sequence[Path]):
+        """``packages`` are folders under ``POWERCAP``."""
         self.packages = list(packages)
-        self.wraps = [int((package / "max_energy_range_uj").read_text()) for package in packages]
-        self.last = self._read()
+        self.ranges_uj = [int((package / "max_energy_range_uj").read_text()) for package in packages]
+        self.last_uj = self._read()
         self.total_uj = 0
         self.source = f"RAPL, {len(self.packages)} processor package(s), idle power included"
 
@@ -37,16 +39,16 @@ class Rapl:
         return [int((package / "energy_uj").read_text()) for package in self.packages]
 
     def joules(self) -> float:
-        """Read at least once a counter's range, a matter of minutes."""
+        """Return the joules since the start. Call it often enough that no counter wraps twice: every few minutes."""
         now = self._read()
-        for before, after, wrap in zip(self.last, now, self.wraps, strict=True):
-            self.total_uj += after - before if after >= before else after - before + wrap
-        self.last = now
+        for before, after, range_uj in zip(self.last_uj, now, self.ranges_uj, strict=True):
+            self.total_uj += after - before if after >= before else after - before + range_uj
+        self.last_uj = now
         return self.total_uj * 1e-6
 
 
-class Nvml:
-    """An NVIDIA GPU's own counter (Volta and later): the whole card, idle power included."""
+class NvmlMeter:
+    """The counter of an NVIDIA GPU (Volta and later): the whole card, idle power included."""
 
     assumption = ""
 
@@ -55,11 +57,12 @@ class Nvml:
         self.source = "NVML, the whole GPU, idle power included"
 
     def joules(self) -> float:
+        """Return the joules since the driver was loaded."""
         return self.pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) * 1e-3
 
 
-class Stated:
-    """A power figure given by the user, drawn all the time."""
+class StatedPower:
+    """A constant power that the user states."""
 
     def __init__(self, watts: float):
         self.watts = watts
@@ -67,40 +70,41 @@ class Stated:
         self.assumption = f"{watts:g} W while computing: stated, not measured"
 
     def joules(self) -> float:
+        """Return the power times the time."""
         return self.watts * time.perf_counter()
 
 
 def find_meter(device: str, watts: float | None) -> Meter:
-    """The stated power where there is one, else the device's counter. Raises ``UserError`` where neither is there."""
+    """Return the stated power if there is one, else the device's counter. Raises ``UserError`` if there is neither."""
     if watts is not None:
-        return Stated(watts)
-    meter = nvml_meter() if device.startswith("cuda") else rapl_meter()
+        return StatedPower(watts)
+    meter = find_nvml_meter() if device.startswith("cuda") else find_rapl_meter()
     if meter is None:
         counter = "NVML (pip install nvidia-ml-py)" if device.startswith("cuda") else f"RAPL ({POWERCAP})"
         raise UserError(
-            f"watts: no energy counter can be read here, {counter} is what this device would have; "
-            "state what it draws while computing, --watts 15 say"
+            f"watts: not given, and the energy counter of this device, {counter}, cannot be read; "
+            "state the power while computing, for example --watts 15"
         )
     return meter
 
 
-def rapl_meter(folder: Path = POWERCAP) -> Rapl | None:
-    """The packages' counters where they can be read: root alone may, by default."""
+def find_rapl_meter(folder: Path = POWERCAP) -> RaplMeter | None:
+    """Return the packages' counters, if they can be read; by default only root can."""
     packages = sorted(path for path in folder.glob("intel-rapl:*") if path.name.count(":") == 1)
     try:
-        return Rapl(packages) if packages else None
+        return RaplMeter(packages) if packages else None
     except OSError:
         return None
 
 
-def nvml_meter() -> Nvml | None:
-    """The first GPU's counter where the driver and nvidia-ml-py are there."""
+def find_nvml_meter() -> NvmlMeter | None:
+    """Return the first GPU's counter, if the driver and nvidia-ml-py are installed."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
-        meter = Nvml(pynvml, pynvml.nvmlDeviceGetHandleByIndex(0))
+        meter = NvmlMeter(pynvml, pynvml.nvmlDeviceGetHandleByIndex(0))
         meter.joules()
-    except Exception:  # not installed, or pynvml.NVMLError, of a module that need not be there
+    except Exception:  # ImportError, or pynvml.NVMLError, which can only be named if pynvml is installed
         return None
     return meter

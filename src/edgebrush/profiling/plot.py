@@ -13,17 +13,17 @@ from matplotlib.figure import Figure, SubFigure
 
 from edgebrush.plotting import COLOURS, save_figure, set_title
 
-from .measure import Measured
+from .profile_writer import MeasuredProfile
 
 WIDTH, CURVES_HEIGHT, ROW_HEIGHT = 11.0, 4.0, 0.62  # inches; a row of sample images
 
 
-def save_measurement_figure(models: Sequence[Measured], path: Path) -> None:
+def save_measurement_figure(models: Sequence[MeasuredProfile], path: Path) -> None:
     """Draw measured models side by side to a ``.png``. Raises ``UserError`` if the file cannot be written."""
     save_figure(partial(draw_measurements, models), path)
 
 
-def draw_measurements(models: Sequence[Measured]) -> Figure:
+def draw_measurements(models: Sequence[MeasuredProfile]) -> Figure:
     """Draw the curves of all models in one row; below it, a column of sample images per model."""
     sampled = [model for model in models if model.strips]
     height = ROW_HEIGHT * max((len(model.strips) for model in sampled), default=0) + 0.5 * bool(sampled)
@@ -40,10 +40,10 @@ def draw_measurements(models: Sequence[Measured]) -> Figure:
     return figure
 
 
-def draw_rounds(axes: Axes, models: Sequence[Measured]) -> None:
+def draw_rounds(axes: Axes, models: Sequence[MeasuredProfile]) -> None:
     """Draw the measured seconds of a round by batch size, and the fitted lines."""
     for model, colour in zip(models, COLOURS, strict=False):
-        batch, seconds, errors = np.array(model.of("round_s")).T
+        batch, seconds, errors = np.array(model.points("round_s")).T
         axes.errorbar(batch, 1e3 * seconds, 1e3 * errors, fmt="o", ms=5, color=colour)
         line = np.linspace(1, batch.max(), 100)
         axes.plot(line, 1e3 * model.profile.compute.round_s(line), color=colour, label=model.profile.name)
@@ -52,7 +52,7 @@ def draw_rounds(axes: Axes, models: Sequence[Measured]) -> None:
     axes.legend()
 
 
-def draw_quality(axes: Axes, models: Sequence[Measured]) -> None:
+def draw_quality(axes: Axes, models: Sequence[MeasuredProfile]) -> None:
     """Draw the points with bars of two standard errors, and the fitted curves."""
     ticks: set[int] = set()
     for model, colour in zip(models, COLOURS, strict=False):
@@ -70,7 +70,7 @@ def draw_quality(axes: Axes, models: Sequence[Measured]) -> None:
     axes.legend(loc="lower right")
 
 
-def draw_samples(part: SubFigure, model: Measured) -> None:
+def draw_samples(part: SubFigure, model: MeasuredProfile) -> None:
     """Draw a row of sample images per step count, with the same seeds and prompts in each row."""
     set_title(part, f"{model.profile.name}: samples by steps")
     rows = part.subplots(len(model.strips), 1, squeeze=False)[:, 0]

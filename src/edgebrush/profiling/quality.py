@@ -1,14 +1,14 @@
-"""How good generated images are, with a standard error: judged by the small classifier that ships, or by a user's own.
+"""Score generated images with a standard error: by the classifier that ships, or by a user's scorer.
 
-The Fréchet distance of two sets of images is that of the Gaussians with their features' means and covariances,
-``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`` (Heusel et al. 2017, there with Inception's features). A profile wants a
-quality in [0, 1], and gets
+The Fréchet distance of two sets of images is that of Gaussians with the means and covariances of their features,
+``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`` (Heusel et al. 2017, there with Inception's features). A profile needs a
+quality in [0, 1]:
 
     ``Q = F_half / (F_half + FD)``
 
 where ``F_half`` is the distance of real images shrunk to half their height and width and enlarged again (28x28
-seen as 14x14): such images have quality 1/2, real ones have 1. It is the same for every model, so that their curves
-compare. Where the distance falls with the steps as ``floor + A k^-s``, this is exactly the profile's curve
+reduced to 14x14). Such images have quality 1/2, real ones 1. ``F_half`` is the same for every model, so their curves
+are comparable. If the distance falls with the steps as ``floor + A k^-s``, this is exactly the profile's curve
 ``ceiling / (1 + (half_steps/k)^s)``, with ``ceiling = F_half / (F_half + floor)``.
 """
 
@@ -33,14 +33,14 @@ from edgebrush.files import write_bytes
 
 CLASSIFIER = WEIGHTS / "classifier"
 REFERENCE = "reference.safetensors"
-GROUPS = 10  # of images, left out one at a time for the standard error
-SHRINK = 2  # times in height and width: an image that has quality 1/2
-ROWS = 256  # images that the classifier sees at once
+GROUPS = 10  # of images; the jackknife leaves out one at a time
+SHRINK = 2  # factor in height and width that gives quality 1/2
+BATCH = 256  # images per evaluation of the classifier
 
 
 @dataclass(frozen=True)
 class Score:
-    """A quality in [0, 1], its standard error, the sample size, and what it was made of: name -> (value, error)."""
+    """A quality in [0, 1], its standard error, the number of images, and its components: name -> (value, error)."""
 
     value: float
     standard_error: float
@@ -49,10 +49,10 @@ class Score:
 
 
 class Scorer(Protocol):
-    """Judges generated images; users name their own as ``module:Class``."""
+    """Scores generated images; users name their own as ``module:Class``."""
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> Score:
-        """The score of uint8 images (H, W) or (H, W, 3), each made for the prompt at its place."""
+        """Score uint8 images (H, W) or (H, W, 3); each was generated for the prompt at the same index."""
 
 
 @dataclass(frozen=True)
@@ -64,68 +64,69 @@ class Gaussian:
 
     @classmethod
     def of(cls, features: np.ndarray) -> Gaussian:
-        """Of features (n, d), n >= 2."""
+        """Estimate the Gaussian of features (n, d), n >= 2."""
         values = np.asarray(features, np.float64)
         return cls(values.mean(axis=0), np.cov(values, rowvar=False))
 
     def root(self) -> np.ndarray:
-        """The symmetric square root of the covariance."""
+        """Return the symmetric square root of the covariance."""
         values, vectors = np.linalg.eigh(self.covariance)
         return (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
 
 
 def frechet_distance(one: Gaussian, other: Gaussian) -> float:
-    """The Fréchet distance; ``tr (C1 C2)^(1/2)`` from the eigenvalues of ``C1^(1/2) C2 C1^(1/2)``."""
+    """Return the Fréchet distance; ``tr (C1 C2)^(1/2)`` from the eigenvalues of ``C1^(1/2) C2 C1^(1/2)``."""
     root = one.root()
     values = np.linalg.eigvalsh(root @ other.covariance @ root)
-    shared = np.sqrt(np.clip(values, 0.0, None)).sum()
+    cross = np.sqrt(np.clip(values, 0.0, None)).sum()
     offset = one.mean - other.mean
-    return float(offset @ offset + np.trace(one.covariance) + np.trace(other.covariance) - 2.0 * shared)
+    return float(offset @ offset + np.trace(one.covariance) + np.trace(other.covariance) - 2.0 * cross)
 
 
 def jackknife(statistic: Callable[[np.ndarray], float], features: np.ndarray, groups: int = GROUPS) -> float:
-    """Standard error of ``statistic(features)``, features (n, d), by leaving out one of ``groups`` blocks at a time."""
+    """Return the standard error of ``statistic(features)`` by the delete-a-group jackknife; features (n, d)."""
     blocks = np.array_split(np.arange(len(features)), groups)
-    without = [statistic(np.delete(features, block, axis=0)) for block in blocks]
-    return float(np.sqrt((groups - 1) * np.var(without)))
+    left_out = [statistic(np.delete(features, block, axis=0)) for block in blocks]
+    return float(np.sqrt((groups - 1) * np.var(left_out)))
 
 
 class Classifier:
-    """The shipped network: images -> features and class logits. Raises ``UserError`` where its files are not sound."""
+    """The shipped classifier: images -> features and class logits. Raises ``UserError`` for damaged files."""
 
     def __init__(self, folder: Path = CLASSIFIER, threads: int = 1):
         self.classes = tuple(read_card(folder / CARD)["classes"])
         self.session = open_session(folder / GRAPH, threads)
 
-    def see(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (n, 28, 28) -> features (n, 64) and logits (n, classes), float64."""
-        seen = [
-            self.session.run(["features", "logits"], {"sample": to_model(images[at : at + ROWS])})
-            for at in range(0, len(images), ROWS)
+    def classify(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features (n, 64) and logits (n, classes), float64, of uint8 images (n, 28, 28)."""
+        batches = [
+            self.session.run(["features", "logits"], {"sample": to_model(images[at : at + BATCH])})
+            for at in range(0, len(images), BATCH)
         ]
-        features, logits = (np.concatenate(part).astype(np.float64) for part in zip(*seen, strict=True))
+        features, logits = (np.concatenate(part).astype(np.float64) for part in zip(*batches, strict=True))
         return features, logits
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What real held-out images look like to the classifier, and the two distances that give the scale."""
+    """Statistics of real held-out images in the classifier's features, and the distances that set the scale."""
 
     real: Gaussian
-    floor: float  # distance of the real training images: what a perfect model would have
-    half_distance: float  # distance of the training images shrunk SHRINK times: where quality is 1/2
+    floor: float  # distance of the real training images: that of a perfect model
+    half_distance: float  # distance of the training images shrunk by SHRINK: quality 1/2
 
     def quality(self, distance: float) -> float:
+        """Convert a Fréchet distance to a quality in [0, 1]."""
         return self.half_distance / (self.half_distance + max(distance, 0.0))
 
 
 def write_reference(train: ImageSet, test: ImageSet, folder: Path) -> Reference:
-    """Measure real images with the classifier in a folder and keep the statistics beside it."""
+    """Compute the statistics of real images with the classifier in a folder, and write them to that folder."""
     classifier = Classifier(folder)
-    real = Gaussian.of(classifier.see(test.images)[0])
+    real = Gaussian.of(classifier.classify(test.images)[0])
     distances = [
-        frechet_distance(Gaussian.of(classifier.see(images)[0]), real)
-        for images in (train.images, shrunk(train.images))
+        frechet_distance(Gaussian.of(classifier.classify(images)[0]), real)
+        for images in (train.images, shrink(train.images))
     ]
     reference = Reference(real, *distances)
     values = {"mean": real.mean, "covariance": real.covariance, "distances": np.array(distances)}
@@ -133,15 +134,15 @@ def write_reference(train: ImageSet, test: ImageSet, folder: Path) -> Reference:
     return reference
 
 
-def shrunk(images: np.ndarray, times: int = SHRINK) -> np.ndarray:
-    """uint8 (n, H, W), H and W multiples of ``times``: each block of that side replaced by its mean."""
+def shrink(images: np.ndarray, factor: int = SHRINK) -> np.ndarray:
+    """Replace each ``factor`` x ``factor`` block of uint8 images (n, H, W) by its mean; ``factor`` divides H and W."""
     n, height, width = images.shape
-    blocks = images.reshape(n, height // times, times, width // times, times).mean(axis=(2, 4))
-    return np.rint(blocks).astype(np.uint8).repeat(times, axis=1).repeat(times, axis=2)
+    blocks = images.reshape(n, height // factor, factor, width // factor, factor).mean(axis=(2, 4))
+    return np.rint(blocks).astype(np.uint8).repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def load_reference(folder: Path) -> Reference:
-    """Raises ``UserError`` where the statistics are not there or not sound."""
+    """Read the statistics in a classifier's folder. Raises ``UserError`` if they are missing or damaged."""
     path = folder / REFERENCE
     try:
         with safe_open(path, framework="np") as file:
@@ -153,9 +154,9 @@ def load_reference(folder: Path) -> Reference:
 
 
 class ClassifierScorer:
-    """The built-in scorer: Fréchet distance and class agreement of 28x28 images of the classes it was trained on.
+    """The built-in scorer: Fréchet distance and class agreement of 28x28 images of the classifier's classes.
 
-    The distance of few images is biased upward, in proportion to 1/n: compare models at the same n alone.
+    The distance is biased upward in proportion to 1/n for n images: compare models only at the same n.
     """
 
     def __init__(self, folder: Path = CLASSIFIER):
@@ -163,49 +164,49 @@ class ClassifierScorer:
         self.reference = load_reference(folder)
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> Score:
-        """Order the prompts so that each tenth of them has all classes: the jackknife leaves out a tenth at a time.
+        """Score images. Each tenth of the prompts should contain all classes: the jackknife leaves out tenths.
 
-        Raises ``UserError`` for too few images, other sizes, or a class that the classifier does not know.
+        Raises ``UserError`` for too few images, another image size, or an unknown class.
         """
         if len(images) < 2 * GROUPS:
-            raise UserError(f"samples = {len(images)}: too few for a standard error; give at least {2 * GROUPS}")
+            raise UserError(f"samples = {len(images)}: too few for a standard error; use at least {2 * GROUPS}")
         if images[0].shape != (28, 28):
             raise UserError(
-                f"images of shape {images[0].shape}: the built-in scorer judges 28x28 grey images; "
-                "give your own with --scorer module:Class"
+                f"images of shape {images[0].shape}: the built-in scorer accepts 28x28 grey images; "
+                "use your own with --scorer module:Class"
             )
         labels = self.labels(prompts)
-        features, logits = self.classifier.see(np.stack(images))
+        features, logits = self.classifier.classify(np.stack(images))
         half = self.reference.half_distance
 
         def distance(of: np.ndarray) -> float:
             return frechet_distance(Gaussian.of(of), self.reference.real)
 
-        found, error = distance(features), jackknife(distance, features)
+        value, error = distance(features), jackknife(distance, features)
         agreement = float(np.mean(logits.argmax(axis=1) == labels))
         n = len(images)
         parts = {
-            "frechet_distance": (found, error),
+            "frechet_distance": (value, error),
             "class_agreement": (agreement, float(np.sqrt(agreement * (1.0 - agreement) / n))),
         }
-        return Score(self.reference.quality(found), half / (half + max(found, 0.0)) ** 2 * error, n, parts)
+        return Score(self.reference.quality(value), half / (half + max(value, 0.0)) ** 2 * error, n, parts)
 
     def labels(self, prompts: Sequence[Prompt]) -> np.ndarray:
-        """The classes asked for, (n,)."""
+        """Return the labels (n,) of the prompts' classes. Raises ``UserError`` for an unknown class."""
         numbers = {name: number for number, name in enumerate(self.classifier.classes)}
         unknown = next((prompt.text for prompt in prompts if prompt.text not in numbers), None)
         if unknown is not None:
-            raise UserError(f"class = {unknown!r}: the classifier knows {', '.join(numbers)}; give one of these")
+            raise UserError(f"class = {unknown!r}: the classifier knows {', '.join(numbers)}; use one of these")
         return np.array([numbers[prompt.text] for prompt in prompts])
 
 
 def load_scorer(name: str) -> Scorer:
-    """The user's scorer: ``module:Class``, made without arguments. Raises ``UserError`` where there is none."""
+    """Create a user's scorer from ``module:Class``, without arguments. Raises ``UserError`` if that fails."""
     module, _, attribute = name.partition(":")
     try:
         scorer = getattr(importlib.import_module(module), attribute)()
     except (ImportError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"scorer = {name!r}: {error}; give module:Class of a class made without arguments") from None
+        raise UserError(f"scorer = {name!r}: {error}; use module:Class of a class without required arguments") from None
     if not callable(getattr(scorer, "score", None)):
-        raise UserError(f"scorer = {name!r}: has no method score(images, prompts)")
+        raise UserError(f"scorer = {name!r}: it has no method score(images, prompts); add one")
     return scorer

@@ -1,4 +1,4 @@
-"""Image sets for training and scoring GDMs: the MNIST file format, or a folder of PNGs with a sub-folder per class."""
+"""Image data sets for training and scoring: the MNIST file format, or a folder of PNGs with a sub-folder per class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from edgebrush.diffusion.images import SIDE, to_model
 from edgebrush.errors import UserError
 
-FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # of Debian's dataset-fashion-mnist
 FASHION_CLASSES = (
     "t-shirt",
     "trouser",
@@ -24,64 +24,65 @@ FASHION_CLASSES = (
     "bag",
     "ankle-boot",
 )
-SPLITS = {"train": "train", "test": "t10k"}  # our name -> the MNIST files' prefix
-HELD_OUT = 10  # of a folder of PNGs, every tenth image of a class is the test split
+SPLITS = {"train": "train", "test": "t10k"}  # split -> prefix of the MNIST files
+HELD_OUT = 10  # in a folder of PNGs, every tenth image of a class is in the test split
 HEADER = {"images": 16, "labels": 8}  # bytes before the data (magic number and sizes)
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Grey images (n, 28, 28) as uint8, their labels (n,) as int64, and the classes' names."""
+    """Grey images (n, 28, 28) uint8, their labels (n,) int64, and the names of the classes."""
 
     images: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
 
     def scaled(self) -> np.ndarray:
-        """The images as float32 in [-1, 1], (n, 1, 28, 28): what a GDM sees."""
+        """Return the images as a model takes them: (n, 1, 28, 28) float32 in [-1, 1]."""
         return to_model(self.images)
 
 
 def load_images(path: Path = FASHION_MNIST, split: str = "train") -> ImageSet:
-    """The train or test split of an image set. Raises ``UserError`` where it is not there or not sound."""
+    """Load the train or test split of a data set. Raises ``UserError`` if it is missing or damaged."""
     if not path.is_dir():
         raise UserError(
             f"data = {str(path)!r}: no such folder; install Debian's dataset-fashion-mnist (`apt-get install "
-            "dataset-fashion-mnist`), or give a folder with one sub-folder of PNGs a class"
+            "dataset-fashion-mnist`), or use a folder with a sub-folder of PNGs per class"
         )
     if (path / f"{SPLITS[split]}-images-idx3-ubyte.gz").exists():
-        return from_mnist(path, SPLITS[split])
-    return from_folder(path, split)
+        return load_mnist(path, SPLITS[split])
+    return load_folder(path, split)
 
 
-def from_mnist(path: Path, prefix: str) -> ImageSet:
+def load_mnist(path: Path, prefix: str) -> ImageSet:
+    """Load a split from gzipped MNIST files."""
     images = read_idx(path / f"{prefix}-images-idx3-ubyte.gz", "images").reshape(-1, SIDE, SIDE)
     labels = read_idx(path / f"{prefix}-labels-idx1-ubyte.gz", "labels").astype(np.int64)
     if len(images) != len(labels):
-        raise UserError(f"data = {str(path)!r}: {len(images)} images but {len(labels)} labels")
+        raise UserError(f"data = {str(path)!r}: {len(images)} images but {len(labels)} labels; use the original files")
     names = FASHION_CLASSES if "fashion" in path.name else tuple(str(n) for n in range(int(labels.max()) + 1))
     return ImageSet(images, labels, names)
 
 
 def read_idx(path: Path, kind: str) -> np.ndarray:
-    """The bytes of a gzipped MNIST file, after its header."""
+    """Return the bytes of a gzipped MNIST file after its header."""
     try:
         with gzip.open(path) as file:
             values = np.frombuffer(file.read(), np.uint8, offset=HEADER[kind])
     except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a gzipped MNIST file: {error}") from None
+        raise UserError(f"{path}: cannot be read as a gzipped MNIST file: {error}; use the original file") from None
     if kind == "images" and len(values) % SIDE**2:
-        raise UserError(f"{path}: holds no whole number of {SIDE}x{SIDE} images")
+        raise UserError(f"{path}: its size is not a multiple of {SIDE}x{SIDE} images; use the original file")
     return values
 
 
-def from_folder(path: Path, split: str) -> ImageSet:
-    """PNGs of any size in one sub-folder a class, scaled to 28x28 grey; every tenth image is held out for testing."""
+def load_folder(path: Path, split: str) -> ImageSet:
+    """Load PNGs of any size, a sub-folder per class, as 28x28 grey; every tenth image is in the test split."""
     from PIL import Image, UnidentifiedImageError
 
     classes = tuple(sorted(folder.name for folder in path.iterdir() if any(folder.glob("*.png"))))
     if not classes:
-        raise UserError(f"data = {str(path)!r}: neither MNIST files nor sub-folders of .png files in it")
+        raise UserError(f"data = {str(path)!r}: has neither MNIST files nor sub-folders of .png files")
     images, labels = [], []
     for label, name in enumerate(classes):
         for number, file in enumerate(sorted((path / name).glob("*.png"))):
@@ -89,7 +90,7 @@ def from_folder(path: Path, split: str) -> ImageSet:
                 try:
                     images.append(np.asarray(Image.open(file).convert("L").resize((SIDE, SIDE))))
                 except (UnidentifiedImageError, OSError):
-                    raise UserError(f"{file}: not a PNG that can be read") from None
+                    raise UserError(f"{file}: not a readable PNG; remove or replace it") from None
                 labels.append(label)
     if not images:
         raise UserError(f"data = {str(path)!r}: no images for the {split} split; each class needs at least {HELD_OUT}")

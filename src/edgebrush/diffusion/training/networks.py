@@ -1,4 +1,4 @@
-"""The networks in PyTorch, for training alone: what ships is their ONNX export."""
+"""The networks in PyTorch, for training only; their ONNX exports ship."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 WIDTHS = {"light": (24, 40), "heavy": (64, 128)}  # channels at 14x14 and at 7x7
-GROUPS = 8  # of every group normalisation
-TIME_SCALE = 1000.0  # diffusers' time embedding is made for steps 0..1000
+GROUPS = 8  # of each group normalisation
+TIME_SCALE = 1000.0  # diffusers' time embedding expects steps 0..1000
 
 
 class Velocity(nn.Module):
-    """The velocity field of a rectified flow: image (B, 1, 28, 28), time (B,) in [0, 1], label (B,) -> like the image.
+    """The velocity of a rectified flow: image (B, 1, 28, 28), time (B,) in [0, 1], label (B,) -> (B, 1, 28, 28).
 
-    A U-Net on the pixel-unshuffled image (4, 14, 14): a quarter of the positions for the same pixels.
+    A U-Net on the pixel-unshuffled image (4, 14, 14), which has a quarter of the positions.
     """
 
     def __init__(self, widths: tuple[int, int], classes: int):
@@ -40,7 +40,7 @@ class Velocity(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Image (B, 1, 28, 28) -> features (B, 64) and class logits (B, classes): the eye that judges generated images."""
+    """Scores generated images: image (B, 1, 28, 28) -> features (B, 64) and class logits (B, classes)."""
 
     def __init__(self, classes: int, features: int = 64):
         super().__init__()
