@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
 from edgebrush.evaluation.statistics import Bootstrap, Digest, summary
+from edgebrush.machine import processor_name
 from edgebrush.scenario.capacity import offered_load
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.episode_seeds import HELD_OUT_SEEDS
@@ -88,13 +88,8 @@ def pool(digests: Sequence[Digest]) -> Digest:
 
 def machine() -> dict[str, str | int]:
     """Processor, cores, operating system and Python version of this machine."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.processor() or platform.machine()
     return {
-        "processor": processor,
+        "processor": processor_name(),
         "cores": os.cpu_count() or 1,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
