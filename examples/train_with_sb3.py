@@ -1,30 +1,29 @@
-"""Another library's learner on our environment: Stable-Baselines3's PPO on the merged decisions of `campus`.
+"""Train another library's learner on our environment: Stable-Baselines3's PPO, the team as one agent.
 
-    pip install "edgebrush[sb3]"
-    python examples/train_with_sb3.py --decisions 600000
+    pip install ".[sb3]"
+    python examples/train_with_sb3.py --decisions 600000 --out trained-sb3
+    edgebrush compare --policy examples.sb3_policy:Sb3Policy:trained-sb3
 
-It prints the mean cost per task on fresh episodes beside those of two rules. SB3's PPO knows neither the
-action mask nor the time between decisions, both of which the environment offers.
+SB3's PPO uses neither the action mask nor the time between decisions, both of which the environment provides.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+from sb3_policy import MODEL, NORMALISATION, squash  # beside this file
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
-from edgebrush.decision.observation import PRESENT
-from edgebrush.sim.envs import MergedVectorEnv, make
-
-TEST_SEED = 1_000_000
+import edgebrush
+from edgebrush.sim.envs import MergedVectorEnv
 
 
 class Sb3VecEnv(VecEnv):
-    """A ``MergedVectorEnv`` as Stable-Baselines3 wants it: infos one by one, seeds set beforehand."""
+    """A ``MergedVectorEnv`` behind SB3's interface: a list of infos, seeds set before the reset."""
 
     def __init__(self, env: MergedVectorEnv):
         self.env = env
@@ -61,33 +60,15 @@ class Sb3VecEnv(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
 
-def squash(observations: np.ndarray) -> np.ndarray:
-    """Bits, seconds and shares on one scale, for a plain MLP."""
-    return np.sign(observations) * np.log1p(np.abs(observations))
-
-
-def mean_cost(env: MergedVectorEnv, choose: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
-    """Mean cost per task over the episodes from ``TEST_SEED`` on, and the half width of its 95% interval."""
-    observations, _ = env.reset(seed=TEST_SEED)
-    costs, tasks, running = np.zeros(env.num_envs), np.zeros(env.num_envs), np.ones(env.num_envs, bool)
-    while running.any():
-        observations, rewards, over, _, _ = env.step(choose(observations))
-        costs -= np.where(running, rewards, 0.0)
-        tasks += running
-        running &= ~over
-    ratio = costs.sum() / tasks.sum()
-    deviation = np.std(costs - ratio * tasks, ddof=1) / tasks.mean()
-    return ratio, 1.96 * deviation / np.sqrt(env.num_envs)
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--scenario", default="campus", help="a preset's name or a YAML file")
-    options.add_argument("--decisions", type=int, default=600_000, help="decisions to train on")
+    options.add_argument("--scenario", default="campus", help="name of a preset, or path of a YAML file")
+    options.add_argument("--decisions", type=int, default=600_000, help="budget of the training in decisions")
+    options.add_argument("--out", type=Path, default=Path("trained-sb3"), help="folder for the trained policy")
     options.add_argument("--seed", type=int, default=0)
     options = options.parse_args()
 
-    vector = Sb3VecEnv(make(options.scenario, "vector", episodes=64))
+    vector = Sb3VecEnv(edgebrush.make(options.scenario, "vector", episodes=64))
     env = VecNormalize(VecMonitor(vector), gamma=0.99)
     learner = PPO(
         "MlpPolicy",
@@ -108,23 +89,12 @@ def main() -> None:
     learner.learn(options.decisions, log_interval=10)
     print(f"PPO: {learner.num_timesteps:,} decisions in {time.perf_counter() - began:.0f} s")
 
-    test = make(options.scenario, "vector", episodes=256)
-
-    def local_only(observations):
-        _, _, cost = test.layout.split(observations)
-        return cost[:, 0].reshape(test.num_envs, -1).argmin(1)
-
-    def selfish(observations):
-        _, candidates, cost = test.layout.split(observations)
-        offered = np.where(candidates[..., PRESENT, None, None] > 0, cost, np.inf)
-        return offered.reshape(test.num_envs, -1).argmin(1)
-
-    def ppo(observations):
-        return learner.predict(env.normalize_obs(squash(observations)), deterministic=True)[0]
-
-    for name, choose in {"local-only": local_only, "selfish greedy": selfish, "SB3 PPO": ppo}.items():
-        cost, half_width = mean_cost(test, choose)
-        print(f"{name:15} {cost:.4f} ± {half_width:.4f} per task")
+    options.out.mkdir(parents=True, exist_ok=True)
+    learner.save(options.out / MODEL)
+    deviation = np.sqrt(env.obs_rms.var + env.epsilon)
+    np.savez(options.out / NORMALISATION, mean=env.obs_rms.mean, deviation=deviation)
+    scenario = "" if options.scenario == "campus" else f" {options.scenario}"
+    print(f"now: edgebrush compare{scenario} --policy examples.sb3_policy:Sb3Policy:{options.out}")
 
 
 if __name__ == "__main__":
