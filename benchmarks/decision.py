@@ -30,8 +30,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line has it
 import numpy as np
 
 from edgebrush.agent.agent import Agent, build_agent
-from edgebrush.agent.observer import Board
 from edgebrush.decision.action_space import ActionSpace
+from edgebrush.decision.observation import LoadReport
 from edgebrush.files import check_writable, write_csv, write_text
 from edgebrush.machine import processor_name
 from edgebrush.policies.actor import Actor, input_size, output_size
@@ -51,7 +51,7 @@ from pathlib import Path
 from edgebrush.agent import app
 from edgebrush.api import server
 from edgebrush.agent.agent import build_agent
-from edgebrush.agent.observer import Board, Observer, OwnQueue
+from edgebrush.agent.observer import Observer, OwnQueue
 from edgebrush.policies.load import load_policy
 from edgebrush.scenario.load import load_scenario
 imported_s = time.perf_counter() - began
@@ -59,12 +59,12 @@ import numpy as np
 scenario = load_scenario("{scenario}")
 if {with_model}:
     agent = build_agent(scenario, 1, "priced-greedy", {{}}, Path(tempfile.mkdtemp()))
-    agent.decide(agent.observer.wish(scenario.requests[0].name, "", 0.0))
+    agent.decide(agent.observer.task_context(scenario.requests[0].name, "", 0.0))
 else:
     observer = Observer(scenario, 0, 1.0)
     policy = load_policy("priced-greedy", scenario)
     classes = observer.layout.action_space.classes
-    wish = observer.wish(scenario.requests[0].name, "", 0.0)
+    wish = observer.task_context(scenario.requests[0].name, "", 0.0)
     policy.choose(observer.observe(wish, OwnQueue(0.0, 0, [0.0] * classes), [], 0.0)[None], np.array([0.5]))
 ready_s = time.perf_counter() - began
 print(imported_s, ready_s)
@@ -130,7 +130,9 @@ def shake(agent: Agent, rng: np.random.Generator) -> None:
         waiting = rng.integers(0, 4, classes).tolist()
         running = int(rng.integers(0, station.server.batch_limit + 1))
         steps = [10 * each for each in waiting]
-        view.board = Board(agent.clock() - rng.random(), running, 8 * running, running + sum(waiting), waiting, steps)
+        view.load = LoadReport(
+            agent.clock() - rng.random(), running, 8 * running, running + sum(waiting), waiting, steps
+        )
         view.up_bps, view.down_bps = 1e6 * rng.random(2) + 1e5
 
 
@@ -141,7 +143,7 @@ def time_decisions(agent: Agent, policy: Policy, decisions: int) -> DecisionTime
     wall, cpu = np.zeros(decisions), np.zeros(decisions)
     for n in range(-WARM_UP, decisions):
         shake(agent, rng)
-        wish = agent.observer.wish(requests[rng.integers(len(requests))].name, "", agent.clock())
+        wish = agent.observer.task_context(requests[rng.integers(len(requests))].name, "", agent.clock())
         wall_start, cpu_start = time.perf_counter(), time.thread_time()
         agent.decide(wish)
         if n >= 0:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from edgebrush.agent.observer import Board, Known, Observer, OwnQueue, Wish
+from edgebrush.agent.observer import Observer, OwnQueue, StationView
 from edgebrush.decision import observation as obs
+from edgebrush.decision.observation import LoadReport, TaskContext
 from edgebrush.scenario.load import load_scenario
 from edgebrush.scenario.parameters import NONE
 from edgebrush.sim.simulator import Simulator
@@ -13,12 +14,12 @@ STEPS = 300
 
 
 def as_the_agent_sees(simulator, observers):
-    """The state of the one episode, told to the deciding UE's observer in the agent's terms."""
+    """The deciding UE's observation, built by its observer from the state of the one episode."""
     episode, worlds = simulator.worlds.episode[0, 0], simulator.worlds
     task = worlds.task[0, episode["deciding"]]
     ue, now, classes = worlds.ue[0, task["ue"]], float(episode["time"]), simulator.action_space.classes
     _, candidates, _ = simulator.layout.split(simulator.observations[0].astype(float))
-    wish = Wish(
+    context = TaskContext(
         *(
             float(task[name])
             for name in (
@@ -34,11 +35,11 @@ def as_the_agent_sees(simulator, observers):
     )
     busy_s = float(ue["serving_until"]) - now if ue["serving"] != NONE else 0.0
     queue = OwnQueue(busy_s, int(ue["waiting"]), ue["work_s"][:classes])
-    known = []
+    views = []
     for slot, j in enumerate(worlds.neighbour[0, task["ue"]], 1):
         board = worlds.board[0, j]
         row = candidates[slot]
-        told = Board(
+        report = LoadReport(
             float(board["time"]),
             int(board["running"]),
             int(board["steps_left"]),
@@ -47,11 +48,11 @@ def as_the_agent_sees(simulator, observers):
             board["waiting_steps"][:classes],
         )
         in_flight = int(worlds.link[0, task["ue"], j]["in_flight"])
-        up_bps, down_bps = wish.bits_in / row[obs.UP_S], wish.bits_out / row[obs.DOWN_S]
-        known.append(Known(int(j), told, up_bps, down_bps, in_flight))
+        up_bps, down_bps = context.bits_in / row[obs.UP_S], context.bits_out / row[obs.DOWN_S]
+        views.append(StationView(int(j), report, up_bps, down_bps, in_flight))
     observer = observers[task["ue"]]
     observer.battery_j = float(ue["battery_j"])
-    return observer.observe(wish, queue, known, now)
+    return observer.observe(context, queue, views, now)
 
 
 @pytest.mark.parametrize("preset", ["testbed", "campus"])
@@ -70,24 +71,24 @@ def test_the_same_state_gives_the_same_observation(preset):
     assert queued > STEPS / 20  # so the states were not all alike
 
 
-def test_a_wish_is_what_the_simulator_makes_of_a_request():
+def test_a_task_context_is_what_the_simulator_makes_of_a_request():
     scenario = load_scenario("campus")
     observer = Observer(scenario, 0, 0.25)
     kind = scenario.requests[0]
-    wish = observer.wish(kind.name, scenario.contents[-1].name, 10.0, 5.0)
+    context = observer.task_context(kind.name, scenario.contents[-1].name, 10.0, 5.0)
     care = 1 + scenario.ues[0].battery_care * 0.75
-    assert wish.delay_weight == pytest.approx(kind.delay_weight / scenario.cost.delay_ref_s)
-    assert wish.energy_weight == pytest.approx(kind.energy_weight / scenario.cost.energy_ref_j * care)
-    assert wish.difficulty == scenario.contents[-1].difficulty and wish.deadline_at == 15.0
+    assert context.delay_weight == pytest.approx(kind.delay_weight / scenario.cost.delay_ref_s)
+    assert context.energy_weight == pytest.approx(kind.energy_weight / scenario.cost.energy_ref_j * care)
+    assert context.difficulty == scenario.contents[-1].difficulty and context.deadline_at == 15.0
 
 
 def test_masked_places_are_not_present():
     observer = Observer(load_scenario("testbed"), 0, 1.0)
-    known = [Known(j, Board.empty(0.0, 2), 1e6, 1e6) for j in range(2)]
-    wish = observer.wish("waiting", "bag", 0.0)
-    observer.observe(wish, OwnQueue(0.0, 0, (0, 0)), known, 1.0)
+    views = [StationView(j, LoadReport.empty(0.0, 2), 1e6, 1e6) for j in range(2)]
+    context = observer.task_context("waiting", "bag", 0.0)
+    observer.observe(context, OwnQueue(0.0, 0, (0, 0)), views, 1.0)
     assert observer.present == [0, 1, 2]
-    seen = observer.observe(wish, OwnQueue(0.0, 0, (0, 0)), known, 1.0, {1})
+    seen = observer.observe(context, OwnQueue(0.0, 0, (0, 0)), views, 1.0, {1})
     _, candidates, cost = observer.layout.split(seen)
     assert observer.present == [0, 2] and candidates[1, obs.PRESENT] == 0 and not cost[1].any() and cost[2].all()
 

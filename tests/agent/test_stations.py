@@ -77,7 +77,7 @@ def test_a_load_is_read_from_prometheus(tmp_path, caplog):
     _, station = generate(tmp_path / "b", scenario, server)
     _, candidates, _ = policy.layout.split(policy.seen[0])
     assert candidates[LARGE, obs.LOAD] == (3 + 5) / 4 and candidates[LARGE, obs.QUEUED] == 5
-    assert not station.unavailable and station.view.board.running == 0  # it generated the image all the same
+    assert not station.unavailable and station.view.load.running == 0  # it generated the image all the same
     assert caplog.text.count("large: cannot read its load") == 1 and "num_requests_running: missing" in caplog.text
 
 
@@ -107,12 +107,12 @@ def test_beyond_a_full_batch_waiting_tasks_are_inferred():
 
 def test_an_inferred_load_fades_to_the_own_tasks(tmp_path):
     _, station = generate(tmp_path, with_endpoint(base_url="http://large/v1", load="none"), FakeStation(delay_s=0.1))
-    assert station.view.board.running >= 1  # from its own round trip
-    station.view.board = infer_load(station.server, 10.0, 2, 0.0, 2)
-    assert station.view_at(0.0).board.running == 4.0 and station.view_at(0.0).board.waiting[0] > 10
-    assert station.view_at(100.0).board.running < 0.01 and station.view_at(100.0).board.time == 0.0
+    assert station.view.load.running >= 1  # from its own round trip
+    station.view.load = infer_load(station.server, 10.0, 2, 0.0, 2)
+    assert station.view_at(0.0).load.running == 4.0 and station.view_at(0.0).load.waiting[0] > 10
+    assert station.view_at(100.0).load.running < 0.01 and station.view_at(100.0).load.time == 0.0
     station.view.in_flight = 6
-    later = station.view_at(1e6).board
+    later = station.view_at(1e6).load
     assert later.running == 4 and later.waiting[0] == 2 and later.connections == 6
 
 
@@ -172,7 +172,7 @@ def test_the_slots_have_the_scenarios_order(tmp_path):
     async def run():
         stations = {"small": FakeStation(), "large": FakeStation()}
         async with running_agent(tmp_path, PreferSlots(SMALL), stations) as agent:
-            agent.observe(agent.observer.wish("idle", "bag", 0.0), ())
+            agent.observe(agent.observer.task_context("idle", "bag", 0.0), ())
             return agent.observer.candidates[:, obs.NUMBER]
 
     np.testing.assert_array_equal(run_virtual(run()), [0, 1, 2])

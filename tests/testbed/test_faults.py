@@ -125,7 +125,7 @@ def test_the_agents_process_imports_nothing_heavy():
         "from edgebrush.agent.agent import build_agent; from edgebrush.scenario.load import load_scenario;"
         "import tempfile, pathlib;"
         "agent = build_agent(load_scenario('testbed'), 1, 'priced-greedy', {}, pathlib.Path(tempfile.mkdtemp()));"
-        "agent.decide(agent.observer.wish('idle', 'bag', 0.0));"
+        "agent.decide(agent.observer.task_context('idle', 'bag', 0.0));"
         "modules = [*sys.modules]; import psutil; print(psutil.Process().memory_info().rss, *modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)

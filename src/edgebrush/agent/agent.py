@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgebrush.decision import observation as obs
+from edgebrush.decision.observation import TaskContext
 from edgebrush.diffusion.backend import Prompt
 from edgebrush.diffusion.engine import Request
 from edgebrush.diffusion.images import png
@@ -31,7 +32,7 @@ from edgebrush.scenario.schema import Scenario
 from .clients import Offload, StationError
 from .device import Device, DeviceError
 from .journal import Journal, Task, TaskResult
-from .observer import Observer, Wish
+from .observer import Observer
 from .stations import RemoteStation, build_stations
 
 OWN = "own"  # the name of the UE's own device as a place
@@ -135,7 +136,7 @@ class Agent:
 
     async def _try_places(self, task: Task) -> TaskResult:
         """Try one place after the other, in the order that the policy chooses."""
-        context = self.observer.wish(task.request, task.prompt, task.accepted_s, task.deadline_s)
+        context = self.observer.task_context(task.request, task.prompt, task.accepted_s, task.deadline_s)
         failures: dict[int, str] = {}  # slot -> reason
         spent_j = 0.0
         while True:
@@ -179,7 +180,7 @@ class Agent:
             **decision.reason,
         )
 
-    async def _generate_at(self, decision: Decision, task: Task, context: Wish) -> TaskResult:
+    async def _generate_at(self, decision: Decision, task: Task, context: TaskContext) -> TaskResult:
         left_s = context.deadline_at - self.clock()
         if decision.slot == 0:
             return await self._generate_locally(decision, task, left_s)
@@ -193,7 +194,7 @@ class Agent:
         spent_j = self._charge(self.observer.own_j(decision.steps))
         return TaskResult(task.id, png(job.image), queue_s=job.queue_s, compute_s=job.compute_s, energy_ue_j=spent_j)
 
-    async def _offload(self, decision: Decision, task: Task, context: Wish, left_s: float) -> TaskResult:
+    async def _offload(self, decision: Decision, task: Task, context: TaskContext, left_s: float) -> TaskResult:
         station, power = self.stations[decision.slot - 1], self.observer.device
         deadline_s = left_s if left_s < np.inf else None
         offload = Offload(task, decision.steps, decision.service_class, context.bits_in, context.bits_out, deadline_s)
@@ -227,7 +228,7 @@ class Agent:
 
     # -- the decision
 
-    def decide(self, context: Wish, failed: Collection[int] = ()) -> Decision | None:
+    def decide(self, context: TaskContext, failed: Collection[int] = ()) -> Decision | None:
         """The policy's choice among the slots that have not ``failed``; None where none of them can be used.
 
         Unavailable BSs are excluded, unless nothing else is left.
@@ -240,7 +241,7 @@ class Agent:
                 return self._choose(observation, present)
         return None
 
-    def observe(self, context: Wish, excluded: Collection[int]) -> np.ndarray:
+    def observe(self, context: TaskContext, excluded: Collection[int]) -> np.ndarray:
         """The local observation now, see ``Observer.observe``."""
         now = self.clock()
         views = [station.view_at(now) for station in self.stations]
@@ -269,7 +270,7 @@ class Agent:
         best = {self.places[slot]: round(float(self.observer.cost[slot].min()), 6) for slot in present}
         loads = {}
         for station in self.stations:
-            load = station.view_at(now).board
+            load = station.view_at(now).load
             loads[station.name] = {
                 "running": load.running,
                 "steps_left": load.steps_left,

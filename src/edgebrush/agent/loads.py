@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgebrush.api.schema import Load
+from edgebrush.decision.observation import LoadReport
 from edgebrush.scenario.schema import Endpoint
-
-from .observer import Board
 
 FADE_S = 10.0  # time constant with which an inferred load decays
 
@@ -26,16 +25,16 @@ class ServerSpec:
     size_px: int
 
 
-def parse_load(body: bytes, now: float, classes: int) -> Board:
+def parse_load(body: bytes, now: float, classes: int) -> LoadReport:
     """The load in a reply of `edgebrush serve`. Raises ``ValueError`` where it is invalid."""
     load = Load.model_validate_json(body)
     waiting, steps = load.waiting[:classes], load.waiting_steps[:classes]
     if len(waiting) < classes or len(steps) < classes:
         raise ValueError(f"{load.name} reports {len(waiting)} classes, but the scenario has {classes}")
-    return Board(now, load.running, load.steps_left, load.connections, waiting, steps)
+    return LoadReport(now, load.running, load.steps_left, load.connections, waiting, steps)
 
 
-def parse_metrics(body: bytes, endpoint: Endpoint, mean_steps: float, now: float, classes: int) -> Board:
+def parse_metrics(body: bytes, endpoint: Endpoint, mean_steps: float, now: float, classes: int) -> LoadReport:
     """The load in Prometheus metrics. Raises ``ValueError`` where the endpoint's gauges are missing or invalid."""
     text = body.decode("utf-8", "replace")
     running = read_gauge(text, endpoint.running_metric or "")
@@ -52,7 +51,7 @@ def read_gauge(text: str, name: str) -> float:
     return value
 
 
-def infer_load(server: ServerSpec, server_s: float, steps: int, now: float, classes: int) -> Board:
+def infer_load(server: ServerSpec, server_s: float, steps: int, now: float, classes: int) -> LoadReport:
     """The load that explains why a task with ``steps`` steps took ``server_s`` seconds on the server.
 
     Up to a full batch, it is the batch whose rounds are as long as observed. Beyond that, the excess time counts as
@@ -67,7 +66,9 @@ def infer_load(server: ServerSpec, server_s: float, steps: int, now: float, clas
     return classless_load(now, running, 0.5 * steps * running, waiting, steps, classes)
 
 
-def fade_load(load: Board, server: ServerSpec, in_flight: int, mean_steps: float, now: float, classes: int) -> Board:
+def fade_load(
+    load: LoadReport, server: ServerSpec, in_flight: int, mean_steps: float, now: float, classes: int
+) -> LoadReport:
     """An inferred load at a later time: it decays to this UE's own tasks at the BS, ``in_flight`` in number."""
     factor = math.exp(-(now - load.time) / FADE_S)
     running = max(load.running * factor, min(in_flight, server.batch_limit))
@@ -75,7 +76,9 @@ def fade_load(load: Board, server: ServerSpec, in_flight: int, mean_steps: float
     return classless_load(load.time, running, 0.5 * mean_steps * running, waiting, mean_steps, classes)
 
 
-def classless_load(now: float, running: float, steps_left: float, waiting: float, steps: float, classes: int) -> Board:
+def classless_load(
+    now: float, running: float, steps_left: float, waiting: float, steps: float, classes: int
+) -> LoadReport:
     """The load of a server without service classes: a new task waits behind all others, as if they had class 0."""
     rest = [0.0] * (classes - 1)
-    return Board(now, running, steps_left, running + waiting, [waiting, *rest], [waiting * steps, *rest])
+    return LoadReport(now, running, steps_left, running + waiting, [waiting, *rest], [waiting * steps, *rest])

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 
 import httpx
 
+from edgebrush.decision.observation import LoadReport
 from edgebrush.errors import UserError
 from edgebrush.scenario.expand import bs_names, expand_bss
 from edgebrush.scenario.schema import Endpoint
 
 from .clients import UNAVAILABLE_S, ImagesClient, Offload, StationError, parse_reply
 from .loads import ServerSpec, fade_load, infer_load, parse_load, parse_metrics
-from .observer import Board, Known, Observer
+from .observer import Observer, StationView
 
 POLL_TIMEOUT_S = 2.0
 MIN_POLL_INTERVAL_S = 0.05  # where the scenario's broadcast interval is 0
@@ -57,7 +58,7 @@ class RemoteStation:
         clock: Callable[[], float] = time.monotonic,
     ):
         self.name, self.client, self.server, self.clock, self.classes = name, client, server, clock, classes
-        self.view = Known(number, Board.empty(clock(), classes), INITIAL_BPS, INITIAL_BPS)
+        self.view = StationView(number, LoadReport.empty(clock(), classes), INITIAL_BPS, INITIAL_BPS)
         self.probes_left = INITIAL_PROBES
         self.unavailable_until = -math.inf  # after a failure; a load report ends it
         self.retry_after_until = -math.inf  # requested by the BS; a load report does not end it
@@ -135,7 +136,7 @@ class RemoteStation:
             view.up_bps = update_rate(view.up_bps, offload.bits_in / result.up_s)
             view.down_bps = update_rate(view.down_bps, offload.bits_out / result.down_s)
         if not self.reports_load:
-            view.board = infer_load(self.server, result.server_s, offload.steps, self.clock(), self.classes)
+            view.load = infer_load(self.server, result.server_s, offload.steps, self.clock(), self.classes)
 
     # -- load
 
@@ -168,9 +169,9 @@ class RemoteStation:
         """
         try:
             if self.client.is_edgebrush:
-                self.view.board = parse_load(body, now, self.classes)
+                self.view.load = parse_load(body, now, self.classes)
             else:
-                self.view.board = parse_metrics(body, self.client.endpoint, self.mean_steps, now, self.classes)
+                self.view.load = parse_metrics(body, self.client.endpoint, self.mean_steps, now, self.classes)
         except ValueError as error:
             if self.load_readable:
                 log.warning("%s: cannot read its load from %s: %s", self.name, self.client.load_url, error)
@@ -178,12 +179,12 @@ class RemoteStation:
         else:
             self.load_readable = True
 
-    def view_at(self, now: float) -> Known:
+    def view_at(self, now: float) -> StationView:
         """What is known about the BS at a time: an inferred load decays."""
         if self.reports_load:
             return self.view
-        load = fade_load(self.view.board, self.server, self.view.in_flight, self.mean_steps, now, self.classes)
-        return replace(self.view, board=load)
+        load = fade_load(self.view.load, self.server, self.view.in_flight, self.mean_steps, now, self.classes)
+        return replace(self.view, load=load)
 
     def _probe_rates(self, bits: float, rtt_s: float) -> None:
         """Estimate both rates from the first round trips, treated as pure transfer."""
@@ -219,8 +220,8 @@ def build_stations(
         row = observer.bss[number]
         server = ServerSpec(
             float(row["encode_s"] + row["decode_s"]),
-            float(row["alpha_s"]),
-            float(row["beta_s"]),
+            float(row["round_intercept_s"]),
+            float(row["round_slope_s"]),
             bs.batch_limit,
             profile.resolution_px,
         )

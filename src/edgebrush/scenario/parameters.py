@@ -55,8 +55,8 @@ UE_PARAMS = np.dtype(
 BS_PARAMS = np.dtype(
     [
         ("x", f8), ("y", f8), ("bandwidth_hz", f8), ("power_w", f8),
-        ("alpha_s", f8), ("beta_s", f8), ("encode_s", f8), ("decode_s", f8),
-        ("alpha_j", f8), ("beta_j", f8), ("fixed_j", f8),
+        ("round_intercept_s", f8), ("round_slope_s", f8), ("encode_s", f8), ("decode_s", f8),
+        ("round_intercept_j", f8), ("round_slope_j", f8), ("fixed_j", f8),
         ("ceiling", f8), ("half_steps", f8), ("sharpness", f8),
         ("batch_limit", i8), ("queue_limit", i8), ("connection_limit", i8),
     ]
@@ -65,16 +65,16 @@ BS_PARAMS = np.dtype(
 
 REQUEST = np.dtype(
     [
-        ("upto", f8), ("delay_weight", f8), ("energy_weight", f8), ("quality_weight", f8),
+        ("cumulative_share", f8), ("delay_weight", f8), ("energy_weight", f8), ("quality_weight", f8),
         ("bits_in", f8), ("bits_out", f8), ("deadline_s", f8),
     ]
 )  # fmt: skip
 
 
-CONTENT = np.dtype([("upto", f8), ("difficulty", f8)])
+CONTENT = np.dtype([("cumulative_share", f8), ("difficulty", f8)])
 
 
-IMAGES = np.dtype([("upto", f8), ("count", i8)])
+IMAGES = np.dtype([("cumulative_share", f8), ("count", i8)])
 
 
 class Params(NamedTuple):
@@ -157,12 +157,11 @@ def _bs_params(scenario: Scenario) -> np.ndarray:
     rows["x"], rows["y"] = bs_positions(scenario).T
     for row, (bs, profile) in zip(rows, expand_bss(scenario), strict=True):
         compute, energy = profile.compute, profile.energy
-        row["alpha_s"] = compute.round_intercept_s / bs.speed
-        row["beta_s"] = compute.round_slope_s / bs.speed
+        row["round_intercept_s"] = compute.round_intercept_s / bs.speed
+        row["round_slope_s"] = compute.round_slope_s / bs.speed
         row["encode_s"] = compute.encode_s / bs.speed
         row["decode_s"] = compute.decode_s / bs.speed
-        row["alpha_j"], row["beta_j"] = energy.round_intercept_j, energy.round_slope_j
-        row["fixed_j"] = energy.fixed_j
+        _copy(energy, row, "round_intercept_j", "round_slope_j", "fixed_j")
         _copy(profile.quality, row, "ceiling", "half_steps", "sharpness")
         _copy(bs, row, "bandwidth_hz", "power_w", "batch_limit", "queue_limit", "connection_limit")
     return rows
@@ -176,29 +175,29 @@ def _requests(scenario: Scenario) -> np.ndarray:
         row["quality_weight"] = kind.quality_weight
         _copy(kind, row, "bits_in", "bits_out")
         row["deadline_s"] = np.inf if kind.deadline_s is None else kind.deadline_s
-    rows["upto"] = _upto([kind.share for kind in scenario.requests])
+    rows["cumulative_share"] = _cumulative_shares([kind.share for kind in scenario.requests])
     return rows
 
 
 def _contents(scenario: Scenario) -> np.ndarray:
     rows = np.zeros(len(scenario.contents), CONTENT)
     rows["difficulty"] = [content.difficulty for content in scenario.contents]
-    rows["upto"] = _upto([content.share for content in scenario.contents])
+    rows["cumulative_share"] = _cumulative_shares([content.share for content in scenario.contents])
     return rows
 
 
 def _images(scenario: Scenario) -> np.ndarray:
     rows = np.zeros(len(scenario.images_per_request), IMAGES)
     rows["count"] = list(scenario.images_per_request)
-    rows["upto"] = _upto(scenario.images_per_request.values())
+    rows["cumulative_share"] = _cumulative_shares(scenario.images_per_request.values())
     return rows
 
 
-def _upto(shares) -> np.ndarray:
+def _cumulative_shares(shares) -> np.ndarray:
     """Cumulative shares; the last row takes all that is left, rounding included."""
-    upto = np.cumsum(list(shares))
-    upto[-1] = np.inf
-    return upto
+    cumulative = np.cumsum(list(shares))
+    cumulative[-1] = np.inf
+    return cumulative
 
 
 def trace_rows(scenario: Scenario) -> tuple[np.ndarray, np.ndarray, float]:

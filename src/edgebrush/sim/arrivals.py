@@ -128,6 +128,6 @@ def _images(params, seed, i, request):
 def pick(table, u):
     """Sample a row of a table of cumulative shares with a uniform draw ``u``."""
     row = 0
-    while u >= table[row].upto:
+    while u >= table[row].cumulative_share:
         row += 1
     return row

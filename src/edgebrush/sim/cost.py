@@ -5,9 +5,13 @@ references. The delay term accrues as long as a task is in the system, energy wh
 the task's end; so the sum over time equals the sum over tasks.
 """
 
+from edgebrush.decision import task_cost
 from edgebrush.scenario.parameters import NONE
 
 from .compile import compiled
+
+fill_cost, penalty = compiled(task_cost.fill_cost), compiled(task_cost.penalty)
+quality_at = compiled(task_cost.quality_at)
 
 
 @compiled
@@ -34,12 +38,6 @@ def charge_bs(params, world, t, joules):
     task = world.task[t]
     task.energy_bs_j += joules
     world.episode[0].cost += task.energy_weight * params.common[0].bs_energy_weight * joules
-
-
-@compiled
-def quality_at(ceiling, half_steps, sharpness, difficulty, steps):
-    """``Q(k, c) = ceiling / (1 + (difficulty·half_steps/k)^sharpness)``."""
-    return ceiling / (1.0 + (difficulty * half_steps / steps) ** sharpness)
 
 
 @compiled
@@ -70,8 +68,8 @@ def lose(params, world, t):
 @compiled
 def _end(params, world, t, quality, missed, dropped, lost):
     common, episode, task = params.common[0], world.episode[0], world.task[t]
-    penalty = (common.missed if missed else 0.0) + (common.lost if lost else 0.0)
-    episode.cost += task.quality_weight * (1.0 - quality) + penalty
+    penalty_cost = penalty(common.missed, common.lost, missed, lost)
+    episode.cost += task.quality_weight * (1.0 - quality) + penalty_cost
     episode.ended += 1
     episode.in_system -= 1
     episode.cost_rate -= task.delay_weight
@@ -79,13 +77,13 @@ def _end(params, world, t, quality, missed, dropped, lost):
         episode.cost_rate = 0.0  # no rounding is carried from one busy period to the next
     if episode.records > 0:
         if episode.recorded < episode.records:
-            _record(params, world, t, quality, penalty, missed, dropped, lost)
+            _record(params, world, t, quality, penalty_cost, missed, dropped, lost)
         episode.recorded += 1
     task.next, episode.free = episode.free, t
 
 
 @compiled
-def _record(params, world, t, quality, penalty, missed, dropped, lost):
+def _record(params, world, t, quality, penalty_cost, missed, dropped, lost):
     common, episode, task = params.common[0], world.episode[0], world.task[t]
     row = world.outcome[episode.recorded]
     row.ue, row.number, row.request, row.content = task.ue, task.number, task.request, task.content
@@ -93,10 +91,7 @@ def _record(params, world, t, quality, penalty, missed, dropped, lost):
     row.place, row.steps, row.service_class = task.bs + 1, task.steps, task.service_class
     row.delay_s = episode.time - task.arrival
     row.energy_ue_j, row.energy_bs_j, row.quality = task.energy_ue_j, task.energy_bs_j, quality
-    row.delay_cost = task.delay_weight * row.delay_s
-    row.energy_cost = task.energy_weight * (task.energy_ue_j + common.bs_energy_weight * task.energy_bs_j)
-    row.quality_cost = task.quality_weight * (1.0 - quality)
-    row.penalty_cost = penalty
-    row.cost = row.delay_cost + row.energy_cost + row.quality_cost + penalty
+    bs_weight = common.bs_energy_weight
+    fill_cost(row, task.delay_weight, task.energy_weight, task.quality_weight, bs_weight, penalty_cost)
     row.refused = task.refused
     row.missed, row.dropped, row.lost = missed, dropped, lost

@@ -59,7 +59,7 @@ def admit(params, world, t):
 def end_run(params, world, j):
     """Handle the end of a run at BS j: finished tasks leave, waiting ones enter, the next run starts."""
     episode, bs, fixed = world.episode[0], world.bs[j], params.bs[j]
-    share_j = bs.rounds * (fixed.alpha_j / bs.running + fixed.beta_j)
+    share_j = bs.rounds * (fixed.round_intercept_j / bs.running + fixed.round_slope_j)
     stay, leave = NONE, NONE
     t = bs.running_head
     while t != NONE:
@@ -125,7 +125,7 @@ def _start_run(params, world, j):
     bs.busy = 1
     bs.run_start = episode.time
     bs.run_encode_s = entered * fixed.encode_s
-    bs.round_s = fixed.alpha_s + fixed.beta_s * bs.running
+    bs.round_s = fixed.round_intercept_s + fixed.round_slope_s * bs.running
     bs.rounds = world.task[bs.running_head].steps_left
     t = bs.running_head
     while t != NONE:

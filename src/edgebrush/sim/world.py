@@ -3,9 +3,11 @@
 import math
 
 import numpy as np
+from numba.extending import register_jitable
 
 from edgebrush.decision import action_space as actions
 from edgebrush.decision import observation as obs
+from edgebrush.decision import task_cost
 from edgebrush.scenario.parameters import NONE, TRACE
 
 from . import draws
@@ -21,8 +23,12 @@ from .station import admit, connect, deliver, end_run, steps_left_now
 from .transfers import band_of, end_transfer
 
 decode_action = compiled(actions.decode_action)
-describe_candidates = compiled(obs.describe_candidates)
-expected_cost = compiled(obs.expected_cost)
+energy_weight_at = compiled(task_cost.energy_weight_at)
+fill_task, fill_device, fill_queue = compiled(obs.fill_task), compiled(obs.fill_device), compiled(obs.fill_queue)
+fill_server, fill_link, fill_load = compiled(obs.fill_server), compiled(obs.fill_link), compiled(obs.fill_load)
+fill_candidates, fill_expected_cost = compiled(obs.fill_candidates), compiled(obs.fill_expected_cost)
+for helper in (obs.fill_own_candidate, obs.fill_bs_candidate):
+    register_jitable(helper)
 
 
 @compiled
@@ -128,13 +134,13 @@ def observe(params, world, out):
     stations = array_at(world.scratch, stations_at, (common.neighbours, bs_columns))
     candidates = array_at(world.scratch, candidates_at, (slots, obs.CANDIDATE_FEATURES + classes))
     cost = array_at(world.scratch, cost_at, (slots, common.steps, classes))
-    describe_task(params, world, task)
-    describe_own(params, world, own)
-    describe_stations(params, world, stations)
-    describe_candidates(task, own, stations, common.neighbours, classes, common.bs_energy_weight, candidates)
+    _observe_task(params, world, task)
+    _observe_own(params, world, own)
+    _observe_stations(params, world, stations)
+    fill_candidates(task, own, stations, common.neighbours, classes, common.bs_energy_weight, candidates)
     step_grid = array_at(params.step_grid, 0, (common.steps,))
     log_step_grid = array_at(params.log_step_grid, 0, (common.steps,))
-    expected_cost(task, candidates, step_grid, log_step_grid, classes, common.missed, cost)
+    fill_expected_cost(task, candidates, step_grid, log_step_grid, classes, common.missed, cost)
     for f in range(obs.TASK_FEATURES):
         out[f] = task[f]
     for f in range(out.shape[0] - obs.TASK_FEATURES):  # candidates and cost lie one after the other
@@ -142,42 +148,25 @@ def observe(params, world, out):
 
 
 @compiled
-def describe_task(params, world, row):
-    """The deciding task's features, see decision/observation.py."""
+def _observe_task(params, world, row):
     episode = world.episode[0]
     task = world.task[episode.deciding]
-    row[obs.DELAY_WEIGHT] = task.delay_weight
-    row[obs.ENERGY_WEIGHT] = task.energy_weight
-    row[obs.QUALITY_WEIGHT] = task.quality_weight
-    row[obs.DIFFICULTY] = task.difficulty
-    row[obs.BITS_IN] = task.bits_in
-    row[obs.BITS_OUT] = task.bits_out
-    row[obs.DEADLINE_RATE] = 1.0 / max(task.deadline_at - episode.time, 1e-3)
-    row[obs.BATTERY] = world.ue[task.ue].battery_j / params.ue[task.ue].battery_j
+    fill_task(row, task, world.ue[task.ue].battery_j / params.ue[task.ue].battery_j, episode.time)
 
 
 @compiled
-def describe_own(params, world, row):
-    """The deciding UE's device and its queue."""
+def _observe_own(params, world, row):
     common, episode = params.common[0], world.episode[0]
     i = world.task[episode.deciding].ue
-    ue, fixed = world.ue[i], params.ue[i]
-    row[obs.OWN_FIXED_S], row[obs.OWN_STEP_S] = fixed.fixed_s, fixed.step_s
-    row[obs.OWN_FIXED_J], row[obs.OWN_STEP_J] = fixed.fixed_j, fixed.step_j
-    row[obs.OWN_CEILING], row[obs.OWN_HALF_STEPS] = fixed.ceiling, fixed.half_steps
-    row[obs.OWN_SHARPNESS] = fixed.sharpness
-    row[obs.OWN_ALLOWED] = 1.0 if common.local == 1 and device_has_room(params, world, i) else 0.0
-    row[obs.OWN_BUSY_S] = ue.serving_until - episode.time if ue.serving != NONE else 0.0
-    row[obs.OWN_WAITING] = ue.waiting
-    row[obs.OWN_TRANSMIT_W], row[obs.OWN_RECEIVE_W] = fixed.transmit_w, fixed.receive_w
-    row[obs.OWN_STANDBY_W] = fixed.standby_w
-    for p in range(common.classes):
-        row[obs.OWN_WORK_S + p] = ue.work_s[p]
+    ue = world.ue[i]
+    fill_device(row, params.ue[i])
+    allowed = common.local == 1 and device_has_room(params, world, i)
+    busy_s = ue.serving_until - episode.time if ue.serving != NONE else 0.0
+    fill_queue(row, allowed, busy_s, ue.waiting, ue.work_s, common.classes)
 
 
 @compiled
-def describe_stations(params, world, rows):
-    """The deciding UE's neighbours: measured rates, what is known of the servers, the last broadcasts."""
+def _observe_stations(params, world, rows):
     common, episode = params.common[0], world.episode[0]
     i = world.task[episode.deciding].ue
     if common.speed_mps > 0.0:
@@ -185,28 +174,12 @@ def describe_stations(params, world, rows):
     block = block_at(params, episode.time)
     for s in range(common.neighbours):
         row, j = rows[s], world.neighbour[i * common.neighbours + s]
-        fixed, board = params.bs[j], world.board[j]
         if common.broadcast_s == 0.0 and common.interval_s == 0.0:
             _publish(world, j)
-        row[obs.BS_NUMBER] = j + 1
-        row[obs.BS_UP_BPS], row[obs.BS_DOWN_BPS] = measured_rates(params, world, i, j, block)
-        if common.downlink == 0:
-            row[obs.BS_DOWN_BPS] = np.inf
-        row[obs.BS_IN_FLIGHT] = link_of(params, world, i, j).in_flight
-        row[obs.BS_AGE_S] = episode.time - board.time
-        row[obs.BS_ROUND_INTERCEPT_S], row[obs.BS_ROUND_SLOPE_S] = fixed.alpha_s, fixed.beta_s
-        row[obs.BS_FIXED_S] = fixed.encode_s + fixed.decode_s
-        row[obs.BS_BATCH_LIMIT], row[obs.BS_QUEUE_LIMIT] = fixed.batch_limit, fixed.queue_limit
-        row[obs.BS_CONNECTION_LIMIT] = fixed.connection_limit
-        row[obs.BS_ROUND_INTERCEPT_J], row[obs.BS_ROUND_SLOPE_J] = fixed.alpha_j, fixed.beta_j
-        row[obs.BS_FIXED_J] = fixed.fixed_j
-        row[obs.BS_CEILING], row[obs.BS_HALF_STEPS] = fixed.ceiling, fixed.half_steps
-        row[obs.BS_SHARPNESS] = fixed.sharpness
-        row[obs.BS_RUNNING], row[obs.BS_STEPS_LEFT] = board.running, board.steps_left
-        row[obs.BS_CONNECTIONS] = board.connections
-        for p in range(common.classes):
-            row[obs.BS_WAITING + p] = board.waiting[p]
-            row[obs.BS_WAITING + common.classes + p] = board.waiting_steps[p]
+        up_bps, down_bps = measured_rates(params, world, i, j, block)
+        fill_server(row, j, params.bs[j])
+        fill_link(row, up_bps, down_bps if common.downlink == 1 else np.inf, link_of(params, world, i, j).in_flight)
+        fill_load(row, world.board[j], episode.time, common.classes)
 
 
 @compiled
@@ -290,7 +263,7 @@ def _new_task(params, world, i):
     task.ue, task.number, task.next = i, ue.tasks, NONE
     task.arrival, task.deadline_at = episode.time, episode.time + kind.deadline_s
     task.delay_weight, task.quality_weight = kind.delay_weight, kind.quality_weight
-    task.energy_weight = kind.energy_weight * (1.0 + params.ue[i].battery_care * (1.0 - level))
+    task.energy_weight = energy_weight_at(kind.energy_weight, params.ue[i].battery_care, level)
     task.difficulty = params.content[task.content].difficulty
     task.bits_in, task.bits_out = kind.bits_in, kind.bits_out
     task.bs, task.steps, task.service_class, task.steps_left = NONE, -1, -1, 0

@@ -13,9 +13,9 @@ import numpy as np
 
 from edgebrush.agent.agent import OWN
 from edgebrush.agent.journal import IMAGES, TASKS
+from edgebrush.decision.task_cost import energy_weight_at, fill_cost, penalty, quality_at
 from edgebrush.errors import UserError
 from edgebrush.scenario.expand import bs_names
-from edgebrush.sim.cost import quality_at
 from edgebrush.sim.state import OUTCOME
 
 from .episode import Episode, EpisodeTask
@@ -96,11 +96,11 @@ def outcomes(episode: Episode, records: dict[str, TaskRecord], start_s: float) -
     """``state.OUTCOME`` rows of the episode's tasks, in their order. The episode began at ``start_s`` (monotonic).
 
     The delay runs from the task's scheduled arrival until its image is in the journal. Energies are those that the
-    agent and the BS reported. Quality is the model's curve at the steps made; the cost is that of sim/cost.py.
+    agent and the BS reported. Quality is the model's curve at the steps made; the cost follows decision/task_cost.py.
     """
     rows = np.zeros(len(episode.tasks), OUTCOME)
     places = [OWN, *bs_names(episode.scenario)]
-    for row, task in zip(rows, episode.tasks, strict=True):
+    for row, task in zip(rows.view(np.recarray), episode.tasks, strict=True):
         record = records[task_id(task)]
         assert record.ended
         row["ue"], row["number"], row["arrival_s"] = task.ue, task.number, task.at_s
@@ -112,7 +112,7 @@ def outcomes(episode: Episode, records: dict[str, TaskRecord], start_s: float) -
     return rows
 
 
-def _fill_end(row: np.void, ended: dict[str, Any], image: bool, places: list[str]) -> None:
+def _fill_end(row: Any, ended: dict[str, Any], image: bool, places: list[str]) -> None:
     row["place"] = places.index(ended["place"]) if image else 0
     row["steps"] = ended["steps"] if image else -1
     row["service_class"] = ended["service_class"]
@@ -122,20 +122,18 @@ def _fill_end(row: np.void, ended: dict[str, Any], image: bool, places: list[str
     row["lost"] = not image and not ended["missed"]
 
 
-def _charge(row: np.void, episode: Episode, record: TaskRecord) -> None:
-    common, device = episode.params.common[0], episode.params.ue[row["ue"]]
-    kind, difficulty = episode.params.request[row["request"]], episode.params.content[row["content"]]["difficulty"]
-    maker = device if row["place"] == 0 else episode.params.bs[row["place"] - 1]
+def _charge(row: Any, episode: Episode, record: TaskRecord) -> None:
+    params = episode.params
+    common, device, kind = params.common[0], params.ue[row.ue], params.request[row.request]
     if record.image:
+        maker = device if row.place == 0 else params.bs[row.place - 1]
         curve = maker["ceiling"], maker["half_steps"], maker["sharpness"]
-        row["quality"] = quality_at.py_func(*curve, difficulty, row["steps"])
+        row.quality = quality_at(*curve, params.content[row.content]["difficulty"], row.steps)
     level = record.decided["battery"] if record.decided else 1.0
-    energy_weight = kind["energy_weight"] * (1.0 + device["battery_care"] * (1.0 - level))
-    row["delay_cost"] = kind["delay_weight"] * row["delay_s"]
-    row["energy_cost"] = energy_weight * (row["energy_ue_j"] + common["bs_energy_weight"] * row["energy_bs_j"])
-    row["quality_cost"] = kind["quality_weight"] * (1.0 - row["quality"])
-    row["penalty_cost"] = common["missed"] * row["missed"] + common["lost"] * row["lost"]
-    row["cost"] = row["delay_cost"] + row["energy_cost"] + row["quality_cost"] + row["penalty_cost"]
+    energy_weight = energy_weight_at(kind["energy_weight"], device["battery_care"], level)
+    penalty_cost = penalty(common["missed"], common["lost"], row.missed, row.lost)
+    weights = kind["delay_weight"], energy_weight, kind["quality_weight"], common["bs_energy_weight"]
+    fill_cost(row, *weights, penalty_cost)
 
 
 def decisions(episode: Episode, records: dict[str, TaskRecord]) -> list[tuple[int, int, int]]:
