@@ -40,7 +40,7 @@ test-process: .venv/ready-dev
 	$(BIN)/python -m pytest -m "process and not slow" $(ARGS)
 
 test-diffusers: .venv/ready-diffusers
-	$(BIN)/python -m pytest tests/diffusion tests/profiling $(ARGS)
+	$(BIN)/python -m pytest -m "diffusers and not slow" $(ARGS)
 
 test-slow: .venv/ready-dev
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)

@@ -35,7 +35,7 @@ def save_catalogue_figure(profiles: Sequence[Profile], path: Path) -> None:
 
 
 def draw_catalogue(profiles: Sequence[Profile]) -> Figure:
-    """Draw four panels: the heavy models' rounds, their energy, the light models' steps, and everyone's quality."""
+    """Draw four panels: the heavy models' rounds, their energy, the light models' steps, the quality of all."""
     heavy = [profile for profile in profiles if profile.role == "heavy"]
     light = [profile for profile in profiles if profile.role == "light"]
     figure = Figure(figsize=(12, 8.4), layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15))

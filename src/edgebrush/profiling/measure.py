@@ -90,11 +90,12 @@ class WorkFolder:
     def load_or_compute(self, path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return the part at a path; compute and keep it if the file is missing or incomplete."""
         try:
-            return json.loads(path.read_text())
+            part: dict[str, Any] = json.loads(path.read_text())
         except (OSError, ValueError):
             content = json.dumps(compute())
             write_text(path, content)
-            return json.loads(content)
+            part = json.loads(content)  # the same types as when it is read from the file
+        return part
 
     def clear(self) -> None:
         """Delete the folder."""

@@ -58,7 +58,8 @@ class NvmlMeter:
 
     def joules(self) -> float:
         """Return the joules since the driver was loaded."""
-        return self.pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) * 1e-3
+        millijoules: int = self.pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)
+        return millijoules * 1e-3
 
 
 class StatedPower:

@@ -42,13 +42,21 @@ def draw_measurements(models: Sequence[MeasuredProfile]) -> Figure:
 
 def draw_rounds(axes: Axes, models: Sequence[MeasuredProfile]) -> None:
     """Draw the measured seconds of a round by batch size, and the fitted lines."""
+    ticks: set[float] = set()
     for model, colour in zip(models, COLOURS, strict=False):
         batch, seconds, errors = np.array(model.points("round_s")).T
         axes.errorbar(batch, 1e3 * seconds, 1e3 * errors, fmt="o", ms=5, color=colour)
         line = np.linspace(1, batch.max(), 100)
         axes.plot(line, 1e3 * model.profile.compute.round_s(line), color=colour, label=model.profile.name)
+        ticks |= set(batch.tolist())
     axes.set_title("Denoising round, measured and fitted")
-    axes.set(xlabel="images in the batch", ylabel="milliseconds per round", xlim=(0, None), ylim=(0, None))
+    axes.set(
+        xlabel="images in the batch",
+        ylabel="milliseconds per round",
+        xlim=(0, None),
+        ylim=(0, None),
+        xticks=sorted(ticks),
+    )
     axes.legend()
 
 

@@ -71,7 +71,8 @@ class Gaussian:
     def root(self) -> np.ndarray:
         """Return the symmetric square root of the covariance."""
         values, vectors = np.linalg.eigh(self.covariance)
-        return (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
+        root: np.ndarray = (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
+        return root
 
 
 def frechet_distance(one: Gaussian, other: Gaussian) -> float:
@@ -137,8 +138,9 @@ def write_reference(train: ImageSet, test: ImageSet, folder: Path) -> Reference:
 def shrink(images: np.ndarray, factor: int = SHRINK) -> np.ndarray:
     """Replace each ``factor`` x ``factor`` block of uint8 images (n, H, W) by its mean; ``factor`` divides H and W."""
     n, height, width = images.shape
-    blocks = images.reshape(n, height // factor, factor, width // factor, factor).mean(axis=(2, 4))
-    return np.rint(blocks).astype(np.uint8).repeat(factor, axis=1).repeat(factor, axis=2)
+    means = images.reshape(n, height // factor, factor, width // factor, factor).mean(axis=(2, 4))
+    blocks: np.ndarray = np.rint(means).astype(np.uint8)
+    return blocks.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def load_reference(folder: Path) -> Reference:
@@ -204,7 +206,7 @@ def load_scorer(name: str) -> Scorer:
     """Create a user's scorer from ``module:Class``, without arguments. Raises ``UserError`` if that fails."""
     module, _, attribute = name.partition(":")
     try:
-        scorer = getattr(importlib.import_module(module), attribute)()
+        scorer: Scorer = getattr(importlib.import_module(module), attribute)()
     except (ImportError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"scorer = {name!r}: {error}; use module:Class of a class without required arguments") from None
     if not callable(getattr(scorer, "score", None)):
