@@ -1,24 +1,26 @@
-"""What step-level batching gains: the same arrivals through three servers, on real models and in real time.
+"""Throughput and latency of step-level batching against two other servers, with real models and in real time.
 
     python benchmarks/engine.py                      light and heavy, 6 minutes on two cores
     python benchmarks/engine.py --quick              the same in half a minute, to see that it runs
     python benchmarks/engine.py --models /path/to/stable-diffusion-v1-5 --device cuda --prompt "a red fox"
     python benchmarks/engine.py --models light --pace sd15-a100 --speed 4 --seconds 60 --out runs/engine-paced
 
-With --pace a round lasts what a profile says of it (over --speed), so that the engine is seen at work under another
-machine's published figures, a GPU's say: the rounds are slept, the images are light's.
+With --pace, a round takes as long as a profile states (divided by --speed). This shows the engine with the published
+figures of another machine, e.g. a GPU: the process sleeps during the rounds, and the images are the light model's.
 
-First a round (one denoising step of a batch) is timed against the batch's size, on one thread and on --threads: a
-batch of b gains b times the round of 1 over the round of b. Then Poisson arrivals, with step counts drawn evenly from
-2, 4, 6, 8, 10, 15, 20, 30, 50, come at --loads times the rate that one request at a time can serve (measured first):
+First, a round (one denoising step of a batch) is timed for several batch sizes, on one thread and on --threads. The
+gain of a batch of b is b times the round of 1 divided by the round of b. Then all servers get the same Poisson
+arrivals, at --loads times the measured rate of one request at a time. Step counts are uniform over 2, 4, 6, 8, 10, 15,
+20, 30 and 50.
 
   one at a time   a request runs alone, from its first step to its last
-  static          a batch is formed of those who wait; others enter when its longest has finished. In its kindest form:
-                  who has finished leaves at once and is not computed any further
+  static          the waiting requests form a batch, and no other enters before its last request has finished. In the
+                  best case for this server, a finished request leaves at once and is not computed any further
   step-level      requests enter and leave between any two steps
 
-Latency is from a request's arrival to its image. Throughput is of the time from the first arrival to the last image,
-so above a load of 1 it is the most that a server gives. Tables are printed and written, with the machine, to --out.
+Latency is the time from a request's arrival to its image. Throughput is the number of requests divided by the time from
+the first arrival to the last image; above a load of 1 it is the server's maximum. Tables are printed, and written to
+--out together with the machine.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ NO_LIMIT = 10**9
 
 @dataclass(frozen=True)
 class RoundTime:
-    """The median of a batch's rounds, and how often as many rows pass a second as one by one."""
+    """The median round of a batch, and the gain in images per second over a batch of one."""
 
     model: str
     threads: int
@@ -63,7 +65,7 @@ class RoundTime:
 
 @dataclass(frozen=True)
 class Served:
-    """How a server did on some arrivals; rates in 1/s, latencies in s."""
+    """A server's performance; rates in 1/s, latencies in s."""
 
     model: str
     threads: int
@@ -77,7 +79,7 @@ class Served:
 
 
 class StaticEngine(Engine):
-    """Lets nobody enter before the batch has left."""
+    """An engine where no request enters before the whole batch has left."""
 
     def admit(self) -> None:
         if not self.running:
@@ -107,7 +109,7 @@ def open_backend(model: str, threads: int, device: str) -> Backend:
 
 
 def time_rounds(backend: Backend, prompt: Prompt, threads: int, seconds: float) -> list[RoundTime]:
-    """Time full batches of each size; sizes take turns, so that a disturbance hits all, and each turn warms up once."""
+    """Time full batches of each size. Sizes alternate, so a disturbance affects all. Each turn has a warm-up round."""
     engines = {batch: engine_of(backend, batch) for batch in BATCHES}
     for batch, engine in engines.items():
         for seed in range(batch):
@@ -134,7 +136,7 @@ def requests_of(prompt: Prompt, count: int, seed: int) -> list[Request]:
 
 
 def capacity(backend: Backend, prompt: Prompt, seconds: float) -> float:
-    """Requests per second, one at a time and back to back; each step count as often as any other."""
+    """Requests per second, one at a time and back to back, with equally frequent step counts."""
     engine = engine_of(backend, 1)
     start, served = time.perf_counter(), 0
     while served == 0 or time.perf_counter() < start + seconds:
@@ -147,7 +149,7 @@ def capacity(backend: Backend, prompt: Prompt, seconds: float) -> float:
 
 
 def serve(engine: Engine, requests: list[Request], arrivals: np.ndarray) -> np.ndarray:
-    """Serve requests that arrive at ``arrivals`` (N,) s; the seconds (N,) at which their images were there."""
+    """Serve requests that arrive at ``arrivals`` (N,) s. Returns the end times (N,) of their images in s."""
     ended = np.full(len(requests), np.nan)
     start = time.perf_counter()
 
@@ -226,12 +228,12 @@ def main() -> None:
         help="shipped models, folders of one, or diffusers pipelines on disk (light heavy)",
     )
     add("--device", default="cpu", help="of pipelines: cpu, cuda (cpu)")
-    add("--prompt", help="what all requests ask for (a shipped model's first class)")
-    add("--pace", metavar="PROFILE", help="rounds last what this profile says, see `edgebrush profiles`")
-    add("--speed", type=float, default=1.0, help="with --pace: times the profile's hardware (1)")
+    add("--prompt", help="of all requests (a shipped model's first class)")
+    add("--pace", metavar="PROFILE", help="emulate the round times of this profile, see `edgebrush profiles`")
+    add("--speed", type=float, default=1.0, help="with --pace: speed relative to the profile's hardware (1)")
     add("--threads", type=int, default=os.cpu_count(), help="of a network evaluation on the processor (all cores)")
-    add("--batch-limit", type=int, default=8, help="rows of a batch at most (8)")
-    add("--loads", nargs="+", type=float, default=[0.9, 1.5], help="arrivals over what one at a time serves (0.9 1.5)")
+    add("--batch-limit", type=int, default=8, help="maximum batch size (8)")
+    add("--loads", nargs="+", type=float, default=[0.9, 1.5], help="arrivals relative to one at a time (0.9 1.5)")
     add("--seconds", type=float, default=20.0, help="of arrivals for each server (20)")
     add("--seed", type=int, default=1, help="of arrivals and step counts (1)")
     add("--out", type=Path, default=Path("runs/engine"), help="where the tables go (runs/engine)")

@@ -1,4 +1,4 @@
-"""Real processes to test with: `edgebrush serve`, `edgebrush ue`, and fakes to kill and freeze."""
+"""Processes for tests: `edgebrush serve`, `edgebrush ue`, and fake servers that tests kill and freeze."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "OPEN
 
 @contextmanager
 def started(*arguments):
-    """A process and the last word of the first line that it prints with an address in it."""
+    """A process and the address in the first line that it prints."""
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
     try:
         line = process.stdout.readline()
