@@ -125,6 +125,29 @@ def test_an_unavailable_bs_is_avoided_until_it_answers_a_load_request(tmp_path):
     assert audit_journal(tmp_path, 3) == 3
 
 
+def test_an_answer_to_an_older_load_request_does_not_end_the_pause(tmp_path):
+    class SlowPages(FakeStation):
+        page_delay_s = 0.0
+
+        async def page_delay(self):
+            await asyncio.sleep(self.page_delay_s)
+
+    large = SlowPages()
+    large.hang_up = True
+
+    async def run():
+        async with running_agent(tmp_path, PreferSlots(LARGE, 0), {"large": large}) as agent:
+            large.page_delay_s = 2.0
+            await asyncio.sleep(1.5)  # a load request is on the way
+            await agent.generate(make_task("t"))
+            requested = large.load_requests
+            while large.load_requests == requested:  # until it is answered, and the next one is sent
+                await asyncio.sleep(0.01)
+            return agent.stations[0].unavailable
+
+    assert run_virtual(run())
+
+
 @pytest.mark.process
 def test_a_bs_that_hangs_up_or_is_not_there_is_avoided(tmp_path):
     """Over real sockets."""

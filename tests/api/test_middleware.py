@@ -97,9 +97,10 @@ def test_the_size_of_a_body_is_limited(parts, status):
 
 
 def test_a_body_without_an_end_is_read_up_to_a_limit():
-    parts = [b"a" * MAX_BODY] * (2 * MAX_DRAINED // MAX_BODY)
-    sent, _ = call(BodyMiddleware(application), parts)
+    read = MAX_DRAINED // MAX_BODY + 1  # parts
+    sent, seconds = call(BodyMiddleware(application), [b"a" * MAX_BODY] * (2 * read), pause_s=0.01)
     assert status_of(sent) == 413 and (b"connection", b"close") in sent[0]["headers"]
+    assert seconds == pytest.approx(0.01 * read)
 
 
 def test_an_announced_size_is_rejected_without_reading():
