@@ -28,7 +28,6 @@ from edgebrush.testbed.episode import draw_episode
 from edgebrush.testbed.faults import FAULTS, run_fault
 from edgebrush.testbed.outcomes import Audit
 
-HEADERS = {"asked": "requested", "failed_over": "failed over"}  # of the page; the CSV has the fields' names
 POLICY = "selfish-greedy"  # it has no parameters to tune for this world
 
 INTRODUCTION = """\
