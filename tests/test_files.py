@@ -1,4 +1,4 @@
-"""Files are there whole or not at all."""
+"""Atomic writes: a file appears complete or not at all."""
 
 import csv
 
@@ -6,32 +6,32 @@ import numpy as np
 import pytest
 
 from edgebrush.errors import UserError
-from edgebrush.files import check_writable, whole, write_bytes, write_csv, write_text
+from edgebrush.files import atomic_write, check_writable, write_bytes, write_csv, write_text
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_has_its_name_once_it_is_whole(tmp_path):
+def test_a_file_gets_its_name_when_it_is_complete(tmp_path):
     path = tmp_path / "kept.npz"
-    with whole(path) as unfinished:
-        np.savez(unfinished, a=[1.0])  # which adds .npz to a name that ends otherwise
+    with atomic_write(path) as unfinished:
+        np.savez(unfinished, a=[1.0])  # NumPy appends .npz to names with another suffix
         assert not path.exists() and names(tmp_path) == [unfinished.name]
     assert names(tmp_path) == ["kept.npz"] and np.load(path)["a"] == [1.0]
 
 
-def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "kept.txt"
     write_text(path, "old")
     for failure in (KeyboardInterrupt, ValueError):
-        with pytest.raises(failure), whole(path) as unfinished:
+        with pytest.raises(failure), atomic_write(path) as unfinished:
             unfinished.write_text("ne")
             raise failure
     assert names(tmp_path) == ["kept.txt"] and path.read_text() == "old"
 
 
-def test_what_cannot_be_written_is_the_users_to_mend(tmp_path):
+def test_an_unwritable_path_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "held").write_text("")
@@ -41,8 +41,8 @@ def test_what_cannot_be_written_is_the_users_to_mend(tmp_path):
     assert names(tmp_path) == ["file", "folder"]
 
 
-def test_an_error_without_a_number_is_told_too(tmp_path):
-    with pytest.raises(UserError, match=r"a\.png: cannot be written: encoder error"), whole(tmp_path / "a.png"):
+def test_an_error_without_an_errno_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match=r"a\.png: cannot be written: encoder error"), atomic_write(tmp_path / "a.png"):
         raise OSError("encoder error")
 
 
@@ -51,14 +51,14 @@ def test_text_is_utf_8(tmp_path):
     assert (tmp_path / "a.txt").read_bytes() == "Fréchet\n".encode()
 
 
-def test_rows_that_lack_columns(tmp_path):
+def test_missing_columns_are_empty(tmp_path):
     write_csv(tmp_path / "a.csv", [{"update": 1, "cost": 0.5}, {"update": 2, "cost": 0.25, "note": "a, b"}])
     assert (tmp_path / "a.csv").read_text() == 'update,cost,note\n1,0.5,\n2,0.25,"a, b"\n'
     with open(tmp_path / "a.csv", newline="") as file:
         assert [row["note"] for row in csv.DictReader(file)] == ["", "a, b"]
 
 
-def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path):
+def test_a_writable_folder_is_created_and_left_empty(tmp_path):
     check_writable(tmp_path / "new" / "folder")
     assert names(tmp_path / "new" / "folder") == []
     (tmp_path / "file").write_text("")

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one clear line, no traceback."""
+"""User errors: what the user gave cannot be used. One clear line, no traceback."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ REASONS = {  # pydantic's error types in plain words; the braces are filled from
     "union_tag_not_found": "kind is missing; give `kind: poisson`, bursty or trace",
     "value_error": "{error}",
 }
-WITHOUT_VALUE = {"extra_forbidden", "missing", "json_invalid"}  # here the input says nothing
+WITHOUT_VALUE = {"extra_forbidden", "missing", "json_invalid"}  # the value would not help the user here
 
 
 class UserError(Exception):
-    """What the user gave cannot be used; the message names the field, the value and the fix."""
+    """The user's input cannot be used; the message names the field, the value and the fix."""
 
 
-def telling_problem(problems: Sequence[Any]) -> Any:
-    """The most telling of pydantic's errors: of a misspelt field, both unknown and missing, the name that was given."""
+def most_specific_problem(problems: Sequence[Any]) -> Any:
+    """The most specific of pydantic's errors: for a misspelt field "unknown" rather than "missing"."""
     return next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
 
 
 def explain(error: ValidationError, where: str) -> str:
-    """The most telling problem of a pydantic error as one line: ``where: field.path = value: reason``."""
+    """The most specific problem of a pydantic error as one line: ``where: field.path = value: reason``."""
     problems = error.errors()
-    first = telling_problem(problems)
+    first = most_specific_problem(problems)
     path = ".".join(str(part) for part in first["loc"])
     value = first["input"]
     if path and first["type"] not in WITHOUT_VALUE and not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: each is written under a temporary name beside its own, then renamed."""
+"""Atomic writes: a file appears complete or not at all. It is written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from edgebrush.errors import UserError
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary path, with the same ending, that becomes ``path`` when the block ends well and goes when it does not.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary path with the same suffix, renamed to ``path`` when the block succeeds and removed when it fails.
 
     Raises ``UserError`` where the file cannot be written.
     """
@@ -25,32 +25,32 @@ def whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from None
     finally:
-        with suppress(OSError):  # it has its own name by now, or never was
+        with suppress(OSError):  # it was renamed, or never written
             unfinished.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Raises ``UserError`` where the file cannot be written."""
-    with whole(path) as unfinished:
+    """Write bytes. Raises ``UserError`` where the file cannot be written."""
+    with atomic_write(path) as unfinished:
         unfinished.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text in UTF-8. Raises ``UserError`` where it cannot be."""
+    """Write text in UTF-8. Raises ``UserError`` where the file cannot be written."""
     write_bytes(path, text.encode())
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, a column for each key in order of appearance. Raises ``UserError`` where it cannot be."""
+    """Write rows as CSV, one column per key in order of appearance. Raises ``UserError`` where it cannot be written."""
     columns = dict.fromkeys(column for row in rows for column in row)
-    with whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
 def check_writable(folder: Path) -> None:
-    """Make sure that files can be made in a folder, made where it is missing. Raises ``UserError``."""
+    """Check that files can be created in a folder, which is created if missing. Raises ``UserError`` if not."""
     probe = folder / f".unfinished-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

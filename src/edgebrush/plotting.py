@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from edgebrush.files import whole
+from edgebrush.files import atomic_write
 
 # Okabe and Ito (2008): readers with any kind of colour vision can tell these apart.
 BLUE, ORANGE, GREEN, PINK = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
@@ -52,7 +52,7 @@ def style() -> Iterator[None]:
 
 def save_figure(draw: Callable[[], Figure], path: Path) -> None:
     """Draw a figure and write it, both in the style, in the format of the path's suffix. Raises ``UserError``."""
-    with style(), whole(path) as unfinished:
+    with style(), atomic_write(path) as unfinished:
         draw().savefig(unfinished, format=path.suffix[1:].lower())
 
 

@@ -1,4 +1,4 @@
-"""What users get wrong: exit code 2, one line that names file, field, value and fix, nothing half-written."""
+"""User errors: exit code 2, one line that names file, field, value and fix, no partial files."""
 
 import copy
 import json
@@ -33,7 +33,7 @@ TRACE = dict(kind="trace", file="trace.csv", rate_hz=0.1)
 HEADER = "gmt_create,groupId,num_images_per_prompt\n"
 LONG_ENOUGH = HEADER + "2024-11-15 16:00:00,G1,16\n2024-11-15 17:00:00,G2,8\n"
 
-# What is set where (REMOVED: taken away), and what the line must say.
+# The path of a field, its bad value (REMOVED: the field is deleted), and what the message must contain.
 REMOVED = object()
 FIELDS = {
     "unknown key": ("bss.0.bandwith_hz", 1e6, "bss.0.bandwith_hz: no such field"),
@@ -123,7 +123,7 @@ FIELDS = {
     "trace not there": ("arrivals", TRACE, "trace.csv: trace cannot be read: No such file"),
 }
 
-# Whole files that are no scenario.
+# Files that are not scenarios.
 FILES = {
     "broken YAML": (b"name: [mine", "not valid YAML"),
     "a tab": (b"name:\n\tmine", "not valid YAML"),
@@ -201,7 +201,7 @@ def changed(content: dict, path: str, value) -> dict:
 
 
 def refused(capsys, *arguments, says: str) -> str:
-    """Asserts that the command ends with code 2 and one line on stderr that says this; returns the line."""
+    """Asserts that the command exits with 2 and prints one line on stderr that contains ``says``; returns the line."""
     capsys.readouterr()
     code = run([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
@@ -226,15 +226,15 @@ def write(folder: Path, content: dict | bytes) -> Path:
 
 
 def check_refused(capsys, folder: Path, content: dict | bytes, says: str) -> None:
-    """A scenario file is refused, with its name in the line, and nothing is written beside it."""
+    """Asserts that a scenario file is refused, that the message names it, and that nothing is written beside it."""
     path = write(folder, content)
     before = sorted(folder.iterdir())
     assert str(folder) in refused(capsys, "scenarios", "check", path, says=says)
     assert sorted(folder.iterdir()) == before
 
 
-def test_the_sound_scenario_is_accepted(folder, capsys):
-    """Else the refusals below would say nothing."""
+def test_the_valid_scenario_is_accepted(folder, capsys):
+    """Otherwise the refusals below would prove nothing."""
     (folder / "trace.csv").write_text(LONG_ENOUGH)
     for content in (SOUND, changed(SOUND, "arrivals", BURSTY), changed(SOUND, "arrivals", TRACE)):
         assert run(["scenarios", "check", str(write(folder, content))]) == 0
@@ -331,8 +331,8 @@ def test_folder_that_is_not_writable(folder, capsys):
 
 
 @pytest.mark.process
-def test_as_a_user_meets_it(folder):
-    """The real process: its exit code, its line, however narrow the terminal."""
+def test_the_command_as_a_process(folder):
+    """The real process: exit code and one line, in a narrow terminal too."""
     path = write(folder, changed(SOUND, "bss.0.bandwidth_hz", -1))
     done = subprocess.run(
         [sys.executable, "-m", "edgebrush.cli.main", "scenarios", "check", path],

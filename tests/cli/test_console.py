@@ -12,5 +12,5 @@ def test_a_log_gets_a_line_at_every_tenth(capsys):
         progress("playing", 0.0, "")
     lines = capsys.readouterr().err.splitlines()
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
-    told = [line.split(maxsplit=1)[1] for line in lines]
-    assert told == [*(f"training {share}% [seed {share}]" for share in range(0, 101, 10)), "playing 0%"]
+    printed = [line.split(maxsplit=1)[1] for line in lines]
+    assert printed == [*(f"training {share}% [seed {share}]" for share in range(0, 101, 10)), "playing 0%"]

@@ -1,4 +1,4 @@
-"""The command line as such: help that is quick and teaches, the version, Ctrl-C, the verbs that only show."""
+"""The command line itself: quick help with examples, the version, Ctrl-C, the verbs that only print."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def test_help_imports_nothing_heavy():
     assert HEAVY.isdisjoint(done.stdout.splitlines()[-1].split())
 
 
-def test_help_teaches(capsys):
+def test_help_has_examples(capsys):
     assert run([]) == 0
     alone = capsys.readouterr().out
     assert run(["--help"]) == 0
@@ -55,7 +55,7 @@ def test_interrupt_is_one_line(capsys, monkeypatch):
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_a_bug_is_not_dressed_up_as_a_mistake_of_the_user(monkeypatch):
+def test_a_bug_is_not_reported_as_a_user_error(monkeypatch):
     def broken() -> None:
         raise ZeroDivisionError
 
@@ -71,7 +71,7 @@ def test_scenarios_lists_every_preset(capsys):
         assert f"\n{name} " in out and f"\n{name}: " in out
 
 
-def test_scenarios_show_starts_ones_own(capsys, tmp_path):
+def test_a_shown_scenario_can_be_checked(capsys, tmp_path):
     assert run(["scenarios", "show", "pair"]) == 0
     mine = tmp_path / "mine.yaml"
     mine.write_text(capsys.readouterr().out)

@@ -64,9 +64,9 @@ def test_openais_client_gets_its_images(tmp_path):
         assert partial.type == "image_generation.partial_image" and partial.partial_image_index == 0
         assert completed.type == "image_generation.completed"
         assert np.abs(decoded(completed.b64_json).astype(int) - images[0]).max() <= 1
-        with pytest.raises(openai.UnprocessableEntityError, match="class = 'cat'") as told:
+        with pytest.raises(openai.UnprocessableEntityError, match="class = 'cat'") as raised:
             client.images.generate(prompt="cat")
-        assert told.value.param == "prompt"
+        assert raised.value.param == "prompt"
         with pytest.raises(openai.NotFoundError, match="model = 'dall-e-3'"):
             client.images.generate(prompt="bag", model="dall-e-3")
         with pytest.raises(openai.AuthenticationError):
@@ -131,14 +131,14 @@ def test_tls_and_options_from_a_file(tmp_path):
         (["--config", "/nowhere"], "/nowhere: cannot be read"),
     ],
 )
-def test_a_mistake_is_one_line(capsys, options, message):
+def test_a_user_error_is_one_line(capsys, options, message):
     assert run(["serve", "--port", "0", "--model", "light", *options]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
 
 @pytest.mark.process
-def test_a_port_that_is_taken_is_told(capsys):
+def test_a_port_in_use_is_a_user_error(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert run(["serve", "--model", "light", "--port", str(port)]) == 2
@@ -146,13 +146,13 @@ def test_a_port_that_is_taken_is_told(capsys):
 
 
 @pytest.mark.parametrize("text", ["batch-limt: 4", "- 4", "batch-limit: [", "batch-limit: many"])
-def test_a_config_that_is_none_is_told(capsys, tmp_path, text):
+def test_an_unusable_config_is_a_user_error(capsys, tmp_path, text):
     (tmp_path / "bs.yaml").write_text(text)
     assert run(["serve", "--port", "0", "--config", str(tmp_path / "bs.yaml")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_help_teaches(capsys):
+def test_help_has_examples(capsys):
     assert run(["serve", "--help"]) == 0
     out = capsys.readouterr().out
     assert "curl" in out and "127.0.0.1" in out and "--token-env" in out

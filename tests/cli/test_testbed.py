@@ -1,18 +1,18 @@
-"""`edgebrush testbed` from outside: help that teaches, and mistakes in one line before anything is started."""
+"""`edgebrush testbed` as a command: help with examples, user errors in one line before any process starts."""
 
 import pytest
 
 from edgebrush.cli.main import run
 
 
-def test_help_teaches(capsys):
+def test_help_has_examples(capsys):
     assert run(["testbed", "--help"]) == 0
-    said = capsys.readouterr().out
-    assert "--against-sim" in said and "edgebrush testbed --live-port 8200" in said
+    text = capsys.readouterr().out
+    assert "--against-sim" in text and "edgebrush testbed --live-port 8200" in text
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["campus"], "campus: radio.fading: link rates must be constant; set none"),
         (["testbed", "--policies", " , "], "policies = ' , ': empty"),
@@ -23,9 +23,9 @@ def test_help_teaches(capsys):
         (["nowhere"], "scenario 'nowhere' is not there"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing(arguments, said, capsys, tmp_path, monkeypatch):
+def test_a_user_error_is_one_line_and_leaves_nothing(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(["testbed", *arguments]) == 2
     error = capsys.readouterr().err
-    assert said in error and error.strip().count("\n") == 0
+    assert message in error and error.strip().count("\n") == 0
     assert not [path for path in tmp_path.rglob("*") if path.name != "runs"]

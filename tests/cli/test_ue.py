@@ -1,4 +1,4 @@
-"""`edgebrush ue` from outside: help that teaches, mistakes in one line, and a file of tasks made to the end."""
+"""`edgebrush ue` as a command: help with examples, user errors in one line, task files."""
 
 import csv
 import json
@@ -8,14 +8,14 @@ import pytest
 from edgebrush.cli.main import run
 
 
-def test_help_teaches(capsys):
+def test_help_has_examples(capsys):
     assert run(["ue", "--help"]) == 0
-    said = capsys.readouterr().out
-    assert "--station large=http://127.0.0.1:8001" in said and "curl -s localhost:8100" in said
+    text = capsys.readouterr().out
+    assert "--station large=http://127.0.0.1:8001" in text and "curl -s localhost:8100" in text
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["testbed", "--ue", "7"], "ue = 7: testbed has UEs 1 to 6"),
         (["testbed", "--policy", "priced"], "policy 'priced': neither a folder of a trained policy nor a rule"),
@@ -28,14 +28,14 @@ def test_help_teaches(capsys):
         (["nowhere"], "scenario 'nowhere' is not there"),
     ],
 )
-def test_a_mistake_is_one_line(arguments, said, capsys, tmp_path, monkeypatch):
+def test_a_user_error_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(["ue", *arguments]) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
-def test_a_rule_without_numbers_says_how_to_get_them(capsys, tmp_path, monkeypatch):
+def test_a_rule_without_tuned_parameters_names_the_command(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(["scenarios", "show", "testbed"])
     (tmp_path / "mine.yaml").write_text(capsys.readouterr().out.replace("name: testbed", "name: mine"))
@@ -48,7 +48,7 @@ def write_tasks(path, rows):
         csv.writer(file).writerows([("at_s", "prompt", "request", "seed", "deadline_s"), *rows])
 
 
-def test_a_file_of_tasks_is_made_to_the_end_and_not_again(capsys, tmp_path, monkeypatch):
+def test_a_task_file_is_completed_once(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [(0.1, "bag", "idle", 1, ""), (0.0, "sneaker", "waiting", 2, ""), (0.05, "cat", "idle", 3, "")]
     write_tasks(tmp_path / "tasks.csv", rows)
@@ -63,7 +63,7 @@ def test_a_file_of_tasks_is_made_to_the_end_and_not_again(capsys, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ((-1, "bag", "idle", 1, ""), "row 1: at_s, seed and deadline_s must be positive numbers"),
         (("nan", "bag", "idle", 1, ""), "row 1: at_s"),
@@ -72,8 +72,8 @@ def test_a_file_of_tasks_is_made_to_the_end_and_not_again(capsys, tmp_path, monk
         ((0, "bag"), "row 1: "),
     ],
 )
-def test_a_row_that_cannot_be_is_named(row, said, capsys, tmp_path, monkeypatch):
+def test_an_invalid_row_is_named(row, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_tasks(tmp_path / "tasks.csv", [row])
     assert run(["ue", "testbed", "--tasks", "tasks.csv"]) == 2
-    assert said in (error := capsys.readouterr().err) and error.count("\n") == 1
+    assert message in (error := capsys.readouterr().err) and error.count("\n") == 1

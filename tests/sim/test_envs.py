@@ -1,4 +1,4 @@
-"""The standard interfaces pass their libraries' own tests, and say what the simulator says."""
+"""The standard interfaces pass their libraries' own tests and agree with the simulator."""
 
 import gymnasium
 import numpy as np
@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def scenario_of(interval_s=0.0, horizon_s=20.0, **decision):
-    """A busy little campus: one UE of each phone, three BSs that hold little, short episodes."""
+    """A small busy campus: one UE of each kind, three BSs with short queues, short episodes."""
     campus = load_scenario("campus")
     return campus.model_copy(
         update={
@@ -100,7 +100,7 @@ def test_aec_is_the_simulators_episode():
         assert seconds[agent] == pytest.approx(simulator.worlds.episode["time"][0, 0] - first_s, rel=1e-9)
 
 
-def test_aec_shows_nothing_to_an_agent_that_is_not_asked():
+def test_aec_shows_nothing_to_an_agent_that_is_not_selected():
     env = AecEnv(MERGED)
     env.reset(seed=1)
     for agent in env.agents:
@@ -128,17 +128,17 @@ def test_slot_observations_are_those_that_the_simulator_gives_one_by_one(broadca
     most_at_once, rewards = 0, 0.0
     while env.agents:
         actions = {agent: allowed(seen[agent]["action_mask"], rng) for agent in env.agents}
-        asked = [agent for agent in env.agents if actions[agent] != env.none]
+        deciding = [agent for agent in env.agents if actions[agent] != env.none]
         state = env.state()[-6 * len(env.agents) :].reshape(-1, 6)[:, -1]
-        assert [f"ue_{i}" for i in np.flatnonzero(state)] == asked
+        assert [f"ue_{i}" for i in np.flatnonzero(state)] == deciding
         expected = 0.0
-        for agent in asked:
+        for agent in deciding:
             ue = simulator.worlds.task["ue"][0, simulator.worlds.episode["deciding"][0, 0]]
             assert agent == f"ue_{ue}"
             np.testing.assert_array_equal(seen[agent]["observation"], simulator.observations[0])
             simulator.step(np.array([actions[agent]]))
             expected += simulator.rewards[0]
-        most_at_once = max(most_at_once, len(asked))
+        most_at_once = max(most_at_once, len(deciding))
         agents = env.agents
         seen, reward, _, _, infos = env.step(actions)
         assert reward == dict.fromkeys(agents, pytest.approx(expected, rel=1e-12))
@@ -152,13 +152,13 @@ def test_slot_observations_are_those_that_the_simulator_gives_one_by_one(broadca
 def test_a_slots_choices_are_all_there_or_refused_untouched():
     env = SlottedEnv(SLOTTED)
     seen, _ = env.reset(seed=3)
-    asked = [agent for agent in env.agents if not seen[agent]["action_mask"][env.none]]
-    idle = [agent for agent in env.agents if agent not in asked]
-    assert asked and idle
+    deciding = [agent for agent in env.agents if not seen[agent]["action_mask"][env.none]]
+    idle = [agent for agent in env.agents if agent not in deciding]
+    assert deciding and idle
     assert all(seen[agent]["action_mask"].sum() == 1 and not seen[agent]["observation"].any() for agent in idle)
     with pytest.raises(ValueError, match="a pending task needs one of 0"):
         env.step(dict.fromkeys(env.agents, env.none))
-    actions = {agent: allowed(seen[agent]["action_mask"], np.random.default_rng(0)) for agent in asked}
+    actions = {agent: allowed(seen[agent]["action_mask"], np.random.default_rng(0)) for agent in deciding}
     after, *_ = env.step(actions | dict.fromkeys(idle, 5))  # what an idle agent does is ignored
     env.reset(seed=3)
     again, *_ = env.step(actions)
@@ -267,7 +267,7 @@ def test_own_device_is_out_of_bounds_where_the_scenario_says_so():
     env.step(18)
 
 
-def test_make_gives_the_interface_that_is_asked_for():
+def test_make_returns_the_requested_interface():
     assert isinstance(make(MERGED), AecEnv)
     assert isinstance(make("campus", "single"), gymnasium.Env)
     assert isinstance(make(SLOTTED, kind="parallel"), SlottedEnv)
@@ -283,7 +283,7 @@ def test_make_gives_the_interface_that_is_asked_for():
         ("no-such-preset", "aec", "no-such-preset"),
     ],
 )
-def test_wrong_requests_are_told_what_to_do(scenario, kind, message):
+def test_errors_of_make_say_what_to_do(scenario, kind, message):
     with pytest.raises(UserError, match=message):
         make(scenario, kind)
 

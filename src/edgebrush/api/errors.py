@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from edgebrush.errors import REASONS, WITHOUT_VALUE, telling_problem
+from edgebrush.errors import REASONS, WITHOUT_VALUE, most_specific_problem
 
 from .schema import ErrorDetail, ErrorReply
 
@@ -62,7 +62,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def validation_error(problems: list[dict[str, Any]]) -> ApiError:
     """FastAPI's validation problems as one error that names the field, the value and the reason."""
-    first = telling_problem(problems)
+    first = most_specific_problem(problems)
     path = ".".join(str(part) for part in first["loc"][1:])  # after "body"
     reason = REASONS.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
     if first["type"] == "json_invalid":

@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from edgebrush.errors import UserError
-from edgebrush.files import whole, write_text
+from edgebrush.files import atomic_write, write_text
 from edgebrush.learning import CURVE
 from edgebrush.scenario.load import load_scenario
 from edgebrush.scenario.schema import Scenario, TraceArrivals
@@ -118,7 +118,7 @@ def store_digests(digests: dict[str, Digest], path: Path) -> None:
         for name, digest in digests.items()
         for field in fields(digest)
     }
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         np.savez_compressed(unfinished, **arrays)
 
 

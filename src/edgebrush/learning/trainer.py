@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from edgebrush.files import whole
+from edgebrush.files import atomic_write
 from edgebrush.policies.folder import SOFTMAX, save_policy
 from edgebrush.scenario.schema import Scenario
 
@@ -130,7 +130,7 @@ class SeedTraining:
         """Write a checkpoint, an ``.npz`` without pickle."""
         arrays = {f"learner_{n}": np.asarray(leaf) for n, leaf in enumerate(jax.tree.leaves(self.learner))}
         meta = {"config": asdict(self.config), "seed": self.seed, "seconds": self.seconds, "rows": self.rows}
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             np.savez(unfinished, **{"meta": np.array(json.dumps(meta)), **arrays, **self.state_dict()})  # type: ignore[arg-type]
 
     def load(self, path: Path) -> None:

@@ -9,6 +9,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
 
 from edgebrush.plotting import BLUE, ORANGE, PINK, SKY, VERMILION, YELLOW, style
 from edgebrush.scenario.expand import bs_names, bs_positions
@@ -87,7 +88,8 @@ def _draw_map(axes: Axes, scenario: Scenario, world: Snapshot) -> None:
     )
     if scenario.bs_count <= NAMED_BSS:
         for name, (x, y) in zip(bs_names(scenario), bss, strict=True):
-            axes.annotate(name, (x, y), (0, 9), textcoords="offset points", ha="center", fontweight="bold", zorder=8)
+            label = axes.annotate(name, (x, y), (0, 9), textcoords="offset points", ha="center", fontweight="bold")
+            label.set(zorder=8, path_effects=[withStroke(linewidth=3, foreground="white")])
     margin = 0.04 * max(width, height)
     axes.set(xlim=(-margin, width + margin), ylim=(-margin, height + margin), aspect="equal", anchor="NW")
     axes.set_xlabel("metres", loc="right")
