@@ -70,10 +70,8 @@ def main() -> int:
 
 def write(found: dict[str, Audit], seconds: float, folder: Path) -> None:
     """Write the audits as CSV and as a Markdown page."""
-    columns = [
-        "requested" if name == "asked" else name.replace("_", " ") for name in asdict(next(iter(found.values())))
-    ]
-    write_csv(folder / "faults.csv", [{"fault": name, **asdict(each)} for name, each in found.items()])
+    columns = [name.replace("_", " ") for name in asdict(next(iter(found.values())))]
+    write_csv(folder / "faults.csv", [{"fault": name, **each.entries()} for name, each in found.items()])
     lines = [INTRODUCTION.format(seconds=seconds)]
     lines.append("| fault | what happens | " + " | ".join(columns) + " |")
     lines.append("|---|---|" + "---|" * len(columns))

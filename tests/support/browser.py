@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to over its own pipe (Chrome DevTools Protocol), without a driver or a websocket."""
+"""A headless Chromium, driven over the Chrome DevTools Protocol on a pipe: no driver, no websocket."""
 
 import base64
 import json
@@ -12,57 +12,63 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 class Page:
-    def __init__(self, to_browser, from_browser):
-        self.to_browser, self.from_browser, self.asked, self.session = to_browser, from_browser, 0, None
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+    """One browser tab."""
 
-    def ask(self, method, **parameters):
-        """Call a method of the protocol and wait for its result; events on the way are passed over."""
-        self.asked += 1
-        call = {"id": self.asked, "method": method, "params": parameters}
+    def __init__(self, to_browser, from_browser):
+        self.to_browser, self.from_browser, self.calls, self.session = to_browser, from_browser, 0, None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+
+    def call(self, method, **parameters):
+        """Call a method of the protocol and wait for its result; events in between are ignored."""
+        self.calls += 1
+        message = {"id": self.calls, "method": method, "params": parameters}
         if self.session:
-            call["sessionId"] = self.session
-        self.to_browser.write(json.dumps(call).encode() + b"\0")
+            message["sessionId"] = self.session
+        self.to_browser.write(json.dumps(message).encode() + b"\0")
         self.to_browser.flush()
         while True:
-            message = b""
-            while not message.endswith(b"\0"):
-                byte = self.from_browser.read(1)
-                assert byte, "the browser has gone"
-                message += byte
-            answer = json.loads(message[:-1])
-            if answer.get("id") == self.asked:
-                assert "result" in answer, answer
-                return answer["result"]
+            reply = self.read()
+            if reply.get("id") == self.calls:
+                assert "result" in reply, reply
+                return reply["result"]
+
+    def read(self):
+        """The next message: JSON, ended by a zero byte."""
+        message = b""
+        while not message.endswith(b"\0"):
+            byte = self.from_browser.read(1)
+            assert byte, "the browser has exited"
+            message += byte
+        return json.loads(message[:-1])
 
     def open(self, url):
-        self.ask("Page.navigate", url=url)
+        self.call("Page.navigate", url=url)
 
     def value(self, expression):
-        """What an expression is in the page."""
-        return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        """The value of a JavaScript expression in the page."""
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def screenshot(self, path, width, height, dark=False):
-        self.size(width, height, dark)
-        shot = self.ask("Page.captureScreenshot", format="png")
+        self.resize(width, height, dark)
+        shot = self.call("Page.captureScreenshot", format="png")
         with open(path, "wb") as file:
             file.write(base64.b64decode(shot["data"]))
 
-    def size(self, width, height, dark=False):
-        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+    def resize(self, width, height, dark=False):
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.ask("Emulation.setEmulatedMedia", features=features)
+        self.call("Emulation.setEmulatedMedia", features=features)
 
 
 @contextmanager
 def browser():
-    """A page of a fresh browser; it reads commands at descriptor 3 and answers at 4."""
-    command_read, command_write = os.pipe()
-    answer_read, answer_write = os.pipe()
+    """A page of a new browser. The browser reads calls at file descriptor 3 and replies at 4."""
+    calls_read, calls_write = os.pipe()
+    replies_read, replies_write = os.pipe()
 
-    def descriptors():
-        low, high = os.dup(command_read), os.dup(answer_write)
+    def set_descriptors():
+        low, high = os.dup(calls_read), os.dup(replies_write)
         os.dup2(low, 3)
         os.dup2(high, 4)
 
@@ -78,15 +84,15 @@ def browser():
                 f"--user-data-dir={profile}",
                 "--remote-debugging-pipe",
             ],
-            preexec_fn=descriptors,
+            preexec_fn=set_descriptors,
             close_fds=False,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(command_read)
-        os.close(answer_write)
+        os.close(calls_read)
+        os.close(replies_write)
         try:
-            with os.fdopen(command_write, "wb") as to_browser, os.fdopen(answer_read, "rb") as from_browser:
+            with os.fdopen(calls_write, "wb") as to_browser, os.fdopen(replies_read, "rb") as from_browser:
                 yield Page(to_browser, from_browser)
         finally:
             process.kill()

@@ -45,7 +45,8 @@ def test_the_audit_counts_lost_and_repeated_tasks(tmp_path):
     lines += [{"task": "e", "event": "accepted"}, {"task": "a", "event": "failed over"}]
     write(tmp_path / "ue-1", lines, ["a", "b"])  # d's image is missing, e never ended, f is in no journal
     found = audit(6, [tmp_path / "ue-1", tmp_path / "not-there"])
-    assert found == Audit(asked=6, images=3, errors=1, lost=3, twice=1, failed_over=1)
+    assert found == Audit(requested=6, images=3, errors=1, lost=3, twice=1, failed_over=1)
+    assert next(iter(found.entries().items())) == ("asked", 6) and str(found).startswith("6 requested, 3 images")
     assert len(read_journal(tmp_path / "ue-1")) == 7
 
 

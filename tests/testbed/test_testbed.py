@@ -150,8 +150,8 @@ def test_every_task_ends_once_under_all_faults(world, tmp_path, monkeypatch):
     monkeypatch.setitem(FAULTS, "all", Fault("all faults", inject, prepare))
     episode = draw_episode(load_scenario(world), HELD_OUT_SEEDS + 1, 8.0)
     found = run_fault("all", world, episode, "selfish-greedy", tmp_path)
-    assert found.asked == len(episode.tasks) + faults.LEAVING_CLIENTS
-    assert found.images + found.errors == found.asked and found.lost == found.twice == 0, found
+    assert found.requested == len(episode.tasks) + faults.LEAVING_CLIENTS
+    assert found.images + found.errors == found.requested and found.lost == found.twice == 0, found
     assert found.errors > 0 and found.images > 15 and found.failed_over > 0
     lines = [line for path in tmp_path.glob("ue-*/tasks.jsonl") for line in path.read_text().splitlines()]
     days = {json.loads(line)["time"][:10] for line in lines}

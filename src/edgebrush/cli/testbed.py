@@ -95,8 +95,8 @@ def testbed(
 def print_outcomes(results: dict[str, Any], console: Console) -> None:
     """What became of the tasks under each policy and, where it was measured, the error of the simulator."""
     for name, each in results["rounds"].items():
-        counts = ("asked", "images", "errors", "lost", "twice")
-        console.print(f"{name}: " + ", ".join(f"{each[count]} {count}" for count in counts))
+        counts = ", ".join(f"{each[count]} {count}" for count in ("images", "errors", "lost", "twice"))
+        console.print(f"{name}: {each['asked']} requested, {counts}")
     for name, errors in results.get("against_sim", {}).items():
         delay = errors["delay_s"]
         console.print(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ def _facts(episode: Episode, runs: list[PolicyRun]) -> dict[str, Any]:
         "seed": episode.seed,
         "rounds": {
             each.folder.name: {
-                **asdict(each.audit),
+                **each.audit.entries(),
                 "asked_too_late_s": round(each.max_lateness_s, 4),
                 "load_average": round(each.load_average, 2),
             }

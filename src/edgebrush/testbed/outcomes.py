@@ -60,21 +60,26 @@ def task_id(task: EpisodeTask) -> str:
 
 @dataclass(frozen=True)
 class Audit:
-    """How the requested tasks ended. ``lost`` and ``twice`` must be 0. The fields are keys of ``results.json``."""
+    """How the requested tasks ended. ``lost`` and ``twice`` must be 0."""
 
-    asked: int  # tasks requested
+    requested: int
     images: int
     errors: int
     lost: int  # requested but never ended, or ended in an image whose file is missing
     twice: int  # ended more than once
     failed_over: int  # failed attempts at a place, after which the task went elsewhere
 
+    def entries(self) -> dict[str, int]:
+        """The counts by their names in ``results.json``."""
+        counts = asdict(self)
+        return {"asked": counts.pop("requested"), **counts}
+
     def __str__(self) -> str:
         return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in asdict(self).items())
 
 
-def audit(asked: int, journals: Sequence[Path]) -> Audit:
-    """Count how ``asked`` requested tasks ended in the agents' journals."""
+def audit(requested: int, journals: Sequence[Path]) -> Audit:
+    """Count how ``requested`` tasks ended in the agents' journals."""
     ends: Counter[str] = Counter()
     images = errors = missing = failed_over = 0
     for folder in journals:
@@ -89,7 +94,7 @@ def audit(asked: int, journals: Sequence[Path]) -> Audit:
                 images += 1
             else:
                 missing += 1
-    return Audit(asked, images, errors, asked - len(ends) + missing, ends.total() - len(ends), failed_over)
+    return Audit(requested, images, errors, requested - len(ends) + missing, ends.total() - len(ends), failed_over)
 
 
 def outcomes(episode: Episode, records: dict[str, TaskRecord], start_s: float) -> np.ndarray:

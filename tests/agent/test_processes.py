@@ -1,11 +1,10 @@
-"""Faults with real processes: tasks in = images + errors, none twice, none lost."""
+"""An agent and base stations as real processes under faults: every task ends once, in an image or an error."""
 
 import asyncio
 import base64
 import signal
 import subprocess
 import sys
-import time
 
 import httpx
 import openai
@@ -26,12 +25,13 @@ from tests.support.agents import (
 )
 from tests.support.fakes import fake_server
 from tests.support.processes import ENVIRONMENT, edgebrush_process, fake_process
+from tests.support.serving import until
 
 pytestmark = pytest.mark.process
 
 IMAGES = "/v1/images/generations"
 HEAVY = {"jax", "jaxlib", "numba", "llvmlite", "torch", "equinox", "optax", "cma", "scipy", "matplotlib"}
-LEARNERS = {"edgebrush.learning", "edgebrush.evaluation", "edgebrush.sim.simulator"}
+LEARNERS = ("edgebrush.learning", "edgebrush.evaluation.", "edgebrush.sim.simulator")  # a package alone is light
 
 
 def test_kill_a_bs_with_tasks_in_it(tmp_path):
@@ -71,7 +71,7 @@ def test_freeze_a_bs_and_thaw_it(tmp_path, monkeypatch):
 
 
 def test_a_ue_restarts_mid_work_and_serves_real_images(tmp_path):
-    """Kill -9 an agent with tasks at a real BS; the next one on the journal ends them, and goes on with new ones."""
+    """Kill an agent with tasks at a real BS; a new one ends them from the journal and takes new ones."""
     journal = tmp_path / "journal"
     with edgebrush_process("serve", "--name", "large", "--port", "0", "--speed", "0.01") as (_, bs):
         arguments = ("ue", "testbed", "--policy", "nearest-bs", "--port", "0", "--journal", str(journal), "--station")
@@ -90,20 +90,13 @@ def test_a_ue_restarts_mid_work_and_serves_real_images(tmp_path):
                 url + IMAGES, json={"prompt": "bag"}, headers={"idempotency-key": "k1"}, timeout=60
             ).json()
             assert again["data"][0]["b64_json"]
-            until(lambda: open_before <= ended_in(journal))
+            until(lambda: open_before <= ended_in(journal), 60)
             assert psutil.Process(process.pid).memory_info().rss < 150e6
     assert audit_journal(journal, 4) == 4
 
 
 def ended_in(journal):
     return {line["task"] for line in journal_lines(journal) if line["event"] == "ended"}
-
-
-def until(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_fill_a_real_bs_queue(tmp_path):
@@ -133,4 +126,5 @@ def test_the_agents_process_imports_nothing_heavy():
     loaded = set(modules)
     assert int(resident) < 150e6  # the light model included
     assert "edgebrush.agent.agent" in loaded
-    assert not {name.split(".")[0] for name in loaded} & HEAVY and not loaded & LEARNERS
+    assert not {name.split(".")[0] for name in loaded} & HEAVY
+    assert not [name for name in loaded if name.startswith(LEARNERS)]
