@@ -20,7 +20,7 @@ MAX_SEED = 2**63 - 1
 MAX_PARTIAL_IMAGES = 3
 DAY_S = 86_400.0
 
-Prompt = Annotated[str, Field(max_length=MAX_PROMPT)]
+PromptText = Annotated[str, Field(max_length=MAX_PROMPT)]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -58,7 +58,7 @@ class ImageRequest(BaseModel):
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
         default=None, description="seed of the first image, plus 1 for each next image; default: random"
     )
-    negative_prompt: Prompt | None = None
+    negative_prompt: PromptText | None = None
     service_class: Annotated[int, Field(ge=0, le=MAX_CLASSES - 1)] | None = Field(
         default=None, description="priority: class 0 is served first; default: 0"
     )
