@@ -19,7 +19,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 import edgebrush
-from edgebrush.sim.envs import MergedVectorEnv
+from edgebrush.envs import MergedVectorEnv
 
 
 class Sb3VecEnv(VecEnv):

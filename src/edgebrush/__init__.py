@@ -16,15 +16,15 @@ Importing the package registers every preset with Gymnasium: ``gymnasium.make("e
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edgebrush.sim.registration import register_when_imported
+from edgebrush.envs.registration import register_when_imported
 
 if TYPE_CHECKING:
+    from edgebrush.envs import make as make
+    from edgebrush.envs import scheduling_v0 as scheduling_v0
     from edgebrush.errors import UserError as UserError
     from edgebrush.policies.load import load_policy as load_policy
     from edgebrush.scenario.load import load_scenario as load_scenario
     from edgebrush.scenario.schema import Scenario as Scenario
-    from edgebrush.sim.envs import make as make
-    from edgebrush.sim.envs import scheduling_v0 as scheduling_v0
     from edgebrush.study.compare import compare as compare
     from edgebrush.study.train import train_policies as train
 
@@ -34,8 +34,8 @@ _HOMES = {
     "compare": "edgebrush.study.compare:compare",
     "load_policy": "edgebrush.policies.load:load_policy",
     "load_scenario": "edgebrush.scenario.load:load_scenario",
-    "make": "edgebrush.sim.envs:make",
-    "scheduling_v0": "edgebrush.sim.envs.scheduling_v0:",
+    "make": "edgebrush.envs:make",
+    "scheduling_v0": "edgebrush.envs.scheduling_v0:",
     "train": "edgebrush.study.train:train_policies",
 }
 __all__ = ["Scenario", "UserError", "compare", "load_policy", "load_scenario", "make", "scheduling_v0", "train"]

@@ -9,9 +9,9 @@ from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, seed_test
 from pettingzoo.test.state_test import state_test
 
+from edgebrush.envs import AecEnv, MergedEnv, MergedVectorEnv, SlottedEnv, action_mask, make
 from edgebrush.errors import UserError
 from edgebrush.scenario.load import load_scenario
-from edgebrush.sim.envs import AecEnv, MergedEnv, MergedVectorEnv, SlottedEnv, action_mask, make
 from edgebrush.sim.simulator import Simulator, records_needed
 
 pytestmark = [

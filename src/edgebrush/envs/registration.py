@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 GYMNASIUM = "gymnasium"
-FACTORY = "edgebrush.sim.envs.factory"
+FACTORY = "edgebrush.envs.factory"
 
 
 def environment_id(preset: str) -> str:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from edgebrush.envs import AecEnv, MergedEnv, MergedVectorEnv, SlottedEnv
+from edgebrush.envs.snapshot import DOWNLINK, RUNNING, UPLINK, WAITING, take_snapshot
 from edgebrush.errors import UserError
 from edgebrush.policies.load import load_policy
 from edgebrush.scenario.load import load_scenario
-from edgebrush.sim.envs import AecEnv, MergedEnv, MergedVectorEnv, SlottedEnv
-from edgebrush.sim.envs.snapshot import DOWNLINK, RUNNING, UPLINK, WAITING, take_snapshot
 from edgebrush.sim.simulator import Simulator
 
 PAIR = load_scenario("pair")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import edgebrush
+from edgebrush.envs import AecEnv, MergedEnv, MergedVectorEnv, SlottedEnv
+from edgebrush.envs.registration import environment_id
 from edgebrush.errors import UserError
 from edgebrush.scenario.load import preset_names
-from edgebrush.sim.envs import AecEnv, MergedEnv, MergedVectorEnv, SlottedEnv
-from edgebrush.sim.registration import environment_id
 
 
 @pytest.mark.parametrize("preset", preset_names())

@@ -17,10 +17,29 @@ full device loses the task. Only with ``decision.local: false`` are actions on t
 With ``render_mode="rgb_array"``, ``render()`` returns a picture of the world.
 """
 
-from .aec import AecEnv
-from .common import action_mask
-from .factory import make
-from .merged import MergedEnv, MergedVectorEnv
-from .slotted import SlottedEnv
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from .aec import AecEnv as AecEnv
+    from .common import action_mask as action_mask
+    from .factory import make as make
+    from .merged import MergedEnv as MergedEnv
+    from .merged import MergedVectorEnv as MergedVectorEnv
+    from .slotted import SlottedEnv as SlottedEnv
+
+_MODULES = {  # imported on first use, so that registering the environments costs nothing
+    "AecEnv": "aec",
+    "MergedEnv": "merged",
+    "MergedVectorEnv": "merged",
+    "SlottedEnv": "slotted",
+    "action_mask": "common",
+    "make": "factory",
+}
 __all__ = ["AecEnv", "MergedEnv", "MergedVectorEnv", "SlottedEnv", "action_mask", "make"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'edgebrush.envs' has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
