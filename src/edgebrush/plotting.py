@@ -1,8 +1,8 @@
-"""The one plotting style: colours, rc parameters, labels in percent, log axes, and saving."""
+"""The one plotting style: colours, rc parameters, labels in percent, log axes, rows of intervals, and saving."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,3 +76,30 @@ def log_ticks(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def draw_intervals(
+    labels: Sequence[str],
+    intervals: Sequence[tuple[float, float, float]],
+    colours: Sequence[str],
+    text: Callable[[float], str],
+    reference: float | None = None,
+) -> Figure:
+    """A row for each (value, low, high), the first at the top: a dot with its interval, and the same as text.
+
+    ``reference`` draws a vertical line.
+    """
+    figure = Figure(figsize=(9, 1.4 + 0.32 * len(labels)), layout="constrained")
+    axes = figure.subplots()
+    rows = zip(intervals, colours, strict=True)
+    for y, ((value, low, high), colour) in zip(range(len(labels) - 1, -1, -1), rows, strict=True):
+        error = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
+        axes.errorbar(value, y, xerr=error, fmt="o", color=colour, capsize=3, linewidth=2)
+        written = f"{text(value)} [{text(low)}, {text(high)}]"
+        axes.annotate(written, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8.5)
+    if reference is not None:
+        axes.axvline(reference, color="#333333", linewidth=1)
+    axes.set_yticks(range(len(labels)), labels[::-1])
+    axes.set_ylim(-0.6, len(labels) - 0.4)
+    axes.grid(axis="y", visible=False)
+    return figure

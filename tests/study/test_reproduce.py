@@ -92,7 +92,7 @@ def test_a_study_has_every_learner_by_default(tiny, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(StudyRunner, "_tune", lambda runner, scenarios, fixed, ablate: [])
-    monkeypatch.setattr(StudyRunner, "_rule", lambda runner, scenario, name: Rule(name, np.zeros(3), None, None))
+    monkeypatch.setattr(StudyRunner, "_rule", lambda runner, scenario, name: Rule(name, np.zeros(3), None))
     monkeypatch.setattr(running, "run_jobs", record)
     with pytest.raises(KeyboardInterrupt):
         tiny_study(tiny, tmp_path, figures=["comparison"])
@@ -327,6 +327,7 @@ def test_a_failing_training_ends_the_study(tiny, drawn, tmp_path, monkeypatch):
 SMALL = {"copies": 2, "groups": 2, "length": 8, "minibatches": 2, "epochs": 1, "critic_updates": 0}
 
 
+@pytest.mark.process
 def test_an_interrupted_training_resumes_from_its_checkpoint(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "tuned_settings", lambda preset, algorithm: SMALL)
     plan = replace(PLAN, seeds=1, point_seeds=1, decisions=32 * 40)

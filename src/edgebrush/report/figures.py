@@ -12,11 +12,24 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from edgebrush.evaluation.run_folder import Run
-from edgebrush.evaluation.statistics import COST_TERMS, DELAY_EDGES_S, METRICS
-from edgebrush.plotting import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, log_ticks, percent, set_title
+from edgebrush.evaluation.statistics import COST_TERMS, DELAY_EDGES_S, METRICS, Interval
+from edgebrush.plotting import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILION,
+    draw_intervals,
+    log_ticks,
+    percent,
+    percent_ticks,
+    set_title,
+)
 from edgebrush.policies.rules import KINDS
 from edgebrush.scenario.expand import bs_names
 
@@ -105,26 +118,15 @@ def learning_curve(run: Run) -> Figure:
 
 
 def differences(run: Run) -> Figure:
-    """The subject's cost relative to every other policy, with 95% intervals."""
-    others = [name for name in run.ranking if name != run.subject][::-1]
-    figure = Figure(figsize=(9, 1.2 + 0.34 * len(others)), layout="constrained")
-    axes = figure.subplots()
-    for row, other in enumerate(others):
-        gap = run.results["policies"][run.subject]["less_than"][other]["relative"]
-        mean, low, high = (100 * gap[key] for key in ("mean", "ci_low", "ci_high"))
-        colour = GREEN if high < 0 else VERMILION if low > 0 else GREY
-        axes.errorbar(mean, row, xerr=[[mean - low], [high - mean]], fmt="o", color=colour, capsize=3, linewidth=2)
-        label = f"{percent(gap['mean'])} [{percent(gap['ci_low'])}, {percent(gap['ci_high'])}]"
-        axes.annotate(label, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=colour)
-    axes.axvline(0.0, color="#333333", linewidth=1)
-    axes.set_yticks(range(len(others)), others)
-    axes.set_ylim(-0.6, len(others) - 0.3)
-    axes.grid(axis="y", visible=False)
-    axes.margins(x=0.06)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value / 100, 0) if value else "0"))
-    axes.set(
-        xlabel=f"{run.subject}'s cost relative to each policy's: left of 0, {run.subject} is cheaper (95% intervals)"
-    )
+    """The subject's cost relative to every other policy, with 95% intervals: green if lower, red if higher."""
+    gaps = run.results["policies"][run.subject]["less_than"]
+    others = [name for name in run.ranking if name != run.subject]
+    intervals = [Interval(**gaps[name]["relative"]) for name in others]
+    colours = [GREEN if gap.ci_high < 0 else VERMILION if gap.ci_low > 0 else GREY for gap in intervals]
+    figure = draw_intervals(others, intervals, colours, percent, 0.0)
+    (axes,) = figure.axes
+    percent_ticks(axes.xaxis)
+    axes.set_xlabel(f"cost relative to the policy's: left of 0, {run.subject} is cheaper (95% intervals)")
     axes.set_title(f"Cost of {run.subject} relative to every other policy")
     return figure
 
@@ -188,15 +190,14 @@ def _choice_panels(
 ) -> None:
     """Two panels of stacked shares with a row per label: places and steps. ``bold``: with legends and this row bold."""
     places, steps = figure.subplots(1, 2, sharey=True)
-    where = place_shares(run, np.array([count.sum((0, 1, 3, 4)) for count in counts]))
     names, _ = place_names(run)
-    palette = [GREY, BLUE, SKY, GREEN, PINK, ORANGE, VERMILION]
-    _stack(places, where, names, palette)
-    how = np.array([count.sum((0, 1, 2, 4)) for count in counts], float)
-    how /= np.maximum(how.sum(1, keepdims=True), 1)
+    by_place = place_shares(run, np.array([count.sum((0, 1, 3, 4)) for count in counts]))
+    _stack(places, by_place, names, [GREY, BLUE, SKY, GREEN, PINK, ORANGE, VERMILION])
     grid = run.scenario.decision.step_grid
+    by_steps = np.array([count.sum((0, 1, 2, 4)) for count in counts], float)
+    by_steps /= np.maximum(by_steps.sum(1, keepdims=True), 1)
     shades = matplotlib.colormaps["viridis_r"](np.linspace(0.05, 0.95, len(grid)))
-    _stack(steps, how, [str(k) for k in grid], shades)
+    _stack(steps, by_steps, [str(k) for k in grid], shades)
     for axes in (places, steps):
         axes.set_yticks(range(len(labels)), labels)
         axes.grid(visible=False)

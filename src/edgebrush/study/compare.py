@@ -70,7 +70,7 @@ def compare(
                 )
                 (home / CURVE).replace(folder / CURVE)
                 compared = {"mappo": [load_policy(path, scenario) for path in trained], **compared}
-        return _finish(scenario, folder, compared, episodes, tasks_csv, command, stopwatch, progress)
+        return _play_and_report(scenario, folder, compared, episodes, tasks_csv, command, stopwatch, progress)
 
 
 def evaluate(
@@ -100,7 +100,7 @@ def evaluate(
         if rules:
             with stopwatch("rules"):
                 by_name |= {rule.name: [rule] for rule in tuned_rules(scenario, progress) if rule.name in rules}
-        return _finish(scenario, folder, by_name, episodes, tasks_csv, command, stopwatch, progress)
+        return _play_and_report(scenario, folder, by_name, episodes, tasks_csv, command, stopwatch, progress)
 
 
 def load_by_name(policies: Sequence[str | Path], scenario: Scenario) -> dict[str, list[Policy]]:
@@ -119,7 +119,7 @@ def at_least_two(field: str, value: int) -> int:
     return value
 
 
-def _finish(
+def _play_and_report(
     scenario: Scenario,
     folder: Path,
     policies: dict[str, list[Policy]],

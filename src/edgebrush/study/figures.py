@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from edgebrush.plotting import (
     PINK,
     SKY,
     VERMILION,
+    draw_intervals,
     percent,
     percent_ticks,
     save_figure,
@@ -109,6 +110,11 @@ def _limit(axes: Axes, values: list[float]) -> None:
     axes.set_ylim(low - 0.08 * (high - low) - 1e-9, high + 0.08 * (high - low) + 1e-9)
 
 
+def _fill_interval(axes: Axes, x: list[float], rows: Rows, colour: str) -> None:
+    low, high = ([row[bound] for row in rows] for bound in ("ci_low", "ci_high"))
+    axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+
+
 def _convergence_rows(findings: Findings) -> Rows:
     rows: Rows = []
     for policy, curves in findings.curves.items():
@@ -133,14 +139,7 @@ def _convergence_plot(rows: Rows) -> Figure:
             continue
         x = [row["decisions"] for row in mine]
         axes.plot(x, [row["cost"] for row in mine], label=policy, markersize=4, **line)
-        axes.fill_between(
-            x,
-            [row["ci_low"] for row in mine],
-            [row["ci_high"] for row in mine],
-            color=line["color"],
-            alpha=0.15,
-            linewidth=0,
-        )
+        _fill_interval(axes, x, mine, line["color"])
     _limit(axes, [row["cost"] for row in rows])
     axes.set(xlabel="decisions of training", ylabel="cost per task, validation episodes")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g} M" if value else "0"))
@@ -160,13 +159,13 @@ def _sweep_rows(sweep: Sweep, findings: Findings) -> Rows:
         }
         for policy in (*findings.learners, *KINDS)
         for variation in variations
-        for seed, (means, relative) in enumerate(
-            zip(
-                findings.means[variation.name][policy], findings.relative(variation.name, policy).tolist(), strict=True
-            ),
-            1,
-        )
+        for seed, (means, relative) in enumerate(_runs(findings, variation.name, policy), 1)
     ]
+
+
+def _runs(findings: Findings, variation: str, policy: str) -> Iterator[tuple[dict[str, float], float]]:
+    """The metrics and the relative cost of each training seed on a variation."""
+    return zip(findings.means[variation][policy], findings.relative(variation, policy).tolist(), strict=True)
 
 
 def _sweep_plot(sweep: Sweep, rows: Rows) -> Figure:
@@ -213,46 +212,20 @@ def _comparison_rows(findings: Findings) -> Rows:
     return sorted(rows, key=lambda row: row["cost"])
 
 
-def _dots(
-    rows: Rows, value: str, labels: list[str], xlabel: str, text: Callable[[float], str], line: float | None = None
-) -> Figure:
-    """One row per policy: a dot with its interval, and the same as text."""
-    figure = Figure(figsize=(9, 1.4 + 0.3 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    for y, row in enumerate(rows[::-1]):
-        low, high = row["ci_low"], row["ci_high"]
-        colour = line_style(row["policy"])["color"] if row["policy"] in (*ALGORITHMS, *KINDS) else BLUE
-        axes.errorbar(
-            row[value],
-            y,
-            xerr=[[max(row[value] - low, 0.0)], [max(high - row[value], 0.0)]],
-            fmt="o",
-            color=colour,
-            capsize=3,
-            linewidth=2,
-        )
-        axes.annotate(
-            f"{text(row[value])} [{text(low)}, {text(high)}]",
-            (1.01, y),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=8.5,
-        )
-    if line is not None:
-        axes.axvline(line, color="#333333", linewidth=1)
-    axes.set_yticks(range(len(rows)), labels[::-1])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel(xlabel)
-    return figure
+def _intervals(rows: Rows, value: str) -> list[tuple[float, float, float]]:
+    return [(row[value], row["ci_low"], row["ci_high"]) for row in rows]
+
+
+def _colours(policies: Sequence[str]) -> list[str]:
+    return [line_style(policy)["color"] if policy in (*ALGORITHMS, *KINDS) else BLUE for policy in policies]
 
 
 def _comparison_plot(rows: Rows) -> Figure:
-    label = "cost per task (95% intervals: of learners over training seeds, of rules over episodes)"
-    figure = _dots(rows, "cost", _policies(rows), label, lambda cost: f"{cost:.4f}")
-    costs = [row["cost"] for row in rows]
+    policies, costs = _policies(rows), [row["cost"] for row in rows]
+    figure = draw_intervals(policies, _intervals(rows, "cost"), _colours(policies), lambda cost: f"{cost:.4f}")
     highest = min(max(costs), HIGHEST * float(np.median(costs)))
-    figure.axes[0].set_xlim(0.97 * min(costs), 1.03 * highest)
+    label = "cost per task (95% intervals: of learners over training seeds, of rules over episodes)"
+    figure.axes[0].set(xlabel=label, xlim=(0.97 * min(costs), 1.03 * highest))
     return figure
 
 
@@ -267,9 +240,10 @@ def _improvement_rows(findings: Findings) -> Rows:
 
 
 def _improvement_plot(rows: Rows) -> Figure:
+    policies, intervals = _policies(rows), _intervals(rows, "probability")
+    figure = draw_intervals(policies, intervals, _colours(policies), lambda chance: f"{chance:.2f}", 0.5)
     label = "probability that a training of MAPPO is cheaper (95% intervals over seeds)"
-    figure = _dots(rows, "probability", _policies(rows), label, lambda chance: f"{chance:.2f}", 0.5)
-    figure.axes[0].set_xlim(-0.02, 1.02)
+    figure.axes[0].set(xlabel=label, xlim=(-0.02, 1.02))
     return figure
 
 
@@ -296,14 +270,7 @@ def _profile_plot(rows: Rows) -> Figure:
         for axes in (close, far):
             axes.plot(x, [row["share"] for row in mine], label=policy, markevery=LEVELS // 6, markersize=4, **line)
             if policy in ALGORITHMS:
-                axes.fill_between(
-                    x,
-                    [row["ci_low"] for row in mine],
-                    [row["ci_high"] for row in mine],
-                    color=line["color"],
-                    alpha=0.12,
-                    linewidth=0,
-                )
+                _fill_interval(axes, x, mine, line["color"])
     close.set_xlim(min(row["level"] for row in rows), 1.0 + CLOSE)
     close.set_ylabel("share of runs below this cost")
     close.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -324,8 +291,9 @@ def _ablation_rows(findings: Findings) -> Rows:
 
 
 def _ablation_plot(rows: Rows) -> Figure:
-    label = "additional cost relative to MAPPO (paired, 95% intervals over episodes)"
-    figure = _dots(rows, "more", [row["taken"] for row in rows], label, percent, 0.0)
+    titles = [row["taken"] for row in rows]
+    figure = draw_intervals(titles, _intervals(rows, "more"), _colours(_policies(rows)), percent, 0.0)
+    figure.axes[0].set_xlabel("additional cost relative to MAPPO (paired, 95% intervals over episodes)")
     percent_ticks(figure.axes[0].xaxis)
     return figure
 

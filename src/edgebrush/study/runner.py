@@ -49,8 +49,8 @@ class StudyRunner:
         by_sweep = {name: self._variations(name) for name in sweeps}
         variations = {each.name: each for group in by_sweep.values() for each in group}
         fixed = list(fixed_decisions(base)) if fix else []
-        removed = self._tune([base, *variations.values()], fixed, ablate)
-        plays, variation_plays = self._train(learners, list(variations.values()), removed)
+        ablated = self._tune([base, *variations.values()], fixed, ablate)
+        plays, variation_plays = self._train(learners, list(variations.values()), ablated)
         plays += [self._play(PlayJob, base, self._rule(base, name)) for name in KINDS]
         for variation in variations.values():
             variation_plays += [self._play(VariationPlayJob, variation, self._rule(variation, name)) for name in KINDS]
@@ -69,7 +69,7 @@ class StudyRunner:
             variations=by_sweep,
             curves=self._curves(learners),
             rule_validation_cost=self._validation_cost(self._rule(base, BEST_RULE)),
-            ablations=removed,
+            ablations=ablated,
             fixed_costs=[(each, self._tuning(each.scenario(base), BEST_RULE).read()[1]) for each in fixed],
         )
 
@@ -109,17 +109,17 @@ class StudyRunner:
         return list(ablations(grid[int(np.argmin(costs))]))
 
     def _train(
-        self, learners: Sequence[str], variations: Sequence[Scenario], removed: Sequence[Ablation]
+        self, learners: Sequence[str], variations: Sequence[Scenario], ablated: Sequence[Ablation]
     ) -> tuple[list[PlayJob], list[PlayJob]]:
         """Train all learners and ablations; returns the jobs that play them: on the scenario, and on the variations."""
         base, plan = self.scenario, self.plan
-        asked: list[tuple[Scenario, str, str, dict[str, Any]]] = [(base, name, name, {}) for name in learners]
-        asked += [
+        trained: list[tuple[Scenario, str, str, dict[str, Any]]] = [(base, name, name, {}) for name in learners]
+        trained += [
             (each.scenario(base), each.name, each.algorithm, each.settings)
-            for each in removed
+            for each in ablated
             if each.name not in learners  # an algorithm that is also a learner of the study
         ]
-        self.trainings = [self._training(*each, seed, plan.decisions) for each in asked for seed in seeds(plan.seeds)]
+        self.trainings = [self._training(*each, seed, plan.decisions) for each in trained for seed in seeds(plan.seeds)]
         on_variations = [
             self._training(variation, name, name, {}, seed, plan.point_decisions)
             for variation in variations
