@@ -1,15 +1,14 @@
-"""What a decision costs a UE: its time, the agent process's memory and how long it takes to start.
+"""Time of a decision on a UE, and memory and start-up time of the agent's process.
 
     python benchmarks/decision.py                    testbed and campus, half a minute
     python benchmarks/decision.py --quick            the same in seconds, to see that it runs
     python benchmarks/decision.py --policy DIR --scenario testbed     a trained policy's own weights
 
-A decision is what the agent does between a task's arrival and its being sent: look at its own queue and at the last
-broadcasts, put the observation together (decision/observation.py as plain Python), ask the policy, and put down the
-reason. States are drawn at random, so each decision is another. The actor's weights are random unless --policy gives
-some: its time does not depend on them. Wall-clock time contains what other processes take of a busy core; the thread's
-own processor time does not, and both are shown. Memory and start are of fresh processes. Tables are printed and
-written, with the machine, to --out.
+A decision covers everything between a task's arrival and its dispatch: read the own queue and the last load reports,
+build the observation (decision/observation.py as plain Python), call the policy, and build the journal's reason. Every
+decision has another random state. The actor's weights are random unless --policy is given: its time does not depend on
+them. Wall-clock time includes waiting for a busy core; the thread's processor time does not. Both are shown. Memory and
+start-up time are of fresh processes. Tables are printed, and written to --out together with the machine.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ HIDDEN = 64  # of MAPPO's actor
 RULES = ("selfish-greedy", "priced-greedy")
 WARM_UP = 50
 
-DECIDING = """
-import time; began = time.perf_counter()
+AGENT_CODE = """
+import time; start = time.perf_counter()
 import sys, tempfile
 from pathlib import Path
 from edgebrush.agent import app
@@ -54,7 +53,7 @@ from edgebrush.agent.agent import build_agent
 from edgebrush.agent.observer import Observer, OwnQueue
 from edgebrush.policies.load import load_policy
 from edgebrush.scenario.load import load_scenario
-imported_s = time.perf_counter() - began
+imported_s = time.perf_counter() - start
 import numpy as np
 scenario = load_scenario("{scenario}")
 if {with_model}:
@@ -64,9 +63,9 @@ else:
     observer = Observer(scenario, 0, 1.0)
     policy = load_policy("priced-greedy", scenario)
     classes = observer.layout.action_space.classes
-    wish = observer.task_context(scenario.requests[0].name, "", 0.0)
-    policy.choose(observer.observe(wish, OwnQueue(0.0, 0, [0.0] * classes), [], 0.0)[None], np.array([0.5]))
-ready_s = time.perf_counter() - began
+    context = observer.task_context(scenario.requests[0].name, "", 0.0)
+    policy.choose(observer.observe(context, OwnQueue(0.0, 0, [0.0] * classes), [], 0.0)[None], np.array([0.5]))
+ready_s = time.perf_counter() - start
 print(imported_s, ready_s)
 sys.stdout.flush()
 sys.stdin.read()
@@ -75,7 +74,7 @@ sys.stdin.read()
 
 @dataclass(frozen=True)
 class DecisionTime:
-    """Percentiles of a decision in ms; the last row of columns is of the thread's own processor time."""
+    """Percentiles of a decision in ms, of wall-clock time and of the thread's processor time (cpu)."""
 
     scenario: str
     choices: int
@@ -89,7 +88,7 @@ class DecisionTime:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Resident memory of an agent's process that has decided once, and seconds from its start until then."""
+    """Resident memory of an agent's process after its first decision, and the seconds from its start until then."""
 
     scenario: str
     process: str
@@ -123,8 +122,8 @@ def random_actor(space: ActionSpace, bs_count: int) -> Actor:
     return Actor("actor", weights, space)
 
 
-def shake(agent: Agent, rng: np.random.Generator) -> None:
-    """Another state: what the BSs last said, and how long ago."""
+def randomize(agent: Agent, rng: np.random.Generator) -> None:
+    """Set a random state: the BSs' last load reports, their age, and the links' rates."""
     for station in agent.stations:
         classes, view = station.classes, station.view
         waiting = rng.integers(0, 4, classes).tolist()
@@ -137,15 +136,15 @@ def shake(agent: Agent, rng: np.random.Generator) -> None:
 
 
 def time_decisions(agent: Agent, policy: Policy, decisions: int) -> DecisionTime:
-    """Time whole decisions of one policy, each in another state."""
+    """Time complete decisions of one policy, each in another random state."""
     rng = np.random.default_rng(2)
     agent.policy, requests = policy, agent.observer.scenario.requests
     wall, cpu = np.zeros(decisions), np.zeros(decisions)
     for n in range(-WARM_UP, decisions):
-        shake(agent, rng)
-        wish = agent.observer.task_context(requests[rng.integers(len(requests))].name, "", agent.clock())
+        randomize(agent, rng)
+        context = agent.observer.task_context(requests[rng.integers(len(requests))].name, "", agent.clock())
         wall_start, cpu_start = time.perf_counter(), time.thread_time()
-        agent.decide(wish)
+        agent.decide(context)
         if n >= 0:
             cpu[n], wall[n] = time.thread_time() - cpu_start, time.perf_counter() - wall_start
     percentiles = [float(1000 * np.percentile(each, q)) for each in (wall, cpu) for q in (50, 99)]
@@ -154,8 +153,8 @@ def time_decisions(agent: Agent, policy: Policy, decisions: int) -> DecisionTime
 
 
 def footprint(scenario: str, with_model: bool) -> Footprint:
-    """Of a fresh process, from /proc."""
-    code = DECIDING.format(scenario=scenario, with_model=with_model)
+    """Measure a fresh process, by /proc."""
+    code = AGENT_CODE.format(scenario=scenario, with_model=with_model)
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -180,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenario", action="append", help="a preset or a .yaml file; may be repeated")
     parser.add_argument("--policy", action="append", default=[], help="a trained policy's folder")
-    parser.add_argument("--decisions", type=int, default=10_000, help="of each scenario and policy")
+    parser.add_argument("--decisions", type=int, default=10_000, help="per scenario and policy")
     parser.add_argument("--quick", action="store_true", help="few decisions")
     parser.add_argument("--out", type=Path, default=Path("docs/results/decision"))
     options = parser.parse_args()

@@ -210,11 +210,7 @@ def build_stations(
             raise UserError(f"station = {name!r}: {scenario.name} has {', '.join(names)}")
     stations = []
     for number, ((bs, profile), name) in enumerate(zip(expand_bss(scenario), names, strict=True)):
-        endpoint = bs.endpoint
-        if name in urls:
-            check_address(name, urls[name])
-            base_url = f"{urls[name].rstrip('/')}/v1"
-            endpoint = endpoint.model_copy(update={"base_url": base_url}) if endpoint else Endpoint(base_url=base_url)
+        endpoint = with_address(bs.endpoint, name, urls[name]) if name in urls else bs.endpoint
         if endpoint is None:
             continue
         row = observer.bss[number]
@@ -234,6 +230,13 @@ def build_stations(
             "(decision.neighbours); give the ones with the best links"
         )
     return stations
+
+
+def with_address(endpoint: Endpoint | None, name: str, url: str) -> Endpoint:
+    """The endpoint of a BS at another address; an `edgebrush serve` where it has none. Raises ``UserError``."""
+    check_address(name, url)
+    base_url = f"{url.rstrip('/')}/v1"
+    return endpoint.model_copy(update={"base_url": base_url}) if endpoint else Endpoint(base_url=base_url)
 
 
 def check_address(name: str, url: str) -> None:
