@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edgebrush.api import schema
 from edgebrush.api.schema import ImageReply, JobReply, Load
+from edgebrush.diffusion import engine
 from edgebrush.diffusion.backend import Prompt
 from edgebrush.diffusion.engine import Engine, Request
 from edgebrush.diffusion.samplers import Euler
@@ -44,9 +45,9 @@ def pixels(b64_json):
 
 def engine_image(steps, seed):
     """The image as the engine makes it alone."""
-    engine = Engine(Formula(), Euler(), 1, 1, 50)
-    job = engine.submit(Request(Prompt("circle"), steps, seed))
-    while engine.round():
+    alone = Engine(Formula(), Euler(), 1, 1, 50)
+    job = alone.submit(Request(Prompt("circle"), steps, seed))
+    while alone.round():
         pass
     return job.image
 
@@ -84,6 +85,16 @@ def test_without_a_seed_images_differ(client):
     body = {"prompt": "circle", "num_inference_steps": 2}
     one, other = (client.post(IMAGES, json=body).json()["data"][0]["b64_json"] for _ in range(2))
     assert one != other
+
+
+def test_the_api_and_the_engine_have_the_same_largest_seed():
+    assert schema.MAX_SEED == engine.MAX_SEED
+
+
+def test_seeds_continue_at_0_after_the_largest(client):
+    body = {**CIRCLE, "seed": schema.MAX_SEED, "n": 2}
+    images = [pixels(each["b64_json"]) for each in client.post(IMAGES, json=body).json()["data"]]
+    assert (images[0] == engine_image(2, schema.MAX_SEED)).all() and (images[1] == engine_image(2, 0)).all()
 
 
 def test_null_means_left_out(client):

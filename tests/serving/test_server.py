@@ -48,7 +48,7 @@ def test_a_client_that_disconnects_cancels_its_running_request(stream):
             until(lambda: gate.blocked)
             [job] = station.engine.running
             assert station.connections == 1
-        until(lambda: job.cancel_asked)
+        until(lambda: job.cancel_requested)
         gate.allow(1)  # the step that has begun
         until(lambda: station.connections == 0 and not station.active and not station.engine.running)
         assert job.state == "cancelled" and job.steps_done == 1
@@ -144,6 +144,6 @@ def test_after_the_grace_period_running_requests_are_cancelled():
         until(lambda: gate.blocked)
         [job] = station.engine.running
         shut_down()
-        until(lambda: job.cancel_asked)
+        until(lambda: job.cancel_requested)
         gate.open()
         assert running.result().status_code == 503 and job.steps_done == 1
