@@ -92,3 +92,11 @@ def test_the_command_fails_in_one_line_and_writes_nothing(arguments, message, tm
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_warns_of_an_old_name_in_one_line(tmp_path, capsys):
+    arguments = ["--algorithm", "masl", "--set", "sharpness=-1"]
+    assert run(["train", "pair", "--out", str(tmp_path / "out"), *arguments]) == 2
+    warning, error = capsys.readouterr().err.strip().splitlines()
+    assert warning == "warning: sharpness is deprecated; set deploy_inverse_temperature=-1 instead"
+    assert error.startswith("error: deploy_inverse_temperature = '-1': must be greater than 0")

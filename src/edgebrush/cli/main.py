@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -95,7 +97,8 @@ def edgebrush(
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. A user error is one line on stderr and code 2."""
     try:
-        code = app(arguments, prog_name="edgebrush", standalone_mode=False)
+        with one_line_deprecations():
+            code = app(arguments, prog_name="edgebrush", standalone_mode=False)
     except UserError as error:
         return fail(str(error))
     except UsageError as error:
@@ -106,6 +109,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:
         print_line("interrupted", "yellow")
     return code or 0
+
+
+@contextmanager
+def one_line_deprecations() -> Iterator[None]:
+    """Show each ``FutureWarning``, a deprecated name, as one line on stderr, without its place in the code."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_in_one_line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, FutureWarning):
+                print_line(f"warning: {message}", "yellow")
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = show_in_one_line
+        yield
 
 
 def fail(message: str) -> int:
