@@ -29,13 +29,15 @@ from edgebrush.decision.observation import ObservationLayout
 from edgebrush.policies.actor import raw_inputs
 
 from .networks import Actor, Critic, fit_input_scale, new_actor, new_critic, sharpen
-from .optimiser import Stats
+from .optimiser import Stats, gradient_step, make_optimiser
 from .replay_buffer import ReplayBuffer, Sequences
 from .returns import subtract_group_mean
-from .rollout import Rollout
+from .rollout import Array, Rollout
 from .trainer import SeedTraining, TrainingConfig
 
 AnyLearner = TypeVar("AnyLearner", bound=tuple[Any, ...])
+Loss = Callable[..., tuple[jax.Array, Stats]]  # (networks, learner, sequences, [key,] config), see ``gradient_step``
+Rates = tuple[jax.Array, jax.Array]  # learning rates of actors and advantages, and of values and mixers
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def take_along_choices(x: jax.Array, choices: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, choices[..., None], axis=-1)[..., 0]
 
 
-def flatten_batch(x: jax.Array, axes: int = 1) -> jax.Array:
+def flatten_batch(x: Array, axes: int = 1) -> Array:
     """``x`` with all axes but the last ``axes`` merged into one, as the networks take it."""
     return x.reshape(-1, *x.shape[x.ndim - axes :])
 
@@ -133,31 +135,57 @@ def join_decisions(config: JointConfig, sequences: Sequences) -> JointDecisions:
     the slotted literature. Unlike there, nobody waits for the end of a slot, neither in training nor in use. This is an
     approximation: where a later observation of the window does show an earlier choice, it takes the credit for it.
     """
-
-    def split(x: jax.Array) -> jax.Array:
-        groups, length = x.shape[:2]
-        x = x.reshape(groups, length // config.window, config.window, *x.shape[2:])
-        return jnp.moveaxis(x, 2, 3)
-
-    gaps_s, rewards = split(sequences.gaps_s), split(sequences.rewards)
+    window = config.window
+    gaps_s, rewards = split_windows(sequences.gaps_s, window), split_windows(sequences.rewards, window)
     elapsed_s = jnp.cumsum(gaps_s, -1) - gaps_s
     return JointDecisions(
-        split(sequences.observations),
-        sequences.states[:, :: config.window],
-        split(sequences.choices),
+        split_windows(sequences.observations, window),
+        sequences.states[:, ::window],
+        split_windows(sequences.choices, window),
         (jnp.exp(-config.discount_per_s * elapsed_s) * rewards).sum(-1),
         gaps_s.sum(-1),
     )
 
 
-def learning_rates(
-    config: OffPolicyConfig, updates: jax.Array, learning_rate: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The learning rates of actors and advantages, 0 in the first ``value_updates``, and of values and mixers."""
+def split_windows(x: Array, window: int) -> Array:
+    """``x (G, T, C, ...)`` as windows ``(G, T / W, C, W, ...)``."""
+    groups, length = x.shape[:2]
+    return x.reshape(groups, length // window, window, *x.shape[2:]).swapaxes(2, 3)
+
+
+def learning_rates(config: OffPolicyConfig, updates: jax.Array, learning_rate: jax.Array) -> Rates:
+    """The rates of this update; actors and advantages wait for ``value_updates``."""
     return learning_rate * (updates >= config.value_updates), config.value_speed * learning_rate
 
 
-def scan_gradient_steps(
+def q_step(config: OffPolicyConfig, learner: Any, sequences: Sequences, rates: Rates, loss: Loss) -> tuple[Any, Stats]:
+    """A gradient step of a learner's ``actor`` and ``value`` on one loss: D3QN, QMIX."""
+    states = (learner.actor, learner.value)
+    (actor, value), stats = gradient_step(loss, states, rates, make_optimiser(config), learner, sequences, config)
+    return learner._replace(actor=actor, value=value), stats
+
+
+def actor_critic_step(
+    config: OffPolicyConfig,
+    learner: Any,
+    sequences: Sequences,
+    key: jax.Array,
+    rates: Rates,
+    critic_loss: Loss,
+    actor_loss: Loss,
+) -> tuple[Any, Stats]:
+    """A gradient step of a learner's critic, ``advantage`` and ``value``, and one of its ``actor``: MADDPG, D2SAC."""
+    optimiser, critic = make_optimiser(config), (learner.advantage, learner.value)
+    (advantage, value), critic_stats = gradient_step(
+        critic_loss, critic, rates, optimiser, learner, sequences, key, config
+    )
+    actor, actor_stats = gradient_step(
+        actor_loss, learner.actor, rates[0], optimiser, learner, sequences, jax.random.fold_in(key, 1), config
+    )
+    return learner._replace(actor=actor, advantage=advantage, value=value), {**critic_stats, **actor_stats}
+
+
+def scan_steps(
     step: Callable[[AnyLearner, Any], tuple[AnyLearner, Stats]], learner: AnyLearner, batches: Any
 ) -> tuple[AnyLearner, Stats]:
     """The learner after a ``step`` on each of ``batches (steps, ...)``, one update in all, and the mean stats."""

@@ -28,13 +28,14 @@ from ..offpolicy import (
     InitContext,
     OffPolicyConfig,
     OffPolicyTraining,
+    actor_critic_step,
     flatten_batch,
     learning_rates,
-    scan_gradient_steps,
+    scan_steps,
     take_along_choices,
     value_loss,
 )
-from ..optimiser import Stats, TrainState, gradient_step, make_optimiser, new_train_state, polyak_update
+from ..optimiser import Stats, TrainState, make_optimiser, new_train_state, polyak_update
 from ..replay_buffer import Sequences
 from ..returns import lambda_returns
 
@@ -78,7 +79,7 @@ class Learner(NamedTuple):
     """Everything that learns, as one pytree."""
 
     actor: TrainState[Diffusion]
-    advantages: TrainState[tuple[Actor, Actor]]
+    advantage: TrainState[tuple[Actor, Actor]]  # of each twin
     value: TrainState[Critic]
     target: Twins
     logit_cost: jax.Array
@@ -86,7 +87,7 @@ class Learner(NamedTuple):
 
     @property
     def twins(self) -> Twins:
-        return Twins(self.advantages.network, self.value.network, self.logit_cost)
+        return Twins(self.advantage.network, self.value.network, self.logit_cost)
 
 
 class Training(OffPolicyTraining):
@@ -126,23 +127,14 @@ def update(
     config: D2sacConfig, learner: Learner, sequences: Sequences, keys: jax.Array, learning_rate: jax.Array
 ) -> tuple[Learner, Stats]:
     """A gradient step on each of ``sequences (steps, G, T, C, ...)``."""
-    optimiser = make_optimiser(config)
-    actor_rate, value_rate = learning_rates(config, learner.updates, learning_rate)
+    rates = learning_rates(config, learner.updates, learning_rate)
 
     def step(learner: Learner, batch: tuple[Sequences, jax.Array]) -> tuple[Learner, Stats]:
-        sequences, key = batch
-        states, rates = (learner.advantages, learner.value), (actor_rate, value_rate)
-        (advantages, value), critic_stats = gradient_step(
-            critic_loss, states, rates, optimiser, learner, sequences, key, config
-        )
-        actor, actor_stats = gradient_step(
-            actor_loss, learner.actor, actor_rate, optimiser, learner, sequences, jax.random.fold_in(key, 1), config
-        )
-        learner = learner._replace(actor=actor, advantages=advantages, value=value)
+        learner, stats = actor_critic_step(config, learner, *batch, rates, critic_loss, actor_loss)
         target = polyak_update(learner.target, learner.twins, config.target_share)
-        return learner._replace(target=target), {**critic_stats, **actor_stats}
+        return learner._replace(target=target), stats
 
-    return scan_gradient_steps(step, learner, (sequences, keys))
+    return scan_steps(step, learner, (sequences, keys))
 
 
 def critic_loss(

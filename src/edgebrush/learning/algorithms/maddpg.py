@@ -28,13 +28,15 @@ from ..offpolicy import (
     InitContext,
     JointConfig,
     OffPolicyTraining,
+    actor_critic_step,
     flatten_batch,
     join_decisions,
     learning_rates,
-    scan_gradient_steps,
+    scan_steps,
+    split_windows,
     value_loss,
 )
-from ..optimiser import Stats, TrainState, gradient_step, make_optimiser, new_train_state, polyak_update
+from ..optimiser import Stats, TrainState, make_optimiser, new_train_state, polyak_update
 from ..replay_buffer import Sequences
 from ..returns import lambda_returns
 from ..rollout import Array
@@ -133,14 +135,12 @@ class Training(OffPolicyTraining):
 def critic_inputs(config: MaddpgConfig, context: InitContext) -> np.ndarray:
     """The value network's inputs for the joint decisions of the first rollout, ``(B, n)``."""
     rollout, window = context.rollout, config.window
-    length = rollout.choices.shape[0] // window * window
-
-    def split(x: np.ndarray) -> np.ndarray:
-        return np.moveaxis(x[:length].reshape(-1, window, *x.shape[1:]), 1, 2).reshape(-1, window, *x.shape[2:])
-
-    choices = np.eye(context.layout.action_space.count, dtype=np.float32)[split(rollout.choices)]
-    states = rollout.states[:length:window].reshape(-1, rollout.states.shape[-1])
-    return np.concatenate([states, summarise(context.layout, split(rollout.observations), choices)], -1)
+    length = len(rollout.choices) // window * window
+    observations = flatten_batch(split_windows(rollout.observations[None, :length], window), 2)
+    choices = flatten_batch(split_windows(rollout.choices[None, :length], window))
+    one_hot = np.eye(context.layout.action_space.count, dtype=np.float32)[choices]
+    states = flatten_batch(rollout.states[:length:window])
+    return np.concatenate([states, summarise(context.layout, observations, one_hot)], -1)
 
 
 @eqx.filter_jit(donate="all-except-first")
@@ -148,26 +148,15 @@ def update(
     config: MaddpgConfig, learner: Learner, sequences: Sequences, keys: jax.Array, learning_rate: jax.Array
 ) -> tuple[Learner, Stats]:
     """A gradient step on each of ``sequences (steps, G, T, C, ...)``."""
-    optimiser = make_optimiser(config)
-    actor_rate, value_rate = learning_rates(config, learner.updates, learning_rate)
+    rates = learning_rates(config, learner.updates, learning_rate)
 
     def step(learner: Learner, batch: tuple[Sequences, jax.Array]) -> tuple[Learner, Stats]:
-        sequences, key = batch
-        states, rates = (learner.advantage, learner.value), (actor_rate, value_rate)
-        (advantage, value), critic_stats = gradient_step(
-            critic_loss, states, rates, optimiser, learner, sequences, key, config
-        )
-        actor, actor_stats = gradient_step(
-            actor_loss, learner.actor, actor_rate, optimiser, learner, sequences, jax.random.fold_in(key, 1), config
-        )
-        learner = learner._replace(actor=actor, advantage=advantage, value=value)
-        targets = polyak_update(
-            (learner.target_actor, learner.target_critic), (actor.network, learner.critic), config.target_share
-        )
-        learner = learner._replace(target_actor=targets[0], target_critic=targets[1])
-        return learner, {**critic_stats, **actor_stats}
+        learner, stats = actor_critic_step(config, learner, *batch, rates, critic_loss, actor_loss)
+        target_actor = polyak_update(learner.target_actor, learner.actor.network, config.target_share)
+        target_critic = polyak_update(learner.target_critic, learner.critic, config.target_share)
+        return learner._replace(target_actor=target_actor, target_critic=target_critic), stats
 
-    return scan_gradient_steps(step, learner, (sequences, keys))
+    return scan_steps(step, learner, (sequences, keys))
 
 
 def critic_loss(

@@ -26,11 +26,12 @@ from ..offpolicy import (
     flatten_batch,
     join_decisions,
     learning_rates,
-    scan_gradient_steps,
+    q_step,
+    scan_steps,
     take_along_choices,
     value_loss,
 )
-from ..optimiser import Stats, TrainState, gradient_step, make_optimiser, new_train_state, polyak_update
+from ..optimiser import Stats, TrainState, make_optimiser, new_train_state, polyak_update
 from ..replay_buffer import Sequences
 from ..returns import lambda_returns
 from .d3qn import Q, new_q
@@ -122,16 +123,13 @@ def update(
     config: QmixConfig, learner: Learner, sequences: Sequences, learning_rate: jax.Array
 ) -> tuple[Learner, Stats]:
     """A gradient step on each of ``sequences (steps, G, T, C, ...)``."""
-    optimiser = make_optimiser(config)
     rates = learning_rates(config, learner.updates, learning_rate)
 
     def step(learner: Learner, sequences: Sequences) -> tuple[Learner, Stats]:
-        states = (learner.actor, learner.value)
-        (actor, value), stats = gradient_step(loss, states, rates, optimiser, learner, sequences, config)
-        learner = learner._replace(actor=actor, value=value)
+        learner, stats = q_step(config, learner, sequences, rates, loss)
         return learner._replace(target=polyak_update(learner.target, learner.joint, config.target_share)), stats
 
-    return scan_gradient_steps(step, learner, sequences)
+    return scan_steps(step, learner, sequences)
 
 
 def loss(
