@@ -19,7 +19,8 @@ import time
 import numpy as np
 
 from edgebrush.decision.observation import PRESENT, TASK_FEATURES
-from edgebrush.scenario.load import load_scenario, preset_names
+from edgebrush.scenario.load import load_scenario
+from edgebrush.scenario.presets import preset_names
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.compile import CORES, compiled
 from edgebrush.sim.simulator import Simulator, compiled_parameters, episode_world

@@ -31,7 +31,8 @@ from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.evaluation.episodes import RuleEvaluator
 from edgebrush.learning.registry import ALGORITHMS
 from edgebrush.policies.load import shipped_rules
-from edgebrush.scenario.load import load_scenario, preset_names
+from edgebrush.scenario.load import load_scenario
+from edgebrush.scenario.presets import preset_names
 from edgebrush.sim.simulator import Simulator
 from edgebrush.study.compare import compare
 from edgebrush.study.findings import Plan

@@ -13,7 +13,7 @@ import edgebrush
 from edgebrush.cli import main, scenarios
 from edgebrush.cli.main import run
 from edgebrush.profiles.catalogue import catalogue_names
-from edgebrush.scenario.load import PRESETS, preset_names
+from edgebrush.scenario.presets import PRESETS, preset_names
 
 HEAVY = {"jax", "numba", "matplotlib", "scipy", "pydantic", "yaml"}
 

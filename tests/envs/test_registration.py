@@ -11,7 +11,7 @@ import edgebrush
 from edgebrush.envs import AecEnv, MergedEnv, MergedVectorEnv, SlottedEnv
 from edgebrush.envs.registration import environment_id
 from edgebrush.errors import UserError
-from edgebrush.scenario.load import preset_names
+from edgebrush.scenario.presets import preset_names
 
 
 @pytest.mark.parametrize("preset", preset_names())

@@ -8,7 +8,8 @@ from edgebrush.policies.folder import save_policy
 from edgebrush.policies.load import load_policy, shipped_rules
 from edgebrush.policies.rules import KINDS
 from edgebrush.scenario.expand import action_space
-from edgebrush.scenario.load import PRESETS, load_scenario, preset_names
+from edgebrush.scenario.load import load_scenario
+from edgebrush.scenario.presets import PRESETS, preset_names
 
 
 @pytest.mark.parametrize("preset", preset_names())

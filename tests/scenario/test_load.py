@@ -8,8 +8,9 @@ import yaml
 
 from edgebrush.errors import UserError
 from edgebrush.profiles.catalogue import CATALOGUE
-from edgebrush.scenario.load import PRESETS, load_scenario
+from edgebrush.scenario.load import load_scenario
 from edgebrush.scenario.parameters import build_params
+from edgebrush.scenario.presets import PRESETS
 from edgebrush.scenario.schema import Scenario
 
 ODD = [

@@ -8,7 +8,8 @@ import pytest
 
 from edgebrush.profiles.catalogue import load_profile
 from edgebrush.scenario.capacity import bs_capacity_hz, offered_load
-from edgebrush.scenario.load import PRESETS, load_scenario, preset_names
+from edgebrush.scenario.load import load_scenario
+from edgebrush.scenario.presets import PRESETS, preset_names
 from edgebrush.scenario.trace import read_trace
 
 ROOT = Path(__file__).parents[2]

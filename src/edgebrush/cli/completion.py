@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def complete_scenario(incomplete: str) -> list[str]:
     """Presets; where none matches, the shell completes file names."""
@@ -27,5 +29,5 @@ def complete_algorithm(incomplete: str) -> list[str]:
     return _matching(incomplete, [*ALGORITHMS, *plugin_names(LEARNERS)])
 
 
-def _matching(incomplete: str, names) -> list[str]:
+def _matching(incomplete: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]

@@ -72,7 +72,8 @@ def list_presets() -> None:
     from rich.text import Text
 
     from edgebrush.scenario.capacity import offered_load
-    from edgebrush.scenario.load import load_scenario, preset_names
+    from edgebrush.scenario.load import load_scenario
+    from edgebrush.scenario.presets import preset_names
 
     presets = [load_scenario(name) for name in preset_names()]
     table = Table(title="Scenarios", title_justify="left", box=None, pad_edge=False, header_style="bold")

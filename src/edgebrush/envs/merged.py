@@ -49,7 +49,7 @@ class MergedEnv(gymnasium.Env):
         info = {"action_mask": masks[0], "gap_s": float(simulator.gaps_s[0])}
         return observations[0], float(simulator.rewards[0]), not simulator.alive[0], False, info
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """The world as an image ``(height, width, 3)`` uint8; None without a render mode."""
         if self.render_mode is None:
             return None
@@ -105,7 +105,7 @@ class MergedVectorEnv(VectorEnv):
         observations, infos["action_mask"] = observe_all(simulator)
         return observations, rewards, over, np.zeros(self.num_envs, np.bool_), infos
 
-    def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[np.ndarray, ...] | None:
         """The world of each episode as an image ``(height, width, 3)`` uint8; None without a render mode."""
         if self.render_mode is None:
             return None

@@ -43,11 +43,13 @@ class PluginAlgorithm(Algorithm):
 
     @property
     def config(self) -> type[Any]:
-        return self.loaded.config
+        config: type[Any] = self.loaded.config
+        return config
 
     @property
     def training(self) -> type[Training]:
-        return self.loaded
+        training: type[Training] = self.loaded
+        return training
 
 
 def load_plugin_algorithm(reference: str) -> Algorithm | None:

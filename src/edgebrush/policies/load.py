@@ -9,7 +9,8 @@ import numpy as np
 
 from edgebrush.errors import UserError
 from edgebrush.scenario.expand import action_space
-from edgebrush.scenario.load import PRESETS, fingerprint
+from edgebrush.scenario.load import fingerprint
+from edgebrush.scenario.presets import PRESETS
 from edgebrush.scenario.schema import Scenario
 
 from .folder import read_policy

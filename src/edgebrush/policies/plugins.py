@@ -24,7 +24,6 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -143,7 +142,7 @@ def check_call(plugin: Plugin, what: str, arguments: tuple[Any, ...]) -> None:
         raise UserError(f"{what} {plugin.reference!r}: cannot be called with {given}: {error}") from None
 
 
-def _load(reference: str, module: str, attribute: str) -> Callable[..., Any]:
+def _load(reference: str, module: str, attribute: str) -> Any:
     """Import a module, also from the current folder, and look up an attribute."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that it hides no installed module
