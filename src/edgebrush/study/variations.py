@@ -140,14 +140,16 @@ def fixed_decisions(scenario: Scenario) -> tuple[FixedDecision, ...]:
 def ablations(steps: int) -> tuple[Ablation, ...]:
     """MAPPO with one ingredient removed at a time; ``steps`` is the best single step count."""
     return (
-        Ablation("mappo-one-step-count", f"no step choice: always {steps}", _decision(step_grid=(steps,))),
+        Ablation("mappo-one-step-count", f"no choice of the steps: always {steps}", _decision(step_grid=(steps,))),
         Ablation("mappo-one-class", "no service class", _decision(classes=1)),
-        Ablation("mappo-nearest-bs", "no BS choice: the nearest or the own device", _decision(neighbours=1)),
+        Ablation("mappo-nearest-bs", "no choice of the BS: the nearest one or the own device", _decision(neighbours=1)),
         Ablation("mappo-no-broadcast", "no broadcast", lambda scenario: {"broadcast_interval_s": math.inf}),
         Ablation("ippo", "local critic instead of the central one", algorithm="ippo"),
         Ablation("mappo-plain", "no copies with common arrivals", algorithm="mappo-plain"),
         Ablation("mappo-no-prices", "no price initialisation", settings={"init_from_rule": False}),
         Ablation(
-            "mappo-as-explored", "deployed no sharper than it explored", settings={"deploy_inverse_temperature": 1.0}
+            "mappo-as-explored",
+            "deployed with the temperature of exploration",
+            settings={"deploy_inverse_temperature": 1.0},
         ),
     )
