@@ -101,9 +101,9 @@ def _testbed_method(results: dict) -> str:
         "as the scenario's hardware, and sent real images over links shaped to the scenario's rates. The policies met "
         f"the same {results['tasks_per_policy']:,} tasks one after the other: {testbed['seconds']:g} s of arrivals on "
         "a seed that neither training nor tuning used. Delay is measured; energy and quality follow from the work "
-        f"that was done and the models' profiles. Of {requested:,} tasks {images:,} ended with an image, {errors:,} with "
-        f"an error, and {lost:,} were lost. Intervals are 95% bootstraps over blocks of {results['horizon_s']:g} s of "
-        "arrivals, paired where policies are compared. "
+        f"that was done and the models' profiles. Of {requested:,} tasks {images:,} ended with an image, {errors:,} "
+        f"with an error, and {lost:,} were lost. Intervals are 95% bootstraps over blocks of "
+        f"{results['horizon_s']:g} s of arrivals, paired where policies are compared. "
     )
     errors_by_policy = testbed.get("against_sim", {})
     if errors_by_policy:
