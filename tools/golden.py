@@ -77,7 +77,7 @@ def rules() -> Iterator[Line]:
     for name in preset_names():
         scenario = load_scenario(name)
         for rule in shipped_rules(scenario) or ():
-            cost = RuleEvaluator(scenario, rule.name, 7 + np.arange(EPISODES), 1).costs([rule.numbers])
+            cost = RuleEvaluator(scenario, rule.name, 7 + np.arange(EPISODES), 1).costs([rule.parameters])
             yield f"{name}/{rule.name}", digest_array(cost)
 
 

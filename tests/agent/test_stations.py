@@ -13,7 +13,7 @@ from edgebrush.agent.stations import HEADER_BYTES, INITIAL_PROBES, build_station
 from edgebrush.decision import observation as obs
 from edgebrush.errors import UserError
 from edgebrush.scenario.expand import bs_names
-from edgebrush.scenario.load import fingerprint, load_scenario
+from edgebrush.scenario.load import fields_hash, load_scenario
 from edgebrush.scenario.schema import Endpoint, Scenario
 from tests.support.agents import LARGE, SMALL, TESTBED, PreferSlots, audit_journal, make_task, running_agent
 from tests.support.fakes import LOAD, PNG, REPLY, FakeStation
@@ -163,8 +163,8 @@ def test_errors_name_the_field_and_the_fix(monkeypatch):
         build_stations(Observer(one, 0, 1.0), {"large": "http://x", "small": "http://y"})
 
 
-def test_only_a_given_endpoint_changes_the_fingerprint(tmp_path):
-    assert fingerprint(with_endpoint(base_url="http://x/v1")) != fingerprint(TESTBED)
+def test_only_a_given_endpoint_changes_the_hash(tmp_path):
+    assert fields_hash(with_endpoint(base_url="http://x/v1")) != fields_hash(TESTBED)
     assert "endpoint" not in TESTBED.model_dump_json()
 
 

@@ -61,7 +61,7 @@ FIELDS = {
     "empty step grid": ("decision.step_grid", [], "step_grid needs 1 to 32 entries"),
     "no steps": ("decision.step_grid", [0, 4], "decision.step_grid.0 = 0: must be at least 1"),
     "too many classes": ("decision.classes", 9, "decision.classes = 9: must be at most 4"),
-    "nowhere to go": ("decision", dict(local=False, neighbours=0), "no task could go anywhere"),
+    "nowhere to go": ("decision", dict(local=False, neighbours=0), "there is no place for a task"),
     "tiny slots": ("decision.interval_s", 1e-9, "interval_s = 1e-09 is too short; give 0 or at least 0.001"),
     "tiny broadcasts": ("broadcast_interval_s", 1e-9, "broadcast_interval_s = 1e-09 is too short"),
     "tiny coherence": ("radio", dict(coherence_s=1e-9), "radio.coherence_s = 1e-09: must be at least 0.001"),
@@ -114,7 +114,7 @@ FIELDS = {
     ),
     "profile not there": ("ues.0.profile", "sd99", "ues.0.profile: profile 'sd99' not found"),
     "profile file not there": ("bss.0.profile", "my.json", "bss.0.profile: profile 'my.json' not found"),
-    "light profile at a BS": ("bss.0.profile", "sd15-snapdragon-8-elite", "a heavy one belongs here, as"),
+    "light profile at a BS": ("bss.0.profile", "sd15-snapdragon-8-elite", "give a heavy model's profile"),
     "heavy profile on a phone": (
         "ues.0.profile",
         "sdxl-a100",
@@ -127,8 +127,8 @@ FIELDS = {
 FILES = {
     "broken YAML": (b"name: [mine", "not valid YAML"),
     "a tab": (b"name:\n\tmine", "not valid YAML"),
-    "a list": (b"- name: mine", "a scenario is a mapping of fields"),
-    "empty": (b"", "a scenario is a mapping of fields"),
+    "a list": (b"- name: mine", "a scenario must be a mapping of fields"),
+    "empty": (b"", "a scenario must be a mapping of fields"),
     "not UTF-8": (b"name: caf\xe9", "not UTF-8 text"),
     "a program": (b"name: !!python/object/apply:os.system ['touch pwned']", "not valid YAML"),
     "a field twice": (b"name: mine\ntitle: mine\nname: yours", "field 'name' is given twice"),
@@ -139,7 +139,7 @@ FILES = {
     "no such day": (b"name: mine\ntitle: 2024-13-45", "not valid YAML: month must be in 1..12"),
     "a folder of its own": (
         b"name: mine\ndirectory: /tmp",
-        "directory: no such field; files are looked for beside",
+        "directory: no such field; file names are relative",
     ),
 }
 
@@ -152,7 +152,7 @@ TRACES = {
     ),
     "bad time": (
         LONG_ENOUGH + "yesterday,G1,1\n",
-        "line 4: gmt_create = 'yesterday' is no time; write 2024-",
+        "line 4: gmt_create = 'yesterday' is not a time; write 2024-",
     ),
     "0 images": (
         LONG_ENOUGH + "2024-11-15 17:30:00,G1,0\n",
@@ -292,11 +292,11 @@ def test_light_profile_that_batches(folder, capsys):
     [
         (
             ["scenarios", "check", "nowhere"],
-            "scenario 'nowhere' is not there; give a .yaml file or one of: campus",
+            "scenario 'nowhere' does not exist; give a .yaml file or one of: campus",
         ),
-        (["scenarios", "check", "nowhere.yaml"], "scenario 'nowhere.yaml' is not there"),
-        (["scenarios", "show", "nowhere"], "scenario 'nowhere' is not there"),
-        (["scenarios", "check", "."], "scenario '.' is not there"),
+        (["scenarios", "check", "nowhere.yaml"], "scenario 'nowhere.yaml' does not exist"),
+        (["scenarios", "show", "nowhere"], "scenario 'nowhere' does not exist"),
+        (["scenarios", "check", "."], "scenario '.' does not exist"),
         (["scenarios", "check", "folder.yaml"], "scenario 'folder.yaml' is a folder; give a .yaml file"),
         (["scenarios", "check"], "Missing argument 'SCENARIO'; see `edgebrush scenarios check --help`"),
         (["scenarios", "check", "campus", "more"], "see `edgebrush scenarios check --help`"),

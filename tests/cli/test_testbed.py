@@ -20,7 +20,7 @@ def test_help_has_examples(capsys):
         (["testbed", "--fault", "rain"], "fault = 'rain': there are kill-bs, freeze-bs"),
         (["testbed", "--out", "."], "out = '"),
         (["testbed", "--seconds", "0"], "Invalid value for '--seconds'"),
-        (["nowhere"], "scenario 'nowhere' is not there"),
+        (["nowhere"], "scenario 'nowhere' does not exist"),
     ],
 )
 def test_a_user_error_is_one_line_and_leaves_nothing(arguments, message, capsys, tmp_path, monkeypatch):

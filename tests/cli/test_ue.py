@@ -25,7 +25,7 @@ def test_help_has_examples(capsys):
         (["testbed", "--model", "huge"], "model = 'huge': neither a shipped model"),
         (["testbed", "--journal", "/proc/none"], "journal = '/proc/none': cannot be written"),
         (["testbed", "--tasks", "none.csv"], "tasks = 'none.csv': cannot be read"),
-        (["nowhere"], "scenario 'nowhere' is not there"),
+        (["nowhere"], "scenario 'nowhere' does not exist"),
     ],
 )
 def test_a_user_error_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from edgebrush.learning.returns import gae, subtract_group_mean
 from edgebrush.learning.rollout import RolloutCollector, act, validate
 from edgebrush.policies.actor import Actor
 from edgebrush.policies.folder import read_policy
-from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
+from edgebrush.policies.rules import PRICED_GREEDY, tunable_parameters
 from edgebrush.scenario.expand import action_space
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.simulator import Simulator
@@ -100,7 +100,7 @@ def test_numpy_and_jax_agree_and_never_choose_an_absent_candidate(pair):
 
 
 def test_the_actor_starts_as_the_tuned_rule(pair):
-    numbers = np.array([number.start for number in numbers_of(PRICED_GREEDY, pair.bs_count)])
+    numbers = np.array([number.start for number in tunable_parameters(PRICED_GREEDY, pair.bs_count)])
     simulator = Simulator(pair, 64, states=True)
     actor = an_actor(pair, simulator, numbers)
     weights = {k: np.asarray(v) for k, v in actor.all_weights().items()}
@@ -157,7 +157,7 @@ def test_a_policy_folder_with_old_names_of_hyperparameters_loads(pair, tmp_path)
 @pytest.mark.parametrize("copies", [1, 4])
 def test_mappo_unlearns_a_bad_start(pair, copies):
     """The actor starts with a price on the own device and none on the BSs, so it sends too many tasks to BSs."""
-    numbers = numbers_of(PRICED_GREEDY, pair.bs_count)
+    numbers = tunable_parameters(PRICED_GREEDY, pair.bs_count)
     bad = np.array([0.3 if n.name == "price_own" else n.start if n.name.startswith("log_") else 0.0 for n in numbers])
     config = replace(TINY, decisions=30 * 64 * 64, copies=copies, groups=64 // copies, length=64, learning_rate=1e-2)
     training = Training(pair, config, 1, bad)

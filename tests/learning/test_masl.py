@@ -63,9 +63,9 @@ def test_bins_are_distinct_values_or_have_equally_many_samples():
     found = np.stack([rng.choice([0.1, 0.7, 4.0], 900), rng.exponential(size=900), np.full(900, 3.0)], axis=1)
     edges, strides, contexts = fit_bins(found, 4)
     assert contexts == 3 * 4 * 1
-    counts = np.bincount(context_of(edges, strides, found, np), minlength=contexts)
+    counts = np.bincount(context_of(edges, strides, found), minlength=contexts)
     assert (counts > 40).all() and counts.sum() == 900
-    kinds = [len(np.unique(found[context_of(edges, strides, found, np) % 3 == kind, 0])) for kind in range(3)]
+    kinds = [len(np.unique(found[context_of(edges, strides, found) % 3 == kind, 0])) for kind in range(3)]
     assert kinds == [1, 1, 1]
 
 

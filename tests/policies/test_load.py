@@ -38,7 +38,7 @@ def test_a_policy_is_a_rule_s_name_or_a_folder(tmp_path):
     weights = {"prices": np.zeros(3, np.float32), "growth": np.zeros(3, np.float32)}
     save_policy(tmp_path / "mine", "mine", weights, {"step_grid": space.step_grid, "classes": space.classes})
     assert load_policy(str(tmp_path / "mine"), campus).name == "mine"
-    assert load_policy("priced-greedy", campus).numbers.shape == (12,)
+    assert load_policy("priced-greedy", campus).parameters.shape == (12,)
     with pytest.raises(UserError, match="neither a folder of a trained policy nor a rule"):
         load_policy("priced", campus)
 
@@ -46,5 +46,5 @@ def test_a_policy_is_a_rule_s_name_or_a_folder(tmp_path):
 def test_a_rule_without_numbers_of_its_own_needs_no_tuning():
     mine = load_scenario("campus").model_copy(update={"name": "mine"})
     assert load_policy("selfish-greedy", mine).name == "selfish-greedy"
-    with pytest.raises(UserError, match="its numbers are not tuned for mine"):
+    with pytest.raises(UserError, match="its parameters are not tuned for mine"):
         load_policy("priced-greedy", mine)

@@ -5,7 +5,7 @@ import pytest
 
 from edgebrush.decision.observation import DELAY_WEIGHT, FIXED_S, LOAD, PRESENT, SERVER_STEP_S, UP_S
 from edgebrush.evaluation.episodes import play
-from edgebrush.policies.rules import KINDS, numbers_of
+from edgebrush.policies.rules import KINDS, tunable_parameters
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.simulator import Simulator
 from edgebrush.tuning.rules import rule_of
@@ -28,7 +28,7 @@ def seen(campus):
 
 
 def starting(scenario, name):
-    return rule_of(scenario, name, np.array([n.start for n in numbers_of(KINDS[name], scenario.bs_count)]))
+    return rule_of(scenario, name, np.array([n.start for n in tunable_parameters(KINDS[name], scenario.bs_count)]))
 
 
 def chosen(rule, seen, draw=0.5):
@@ -48,7 +48,7 @@ def test_selfish_greedy_takes_the_least_expected_cost(campus, seen):
 
 
 def test_priced_greedy_without_prices_or_heat_is_selfish_but_for_its_class(campus, seen):
-    names = [number.name for number in numbers_of(KINDS["priced-greedy"], campus.bs_count)]
+    names = [number.name for number in tunable_parameters(KINDS["priced-greedy"], campus.bs_count)]
     numbers = np.array([-20.0 if name.startswith("log_") else 0.0 for name in names])  # all tasks are urgent
     priced = rule_of(campus, "priced-greedy", numbers)
     for a, b in zip(chosen(priced, seen), chosen(starting(campus, "selfish-greedy"), seen), strict=True):
@@ -57,7 +57,7 @@ def test_priced_greedy_without_prices_or_heat_is_selfish_but_for_its_class(campu
 
 def test_a_price_on_every_bs_brings_the_tasks_home(campus, seen):
     observations, layout = seen
-    names = [number.name for number in numbers_of(KINDS["priced-greedy"], campus.bs_count)]
+    names = [number.name for number in tunable_parameters(KINDS["priced-greedy"], campus.bs_count)]
     dear = [100.0 if name.startswith("price_bs") else -5.0 if name.startswith("log_") else 0.0 for name in names]
     slots, _, _ = chosen(rule_of(campus, "priced-greedy", np.array(dear)), seen)
     own_present = layout.split(observations)[1][:, 0, PRESENT] > 0

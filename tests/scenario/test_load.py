@@ -9,7 +9,7 @@ import yaml
 from edgebrush.errors import UserError
 from edgebrush.profiles.catalogue import CATALOGUE
 from edgebrush.scenario.load import load_scenario
-from edgebrush.scenario.parameters import build_params
+from edgebrush.scenario.parameters import check_usable
 from edgebrush.scenario.presets import PRESETS
 from edgebrush.scenario.schema import Scenario
 
@@ -62,7 +62,7 @@ def test_any_odd_value_anywhere_gives_a_scenario_or_one_line(preset, tmp_path, m
         for odd in ODD:
             given["content"] = replaced(content, way, odd)
             try:
-                build_params(load_scenario(path))
+                check_usable(load_scenario(path))
             except UserError as error:
                 assert "\n" not in str(error) and len(str(error)) < 500
                 refused += 1

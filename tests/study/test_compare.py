@@ -14,7 +14,7 @@ from edgebrush.evaluation.statistics import COST_TERMS
 from edgebrush.policies.rules import KINDS
 from edgebrush.scenario.capacity import offered_load
 from edgebrush.scenario.load import load_scenario
-from edgebrush.scenario.variants import asked_for
+from edgebrush.scenario.variants import with_overrides
 from edgebrush.sim.episode_seeds import HELD_OUT_SEEDS
 from edgebrush.study.compare import compare, evaluate
 
@@ -103,19 +103,19 @@ def test_an_unwritable_place_is_an_error_before_any_work(tiny, tmp_path):
 
 
 def test_arrivals_are_scaled_to_the_requested_load(tiny):
-    assert offered_load(asked_for(tiny, load=1.25)) == pytest.approx(1.25)
-    assert asked_for(tiny) is tiny
+    assert offered_load(with_overrides(tiny, load=1.25)) == pytest.approx(1.25)
+    assert with_overrides(tiny) is tiny
     with pytest.raises(UserError, match="load"):
-        asked_for(tiny, load=-1.0)
+        with_overrides(tiny, load=-1.0)
 
 
 def test_a_trace_replaces_the_arrivals(tiny, tmp_path):
     lines = [f"2024-11-15 16:{m:02d}:{s:02d},user-{(m * 7 + s) % 9},1" for m in range(40) for s in (3, 17, 41)]
     trace = tmp_path / "requests.csv"
     trace.write_text("\n".join(["gmt_create,groupId,num_images_per_prompt", *lines]))
-    replayed = asked_for(tiny, trace=trace)
+    replayed = with_overrides(tiny, trace=trace)
     assert replayed.task_rate_hz == pytest.approx(tiny.task_rate_hz)
-    assert offered_load(asked_for(tiny, trace=trace, load=0.8)) == pytest.approx(0.8)
+    assert offered_load(with_overrides(tiny, trace=trace, load=0.8)) == pytest.approx(0.8)
     run = evaluate(replayed, ["random"], tmp_path / "run", episodes=4)
     assert (tmp_path / "run" / "requests.csv").read_text() == trace.read_text()
     trace.unlink()

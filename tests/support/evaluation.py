@@ -7,7 +7,7 @@ from edgebrush.learning import CURVE
 from edgebrush.learning import launcher as seeds
 from edgebrush.learning.networks import new_actor
 from edgebrush.policies.folder import save_policy
-from edgebrush.policies.rules import KINDS, Rule, numbers_of
+from edgebrush.policies.rules import KINDS, Rule, tunable_parameters
 from edgebrush.scenario.expand import action_space
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.simulator import Simulator
@@ -32,7 +32,7 @@ def rule():
     """A function that makes a rule with the parameters from which its search starts."""
 
     def make(scenario, name):
-        numbers = np.array([number.start for number in numbers_of(KINDS[name], scenario.bs_count)])
+        numbers = np.array([number.start for number in tunable_parameters(KINDS[name], scenario.bs_count)])
         return Rule(name, numbers, action_space(scenario))
 
     return make

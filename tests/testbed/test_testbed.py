@@ -130,7 +130,7 @@ def test_a_rule_without_parameters_is_an_error(world, tmp_path):
     """The rule is not tuned for this scenario; the error comes before any process starts."""
     arguments = command(world, "--policies", "priced-greedy", "--out", str(tmp_path / "run"))
     ended = subprocess.run(arguments, capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
-    assert ended.returncode == 2 and "its numbers are not tuned for small-world" in ended.stderr
+    assert ended.returncode == 2 and "its parameters are not tuned for small-world" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from edgebrush.evaluation.episodes import play
 from edgebrush.learning import launcher as seeds
 from edgebrush.learning import registry as algorithms
 from edgebrush.learning.registry import ALGORITHMS, configure, tuned_settings
-from edgebrush.scenario.load import fingerprint
+from edgebrush.scenario.load import fields_hash
 from edgebrush.sim.episode_seeds import VALIDATION_SEEDS
 from edgebrush.study.train import train_policies
 from edgebrush.tuning import hyperparameters as searching
@@ -52,11 +52,11 @@ def test_trials_start_with_the_defaults_stay_on_the_grid_and_never_repeat(name):
 def test_every_learner_has_the_same_budget_and_the_cheapest_trial_is_chosen(tiny, quick, drawn_by_settings, tmp_path):
     out = tmp_path / "tuned" / "tiny.json"
     about = tiny_search(tiny, out)
-    assert json.loads(out.read_text()) == about and about["scenario"] == fingerprint(tiny)
+    assert json.loads(out.read_text()) == about and about["scenario"] == fields_hash(tiny)
     with open(out.with_suffix(".csv"), newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["algorithm"], row["trial"]) for row in rows] == [(name, str(n)) for name in NAMES for n in range(3)]
-    assert {(row["decisions"], row["scenario"]) for row in rows} == {("64", fingerprint(tiny))}
+    assert {(row["decisions"], row["scenario"]) for row in rows} == {("64", fields_hash(tiny))}
     assert {(config.decisions, seed) for _, _, config, seed in drawn_by_settings} == {(64, 1)}
     for name in NAMES:
         mine = [row for row in rows if row["algorithm"] == name]
@@ -149,7 +149,7 @@ def test_trainings_use_the_chosen_settings_of_their_preset(tiny, rule, monkeypat
     assert tuned_settings("tiny", "ippo") == {} and tuned_settings("campus", "mappo") == {}
     configs = []
     monkeypatch.setattr(seeds, "train", lambda scenario, algorithm, config, *rest: configs.append(config))
-    prices = rule(tiny, "priced-greedy").numbers
+    prices = rule(tiny, "priced-greedy").parameters
     train_policies(tiny, tmp_path / "a", seeds=1, decisions=9, prices=prices)
     train_policies(tiny, tmp_path / "b", seeds=1, decisions=9, prices=prices, settings={"epochs": 2})
     assert [(config.learning_rate, config.epochs) for config in configs] == [(5e-4, 5), (5e-4, 2)]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from edgebrush.evaluation.episodes import RuleEvaluator, play
-from edgebrush.policies.rules import KINDS, numbers_of
+from edgebrush.policies.rules import KINDS, tunable_parameters
 from edgebrush.tuning.cmaes import Budget
 from edgebrush.tuning.rules import log_csv, rule_of, rules_json, tune
 
 
 def test_a_search_improves_on_its_start(tiny):
-    start = np.array([number.start for number in numbers_of(KINDS["local-only"], 2)])
+    start = np.array([number.start for number in tunable_parameters(KINDS["local-only"], 2)])
     found = tune(tiny, "local-only", Budget(96, 8))
     before = RuleEvaluator(tiny, "local-only", np.arange(64), 1).costs([start])[0]
     after = RuleEvaluator(tiny, "local-only", np.arange(64), 1).costs([found.parameters])[0]
@@ -23,7 +23,7 @@ def test_a_search_improves_on_its_start(tiny):
 
 
 def test_the_evaluators_costs_are_those_of_the_tasks(tiny):
-    numbers = np.array([number.start for number in numbers_of(KINDS["priced-greedy"], 2)])
+    numbers = np.array([number.start for number in tunable_parameters(KINDS["priced-greedy"], 2)])
     outcomes = play(tiny, rule_of(tiny, "priced-greedy", numbers), np.arange(8))
     cost = RuleEvaluator(tiny, "priced-greedy", np.arange(8), 1).costs([numbers])[0]
     assert cost == pytest.approx(outcomes["cost"].mean(), rel=1e-9)

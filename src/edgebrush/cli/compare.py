@@ -54,12 +54,12 @@ def compare(
 ) -> None:
     """Compare MAPPO with every rule: tune, train, evaluate on the same held-out episodes, write a report."""
     from edgebrush.scenario.load import load_scenario
-    from edgebrush.scenario.variants import asked_for
+    from edgebrush.scenario.variants import with_overrides
     from edgebrush.study.compare import compare as run_comparison
 
     from .console import command_line, default_run_folder, print_summary, progress_bars
 
-    loaded = asked_for(load_scenario(scenario), trace, load)
+    loaded = with_overrides(load_scenario(scenario), trace, load)
     folder = out or default_run_folder(loaded)
     with progress_bars() as progress:
         run = run_comparison(

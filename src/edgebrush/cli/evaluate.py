@@ -46,12 +46,12 @@ def evaluate(
 ) -> None:
     """Evaluate rules and trained policies on the same held-out episodes; write a run folder with a report."""
     from edgebrush.scenario.load import load_scenario
-    from edgebrush.scenario.variants import asked_for
+    from edgebrush.scenario.variants import with_overrides
     from edgebrush.study.compare import evaluate as run_evaluation
 
     from .console import command_line, default_run_folder, print_summary, progress_bars
 
-    loaded = asked_for(load_scenario(scenario), trace, load)
+    loaded = with_overrides(load_scenario(scenario), trace, load)
     folder = out or default_run_folder(loaded)
     with progress_bars() as progress:
         run = run_evaluation(

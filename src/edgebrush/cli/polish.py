@@ -29,13 +29,13 @@ def polish(
     from edgebrush.errors import UserError
     from edgebrush.files import check_writable
     from edgebrush.scenario.load import load_scenario
-    from edgebrush.scenario.variants import asked_for
+    from edgebrush.scenario.variants import with_overrides
     from edgebrush.tuning.cmaes import Budget
     from edgebrush.tuning.polish import polish as run_polish
 
     from .console import command_line, progress_bars
 
-    loaded = asked_for(load_scenario(scenario), trace, load)
+    loaded = with_overrides(load_scenario(scenario), trace, load)
     if out.exists():
         raise UserError(f"out = {str(out)!r}: already exists; give a new folder")
     check_writable(out.parent)

@@ -45,10 +45,10 @@ def show(scenario: ScenarioArgument) -> None:
 def check(scenario: ScenarioArgument) -> None:
     """Validate a scenario, its profiles and its trace; print its size and its offered load."""
     from edgebrush.scenario.load import load_scenario
-    from edgebrush.scenario.parameters import build_params
+    from edgebrush.scenario.parameters import check_usable
 
     loaded = load_scenario(scenario)
-    build_params(loaded)  # reads the trace as well
+    check_usable(loaded)  # reads the trace as well
     typer.echo(f"{scenario}: valid; {sizes(loaded)}, {arrivals(loaded)}")
 
 

@@ -27,11 +27,11 @@ def read_config(context: typer.Context, file: Path | None) -> None:
     import yaml
 
     from edgebrush.errors import UserError
-    from edgebrush.scenario.load import NOT_YAML, UniqueKeyLoader, read_yaml
+    from edgebrush.scenario.load import YAML_ERRORS, UniqueKeyLoader, read_yaml
 
     try:
         content = yaml.load(read_yaml(file), UniqueKeyLoader)
-    except NOT_YAML as error:
+    except YAML_ERRORS as error:
         raise UserError(f"{file}: not valid YAML: {error}") from None
     known = {str(option.name).replace("_", "-"): option.name for option in context.command.params}
     if not isinstance(content, dict) or set(content) - set(known):

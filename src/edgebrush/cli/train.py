@@ -53,12 +53,12 @@ def train(
 ) -> None:
     """Train a learner on a scenario. DIR then holds a policy folder per seed and the learning curve."""
     from edgebrush.scenario.load import load_scenario
-    from edgebrush.scenario.variants import asked_for
+    from edgebrush.scenario.variants import with_overrides
     from edgebrush.study.train import train_policies
 
     from .console import progress_bars
 
-    loaded = asked_for(load_scenario(scenario), trace, load)
+    loaded = with_overrides(load_scenario(scenario), trace, load)
     settings = dict(parse_setting(each) for each in set_ or ())
     with progress_bars() as progress:
         folders = train_policies(

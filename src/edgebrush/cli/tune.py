@@ -31,13 +31,13 @@ def tune(
     """Tune the parameters of every rule by CMA-ES on tuning episodes; write them as JSON."""
     from edgebrush.files import check_writable, write_text
     from edgebrush.scenario.load import load_scenario
-    from edgebrush.scenario.variants import asked_for
+    from edgebrush.scenario.variants import with_overrides
     from edgebrush.tuning.cmaes import Budget
     from edgebrush.tuning.rules import log_csv, rules_json, tune_all
 
     from .console import command_line, progress_bars
 
-    loaded = asked_for(load_scenario(scenario), trace, load)
+    loaded = with_overrides(load_scenario(scenario), trace, load)
     check_writable(out.parent)
     budget = Budget(evaluations, episodes)
     with progress_bars() as progress:

@@ -8,14 +8,17 @@ shape (S, K, P): the class varies fastest, then the step index, then the slot.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+Index = Any  # an integer, or an integer array of NumPy or JAX
 
 
-def encode_action(slot, step_index, service_class, grid_size, classes):
-    """The action of a triple; works on integers and on integer arrays, and compiles with numba."""
+def encode_action(slot: Index, step_index: Index, service_class: Index, grid_size: int, classes: int) -> Index:
+    """The action of a triple; compiles with numba."""
     return (slot * grid_size + step_index) * classes + service_class
 
 
-def decode_action(action, grid_size, classes):
+def decode_action(action: Index, grid_size: int, classes: int) -> tuple[Index, Index, Index]:
     """(slot, step_index, service_class) of an action; the inverse of ``encode_action``."""
     return action // (grid_size * classes), action // classes % grid_size, action % classes
 
@@ -48,10 +51,10 @@ class ActionSpace:
         """S * K * P, the number of actions."""
         return self.slots * self.per_slot
 
-    def encode(self, slot, step_index, service_class):
-        """The action of a triple; integers or integer arrays."""
+    def encode(self, slot: Index, step_index: Index, service_class: Index) -> Index:
+        """The action of a triple."""
         return encode_action(slot, step_index, service_class, self.grid_size, self.classes)
 
-    def decode(self, action):
-        """(slot, step_index, service_class) of an action; integers or integer arrays."""
+    def decode(self, action: Index) -> tuple[Index, Index, Index]:
+        """(slot, step_index, service_class) of an action."""
         return decode_action(action, self.grid_size, self.classes)

@@ -112,21 +112,25 @@ class ObservationLayout:
         return CANDIDATE_FEATURES + self.action_space.classes
 
     @property
+    def _cost_start(self) -> int:
+        return TASK_FEATURES + self.action_space.slots * self.candidate_features
+
+    @property
     def task(self) -> slice:
         return slice(0, TASK_FEATURES)
 
     @property
     def candidates(self) -> slice:
-        return slice(TASK_FEATURES, TASK_FEATURES + self.action_space.slots * self.candidate_features)
+        return slice(TASK_FEATURES, self._cost_start)
 
     @property
     def cost(self) -> slice:
-        return slice(self.candidates.stop, self.candidates.stop + self.action_space.count)
+        return slice(self._cost_start, self.size)
 
     @property
     def size(self) -> int:
         """Length of the observation vector."""
-        return self.cost.stop
+        return self._cost_start + self.action_space.count
 
     def split(self, observation: Any) -> tuple[Any, Any, Any]:
         """Task ``(..., T)``, candidates ``(..., S, F)``, expected cost ``(..., S, K, P)`` of observations.

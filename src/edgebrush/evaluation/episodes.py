@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 from numba.extending import register_jitable
 
-from edgebrush.decision.action_space import encode_action
 from edgebrush.policies import rules
 from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS, Rule
@@ -23,7 +22,7 @@ from edgebrush.sim.world import advance, decide, observe, reset
 
 BATCH = 256  # episodes that run in parallel
 
-for helper in (rules._place, rules._score, rules._weigh, rules._price, encode_action):
+for helper in rules.COMPILED_HELPERS:
     register_jitable(helper)
 choose = compiled(rules.choose)
 
@@ -116,7 +115,7 @@ def play(scenario: Scenario, policy: Policy, seeds: np.ndarray) -> np.ndarray:
 
 def _play_batch(simulator: Simulator, policy: Policy, seeds: np.ndarray) -> np.ndarray:
     if isinstance(policy, Rule):
-        _play_rule(simulator, policy.kind, np.tile(policy.numbers, (len(seeds), 1)), seeds)
+        _play_rule(simulator, policy.kind, np.tile(policy.parameters, (len(seeds), 1)), seeds)
         return simulator.outcomes()
     draw, choices = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
     simulator.reset(seeds)

@@ -17,8 +17,11 @@ def cache_key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([FORMAT, *parts], sort_keys=True).encode()).hexdigest()[:20]
 
 
-def scenario_key(scenario: Scenario) -> str:
-    """A hash of a scenario and of the content of its profiles and its trace."""
+def contents_key(scenario: Scenario) -> str:
+    """A hash of a scenario's fields and of the contents of its profiles and its trace.
+
+    ``edgebrush.scenario.load.fields_hash`` covers the fields alone.
+    """
     names = [ue.profile for ue in scenario.ues] + [bs.profile for bs in scenario.bss]
     profiles = [load_profile(name, scenario.directory).model_dump_json() for name in names]
     content = [scenario.model_dump_json(), *profiles]

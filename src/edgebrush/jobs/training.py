@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgebrush.jobs.executor import Processes
-from edgebrush.jobs.keys import cache_key, scenario_key
+from edgebrush.jobs.keys import cache_key, contents_key
 from edgebrush.learning import CHECKPOINT, CURVE
 from edgebrush.progress import ShareCallback
 from edgebrush.scenario.schema import Scenario
@@ -34,7 +34,7 @@ class TrainingJob:
 
     @cached_property
     def path(self) -> Path:
-        parts = (scenario_key(self.scenario), self.algorithm, asdict(self.config), self.seed, self.prices.tolist())
+        parts = (contents_key(self.scenario), self.algorithm, asdict(self.config), self.seed, self.prices.tolist())
         return self.cache / "trainings" / cache_key(*parts)
 
     @property

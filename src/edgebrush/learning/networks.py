@@ -15,7 +15,7 @@ import numpy as np
 from edgebrush.decision.observation import ObservationLayout
 from edgebrush.policies import actor as acting
 from edgebrush.policies import diffusion as denoising
-from edgebrush.policies.rules import PRICED_GREEDY, numbers_of
+from edgebrush.policies.rules import PRICED_GREEDY, tunable_parameters
 
 AnyNetwork = TypeVar("AnyNetwork", bound=eqx.Module)
 RELU_GAIN = 2.0**0.5
@@ -75,7 +75,7 @@ def init_weights(
         "b_out": np.zeros(outputs, np.float32),
     }
     if rule_parameters is None:
-        numbers = numbers_of(PRICED_GREEDY, bs_count)
+        numbers = tunable_parameters(PRICED_GREEDY, bs_count)
         rule_parameters = np.array([number.start if number.name.startswith("log_") else 0.0 for number in numbers])
     *prices, price_own, growth_own, in_flight, wait_factor, log_temperature, log_urgency = rule_parameters
     scalars = {

@@ -1,11 +1,13 @@
-"""The trained actor, on arrays alone: the learner runs it with jax.numpy, a UE with NumPy.
+"""The trained actor: the priced greedy rule's score plus a small network, for NumPy (a UE) and JAX (the learners).
 
-The actor scores every (slot, steps, class) as the priced greedy rule would, with prices that were learnt, and adds
-what a small network says of it. The network embeds each candidate from its own features and the task's, and mixes
-in the mean over all candidates (deep sets, Zaheer et al. 2017), so any number of UEs and BSs will do.
+The actor scores each action as the priced greedy rule does, with learnt prices, and adds the output of a network. The
+network embeds each candidate from the features of the candidate and of the task, and mixes in the mean over all
+candidates (deep sets, Zaheer et al. 2017). So one set of weights serves any number of UEs and BSs.
 """
 
 from __future__ import annotations
+
+from types import ModuleType
 
 import numpy as np
 
@@ -24,7 +26,10 @@ from edgebrush.decision.observation import (
     ObservationLayout,
 )
 
-FORBIDDEN = -1e9  # the logit of a choice whose candidate is not present
+from .pricing import effective_load, server_price, server_seconds
+from .protocol import Array, Weights
+
+FORBIDDEN = -1e9  # the logit of an action whose candidate is not present
 
 
 def input_size(space: ActionSpace) -> int:
@@ -37,7 +42,7 @@ def output_size(space: ActionSpace) -> int:
     return (space.grid_size + 1) * space.classes
 
 
-def raw_inputs(layout: ObservationLayout, observations, xp):
+def raw_inputs(layout: ObservationLayout, observations: Array, xp: ModuleType) -> Array:
     """The network's inputs before scaling, ``(B, S, input_size)``."""
     space = layout.action_space
     task, candidates, cost = layout.split(observations)
@@ -53,23 +58,25 @@ def raw_inputs(layout: ObservationLayout, observations, xp):
     return xp.concatenate([own, tasks, candidates, above], axis=-1)
 
 
-def logits(weights, layout: ObservationLayout, observations, xp):
+def logits(weights: Weights, layout: ObservationLayout, observations: Array, xp: ModuleType) -> Array:
     """Log-probabilities, up to a constant, of every action, ``(B, layout.action_space.count)``.
 
-    ``weights`` maps names to arrays; ``xp`` is numpy or jax.numpy.
+    ``xp`` is numpy or jax.numpy, as in all functions here.
     """
     outputs = forward(weights, raw_inputs(layout, observations, xp), xp)
     return combine_logits(weights, layout, observations, outputs, xp)
 
 
-def combine_logits(weights, layout: ObservationLayout, observations, outputs, xp):
+def combine_logits(
+    weights: Weights, layout: ObservationLayout, observations: Array, outputs: Array, xp: ModuleType
+) -> Array:
     """The logits, from the network's ``outputs (B, S, output_size)`` and the priced expected cost."""
     space = layout.action_space
     step_grid = xp.asarray(space.step_grid, dtype=np.float32)
     task, candidates, cost = layout.split(observations)
     scores = outputs[..., space.classes :].reshape(*outputs.shape[:-1], space.grid_size, space.classes)
     price = _price(weights, candidates, xp)[..., None] + outputs[..., : space.classes]  # (B, S, P)
-    server_s = candidates[..., FIXED_S, None] + step_grid * candidates[..., SERVER_STEP_S, None]  # (B, S, K)
+    server_s = server_seconds(candidates[..., FIXED_S, None], candidates[..., SERVER_STEP_S, None], step_grid)
     waits_s = candidates[..., WAIT_S : WAIT_S + space.classes]
     waiting = weights["wait_factor"] * task[:, None, DELAY_WEIGHT, None] * waits_s
     social = cost + price[..., None, :] * server_s[..., None] + waiting[..., None, :]
@@ -81,28 +88,28 @@ def combine_logits(weights, layout: ObservationLayout, observations, outputs, xp
     return xp.where(present > 0, out, FORBIDDEN).reshape(observations.shape[0], space.count)
 
 
-def _price(weights, candidates, xp):
-    """Price of a server-second at each candidate, ``(B, S)``; growing with the load that is known of it."""
+def _price(weights: Weights, candidates: Array, xp: ModuleType) -> Array:
+    """Price of a server-second at each candidate, ``(B, S)``."""
     number = candidates[..., NUMBER].astype(int) - 1  # -1: the own device
     load = candidates[..., LOAD]
     known = xp.maximum(number, 0)
-    bs_load = load + weights["in_flight"] * candidates[..., IN_FLIGHT]
-    bs = weights["prices"][known] + weights["growth"][known] * bs_load
-    return xp.where(number < 0, weights["price_own"] + weights["growth_own"] * load, bs)
+    bs_load = effective_load(load, weights["in_flight"], candidates[..., IN_FLIGHT])
+    bs = server_price(weights["prices"][known], weights["growth"][known], bs_load)
+    return xp.where(number < 0, server_price(weights["price_own"], weights["growth_own"], load), bs)
 
 
-def forward(weights, inputs, xp):
+def forward(weights: Weights, inputs: Array, xp: ModuleType) -> Array:
     """The network's outputs ``(B, S, output_size)`` for ``inputs (B, S, n)``."""
     return head(weights, first_layer(weights, inputs, slice(None), xp), xp)
 
 
-def first_layer(weights, inputs, which: slice, xp):
+def first_layer(weights: Weights, inputs: Array, which: slice, xp: ModuleType) -> Array:
     """The first layer's sums ``(B, S, hidden)`` over ``inputs (B, S, n)``, the columns ``which`` of all inputs."""
     x = xp.arcsinh(inputs / weights["scale"][which])
     return (x.reshape(-1, x.shape[-1]) @ weights["w_in"][which]).reshape(*x.shape[:-1], -1)
 
 
-def head(weights, x, xp):
+def head(weights: Weights, x: Array, xp: ModuleType) -> Array:
     """The network's outputs, from the first layer's sums ``(B, S, hidden)``."""
     batch, slots, _ = x.shape
     x = xp.maximum(x.reshape(batch * slots, -1) + weights["b_in"], 0.0)
@@ -113,34 +120,34 @@ def head(weights, x, xp):
     return (x @ weights["w_out"] + weights["b_out"]).reshape(batch, slots, -1)
 
 
-def draw_choice(scores, draws, xp):
-    """One choice per row of ``scores (B, C)`` from its softmax, by inversion of ``draws (B,)`` in (0, 1)."""
+def draw_choice(scores: Array, draws: Array, xp: ModuleType) -> Array:
+    """One action per row of ``scores (B, C)``, drawn from its softmax by inversion of ``draws (B,)`` in (0, 1)."""
     weight = xp.exp(scores - scores.max(axis=-1, keepdims=True))
     cumulative = xp.cumsum(weight, axis=-1)
     return xp.minimum((cumulative < draws[:, None] * cumulative[:, -1:]).sum(axis=-1), scores.shape[-1] - 1)
 
 
 class Actor:
-    """A trained policy, see ``Policy``: local observations in, joint choices out, by NumPy."""
+    """A trained actor as a ``Policy``, on NumPy."""
 
-    def __init__(self, name: str, weights: dict[str, np.ndarray], space: ActionSpace):
+    def __init__(self, name: str, weights: Weights, space: ActionSpace):
         self.name, self.weights = name, weights
         self.layout = ObservationLayout(space)
 
     def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """See ``Policy.choose``."""
-        return draw_choice(logits(self.weights, self.layout, observations, np), draws, np)
+        actions: np.ndarray = draw_choice(logits(self.weights, self.layout, observations, np), draws, np)
+        return actions
 
 
-def read(name: str, weights: dict[str, np.ndarray], space: ActionSpace, bs_count: int) -> Actor:
-    """An actor of a policy folder."""
+def read(name: str, weights: Weights, space: ActionSpace, bs_count: int) -> Actor:
+    """The actor of a policy folder, for a scenario with so many BSs."""
     return Actor(name, prices_for(weights, bs_count), space)
 
 
-def prices_for(weights: dict[str, np.ndarray], bs_count: int) -> dict[str, np.ndarray]:
-    """The weights for so many BSs: as they are, or, for another number, with the learnt prices' mean for every BS."""
+def prices_for(weights: Weights, bs_count: int) -> Weights:
+    """The weights for so many BSs. If the actor was trained with another number, every BS gets the mean price."""
     if len(weights["prices"]) == bs_count:
         return weights
-    return weights | {
-        table: np.full(max(bs_count, 1), weights[table].mean(), np.float32) for table in ("prices", "growth")
-    }
+    means = {name: np.full(max(bs_count, 1), weights[name].mean(), np.float32) for name in ("prices", "growth")}
+    return {**weights, **means}

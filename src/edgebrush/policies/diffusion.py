@@ -1,13 +1,14 @@
-"""A diffusion model as the policy (D2SAC: Du et al. 2023), on arrays alone as actor.py: the logits are denoised.
+"""The policy of D2SAC (Du et al. 2023): a diffusion model whose denoised output is the logits.
 
-From Gaussian noise, ``STEPS`` steps of the reverse diffusion (Ho et al. 2020, variance-preserving schedule as in Xiao
-et al. 2022) lead to the scores that the trained actor's network gives each (slot, steps, class). The denoiser is that
-network, which here also reads the noisy scores and the step, and predicts the clean ones; its outputs in the last
-step join the priced expected cost as in actor.py. All noise is a hash of the decision's one uniform draw, so a
-decision is reproducible and does not depend on what else is decided.
+``STEPS`` steps of the reverse diffusion (Ho et al. 2020, variance-preserving schedule of Xiao et al. 2022) lead from
+Gaussian noise to a score for each action. The denoiser is the trained actor's network with the noisy scores and the
+step as further inputs; it predicts the clean scores. Its outputs in the last step join the priced expected cost as in
+actor.py. All noise is a hash of the decision's uniform draw, so a decision is reproducible and independent of others.
 """
 
 from __future__ import annotations
+
+from types import ModuleType
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from edgebrush.decision.observation import ObservationLayout
 
 from . import actor
 from .actor import draw_choice
+from .protocol import Array, Weights
 
 STEPS = 5
 BETA_MIN, BETA_MAX = 0.1, 10.0
@@ -29,10 +31,10 @@ def input_size(space: ActionSpace) -> int:
     return actor.input_size(space) + space.per_slot + STEPS
 
 
-def logits(weights, layout: ObservationLayout, observations, noise, xp):
+def logits(weights: Weights, layout: ObservationLayout, observations: Array, noise: Array, xp: ModuleType) -> Array:
     """Log-probabilities, up to a constant, of every action, ``(B, C)``.
 
-    ``noise (B, STEPS, C)``: standard normal numbers; ``weights`` and ``xp`` as in ``actor.logits``.
+    ``noise (B, STEPS, C)`` is standard normal; ``xp`` is numpy or jax.numpy.
     """
     space, batch = layout.action_space, len(observations)
     raw = actor.raw_inputs(layout, observations, xp)
@@ -48,18 +50,18 @@ def logits(weights, layout: ObservationLayout, observations, noise, xp):
     return xp.exp(weights["log_sharpness"]) * combined
 
 
-def _posterior_mean(x, clean, t):
-    """Mean of the scores at step ``t`` of 0..STEPS-1, one step less noisy, given the clean ones as predicted."""
-    alpha, upto, before = float(ALPHAS[t]), float(ALPHAS_CUMPROD[t]), float(ALPHAS_CUMPROD[t - 1])
-    return (before**0.5 * (1.0 - alpha) * clean + alpha**0.5 * (1.0 - before) * x) / (1.0 - upto)
+def _posterior_mean(x: Array, clean: Array, t: int) -> Array:
+    """Mean of the scores one step less noisy than ``x`` at step ``t`` of 0..STEPS-1, given the predicted clean ones."""
+    alpha, cumulative, before = float(ALPHAS[t]), float(ALPHAS_CUMPROD[t]), float(ALPHAS_CUMPROD[t - 1])
+    return (before**0.5 * (1.0 - alpha) * clean + alpha**0.5 * (1.0 - before) * x) / (1.0 - cumulative)
 
 
-def _posterior_std(t):
+def _posterior_std(t: int) -> float:
     return float(((1.0 - ALPHAS[t]) * (1.0 - ALPHAS_CUMPROD[t - 1]) / (1.0 - ALPHAS_CUMPROD[t])) ** 0.5)
 
 
-def noise_from_draws(draws, count: int, xp):
-    """Standard normal numbers ``(B, STEPS, count)`` that follow from ``draws (B,)`` in [0, 1), by Box and Muller."""
+def noise_from_draws(draws: Array, count: int, xp: ModuleType) -> Array:
+    """Standard normal numbers ``(B, STEPS, count)``, a hash of ``draws (B,)`` in [0, 1) (Box-Muller transform)."""
     seeds = (draws.astype(np.float32) * np.float32(2**24)).astype(np.uint32)[:, None]
     numbers = xp.arange(2 * STEPS * count, dtype=np.uint32)[None]
     uniforms = (_murmur_mix(_murmur_mix(seeds) ^ numbers).astype(np.float32) + 0.5) * np.float32(2.0**-32)
@@ -68,7 +70,7 @@ def noise_from_draws(draws, count: int, xp):
     return normal.reshape(-1, STEPS, count)
 
 
-def _murmur_mix(x):
+def _murmur_mix(x: Array) -> Array:
     """The finaliser of MurmurHash3 (Appleby), on uint32 arrays."""
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
     x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
@@ -76,18 +78,19 @@ def _murmur_mix(x):
 
 
 class DiffusionActor:
-    """A trained diffusion policy, see ``Policy``."""
+    """A trained diffusion model as a ``Policy``, on NumPy."""
 
-    def __init__(self, name: str, weights: dict[str, np.ndarray], space: ActionSpace):
+    def __init__(self, name: str, weights: Weights, space: ActionSpace):
         self.name, self.weights = name, weights
         self.layout = ObservationLayout(space)
 
     def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """See ``Policy.choose``."""
         noise = noise_from_draws(draws, self.layout.action_space.count, np)
-        return draw_choice(logits(self.weights, self.layout, observations, noise, np), draws, np)
+        actions: np.ndarray = draw_choice(logits(self.weights, self.layout, observations, noise, np), draws, np)
+        return actions
 
 
-def read(name: str, weights: dict[str, np.ndarray], space: ActionSpace, bs_count: int) -> DiffusionActor:
-    """A diffusion policy of a policy folder; for another number of BSs see ``actor.read``."""
+def read(name: str, weights: Weights, space: ActionSpace, bs_count: int) -> DiffusionActor:
+    """The diffusion policy of a policy folder, for a scenario with so many BSs."""
     return DiffusionActor(name, actor.prices_for(weights, bs_count), space)

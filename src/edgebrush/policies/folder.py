@@ -1,7 +1,7 @@
-"""The policy folder: what training leaves, and what the evaluation, the simulator and a UE load.
+"""The policy folder: written by training, read by the evaluation and by a UE agent.
 
-``policy.json`` says what the policy is (``kind``: which code reads the weights) and how it was trained; the weights
-are safetensors. A new kind is a file in this package with a ``read`` and a line in ``KINDS``.
+``policy.json`` states the kind of the policy (which code reads the weights) and how it was trained; the weights are
+safetensors. To add a kind, write a module in this package with a function ``read`` and add it to ``KINDS``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -23,7 +24,7 @@ from .protocol import Policy
 
 FORMAT = 1
 ABOUT, WEIGHTS = "policy.json", "actor.safetensors"
-SOFTMAX, AUTOMATA, DIFFUSION = "softmax", "automata", "diffusion"  # softmax also where policy.json names no kind
+SOFTMAX, AUTOMATA, DIFFUSION = "softmax", "automata", "diffusion"  # softmax is the default
 KINDS: dict[str, Callable[..., Policy]] = {  # (name, weights, action space, number of BSs) -> Policy
     SOFTMAX: actor.read,
     AUTOMATA: automata.read,
@@ -31,8 +32,10 @@ KINDS: dict[str, Callable[..., Policy]] = {  # (name, weights, action space, num
 }
 
 
-def save_policy(folder: Path, name: str, weights: dict[str, np.ndarray], about: dict, kind: str = SOFTMAX) -> None:
-    """Write a policy folder; ``about``: step grid, classes, training."""
+def save_policy(
+    folder: Path, name: str, weights: dict[str, np.ndarray], about: dict[str, Any], kind: str = SOFTMAX
+) -> None:
+    """Write a policy folder. ``about`` has at least ``step_grid`` and ``classes``, and says how it was trained."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": FORMAT, "name": name, "kind": kind, **about}, indent=2)
     write_bytes(folder / WEIGHTS, save(weights))
@@ -40,22 +43,22 @@ def save_policy(folder: Path, name: str, weights: dict[str, np.ndarray], about: 
 
 
 def read_policy(folder: Path, space: ActionSpace, bs_count: int) -> Policy:
-    """The trained policy in ``folder``, for a scenario's choices; slots and BSs may be more or fewer than trained.
+    """The trained policy in ``folder``, for a scenario's action space; it may have more or fewer slots and BSs.
 
-    Raises ``UserError`` where the folder holds no policy, or one for another step grid or other classes.
+    Raises ``UserError`` if the folder holds no policy, or one for another step grid or number of classes.
     """
     try:
         about = json.loads((folder / ABOUT).read_text())
         weights = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
-        raise UserError(f"{folder}: no trained policy there ({Path(error.filename).name} is missing)") from None
+        raise UserError(
+            f"{folder}: no trained policy in this folder ({Path(error.filename).name} is missing)"
+        ) from None
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folder}: the policy cannot be read: {error}") from None
     kind = about.get("kind", SOFTMAX)
     if about.get("format") != FORMAT or kind not in KINDS:
-        raise UserError(
-            f"{folder}: policy format {about.get('format')!r}, kind {kind!r} is not known here; train it again"
-        )
+        raise UserError(f"{folder}: policy format {about.get('format')!r}, kind {kind!r} is unknown; train it again")
     if about["step_grid"] != list(space.step_grid) or about["classes"] != space.classes:
         raise UserError(
             f"{folder}: trained for step_grid {about['step_grid']} and {about['classes']} classes, the scenario has "

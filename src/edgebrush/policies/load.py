@@ -1,4 +1,4 @@
-"""Policies by name or folder; a rule gets the numbers that were tuned for the scenario."""
+"""Load a policy by name, folder or plugin reference; a rule gets the parameters tuned for the scenario."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 
 from edgebrush.errors import UserError
 from edgebrush.scenario.expand import action_space
-from edgebrush.scenario.load import fingerprint
+from edgebrush.scenario.load import fields_hash
 from edgebrush.scenario.presets import PRESETS
 from edgebrush.scenario.schema import Scenario
 
 from .folder import read_policy
 from .plugins import load_plugin_policy
 from .protocol import Policy
-from .rules import KINDS, Rule, numbers_of
+from .rules import KINDS, Rule, tunable_parameters
 
 
 def shipped_rules(scenario: Scenario) -> list[Rule] | None:
-    """Every rule with the numbers in ``<name>.rules.json``, beside the scenario or among the presets.
+    """All rules with the tuned parameters in ``<name>.rules.json``, beside the scenario or among the presets.
 
-    None where there is no such file, or where it was tuned for another scenario (a changed preset, say).
+    None if there is no such file, or if it was tuned for other fields (for example those of a changed preset).
     """
     for folder in (scenario.directory, PRESETS):
         path = folder / f"{scenario.name}.rules.json"
         if path.is_file():
             shipped = json.loads(path.read_text(encoding="utf-8"))
-            if shipped["scenario"] == fingerprint(scenario):
+            if shipped["scenario"] == fields_hash(scenario):
                 space = action_space(scenario)
                 return [
                     Rule(rule, np.array(list(found["numbers"].values())), space)
@@ -38,19 +38,19 @@ def shipped_rules(scenario: Scenario) -> list[Rule] | None:
 
 
 def load_policy(name: str | Path, scenario: Scenario) -> Policy:
-    """The rule of this name, with the scenario's numbers, the trained policy in this folder, or a plugin's policy.
+    """The rule of this name with its tuned parameters, the trained policy in this folder, or a plugin's policy.
 
-    ``module:Class`` names a plugin, see ``plugins.py``. Raises ``UserError`` where there is none of the three, the
-    rule's numbers have not been tuned for this scenario, or the policy was trained for other choices.
+    ``module:Class`` names a plugin, see ``plugins.py``. Raises ``UserError`` if ``name`` is none of the three, if the
+    rule's parameters are not tuned for this scenario, or if the policy was trained for another action space.
     """
     space = action_space(scenario)
     if name in KINDS:
-        if not numbers_of(KINDS[str(name)], scenario.bs_count):
+        if not tunable_parameters(KINDS[str(name)], scenario.bs_count):
             return Rule(str(name), np.zeros(0), space)
         rules = {rule.name: rule for rule in shipped_rules(scenario) or []}
         if name not in rules:
             raise UserError(
-                f"policy {str(name)!r}: its numbers are not tuned for {scenario.name}; give `edgebrush tune` the "
+                f"policy {str(name)!r}: its parameters are not tuned for {scenario.name}; run `edgebrush tune` with "
                 f"--out {scenario.directory / scenario.name}.rules.json"
             )
         return rules[str(name)]

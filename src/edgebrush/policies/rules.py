@@ -1,8 +1,9 @@
-"""Rules: what one can do without learning, each with a few numbers that are tuned.
+"""Rules: policies without learning, each with a few tuned parameters.
 
-``choose`` is plain loops over arrays: the evaluation compiles it with numba, a UE calls it as it is. All rules see
-the same local observation. Where a rule fixes the steps, their number is tuned; where it does not choose the class
-itself, tasks whose delay weight reaches a tuned threshold ("urgency") ask for the first class, others for the last.
+``choose`` is plain loops over arrays: the evaluation compiles it with numba, a UE agent calls it directly. All rules
+see the same local observation. Rules of the first group have a fixed step count, which is tuned. Rules that do not
+choose the service class put tasks whose delay weight reaches a tuned threshold ("urgency") into the first class, and
+all others into the last.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgebrush.decision.action_space import ActionSpace, encode_action
 from edgebrush.decision.observation import (
@@ -28,45 +30,12 @@ from edgebrush.decision.observation import (
     WAIT_S,
 )
 
-(LOCAL_ONLY, NEAREST_BS, SHORTEST_QUEUE, RANDOM, CAPACITY_RANDOM) = range(5)  # these fix the steps
-(SELFISH_GREEDY, PRICED_GREEDY, PRICED_GREEDY_3, LYAPUNOV) = range(5, 9)  # these weigh the expected costs
+from .pricing import effective_load, server_price, server_seconds
 
+Values = NDArray[np.floating]
 
-class Number(NamedTuple):
-    """One tunable number: where a search starts, how far it looks at first, what it means."""
-
-    name: str
-    start: float
-    spread: float
-
-
-STEP = Number("step_index", 2.0, 1.5)  # position in the step grid, rounded and clipped
-URGENCY = Number("log_urgency", -1.5, 1.0)  # log of the delay weight (cost per second) from which a task is urgent
-
-
-def numbers_of(kind: int, bs_count: int) -> list[Number]:
-    """The numbers of a rule for so many BSs, in the order in which ``choose`` reads them."""
-    if kind in (LOCAL_ONLY, NEAREST_BS, SHORTEST_QUEUE, RANDOM):
-        return [STEP, URGENCY]
-    if kind == CAPACITY_RANDOM:
-        return [STEP, Number("log_own_share", 0.0, 1.5), URGENCY]
-    if kind == PRICED_GREEDY:
-        return [
-            *(Number(f"price_bs_{j + 1}", 0.3, 0.2) for j in range(bs_count)),
-            *(Number(f"growth_bs_{j + 1}", 0.05, 0.05) for j in range(bs_count)),
-            Number("price_own", 0.0, 0.05),
-            Number("growth_own", 0.0, 0.05),
-            Number("in_flight", 0.0, 0.5),
-            Number("wait_factor", 0.0, 0.5),
-            Number("log_temperature", -6.0, 1.0),
-            URGENCY,
-        ]
-    if kind == PRICED_GREEDY_3:
-        return [Number("price_bs", 0.3, 0.2), Number("growth_bs", 0.05, 0.05), URGENCY]
-    if kind == LYAPUNOV:
-        return [Number("log_v", 0.0, 2.0), URGENCY]
-    return []
-
+(LOCAL_ONLY, NEAREST_BS, SHORTEST_QUEUE, RANDOM, CAPACITY_RANDOM) = range(5)  # with a fixed step count
+(SELFISH_GREEDY, PRICED_GREEDY, PRICED_GREEDY_3, LYAPUNOV) = range(5, 9)  # minimise the expected cost plus a surcharge
 
 KINDS = {
     "local-only": LOCAL_ONLY,
@@ -81,12 +50,48 @@ KINDS = {
 }
 
 
+class RuleParameter(NamedTuple):
+    """A tunable parameter: its name, where a search starts, and the initial standard deviation of the search."""
+
+    name: str
+    start: float
+    spread: float
+
+
+STEP = RuleParameter("step_index", 2.0, 1.5)  # position in the step grid, rounded and clipped
+URGENCY = RuleParameter("log_urgency", -1.5, 1.0)  # log of the delay weight (cost per second) of an urgent task
+
+
+def tunable_parameters(kind: int, bs_count: int) -> list[RuleParameter]:
+    """The parameters of a rule in a scenario with so many BSs, in the order in which ``choose`` reads them."""
+    if kind in (LOCAL_ONLY, NEAREST_BS, SHORTEST_QUEUE, RANDOM):
+        return [STEP, URGENCY]
+    if kind == CAPACITY_RANDOM:
+        return [STEP, RuleParameter("log_own_share", 0.0, 1.5), URGENCY]
+    if kind == PRICED_GREEDY:
+        return [
+            *(RuleParameter(f"price_bs_{j + 1}", 0.3, 0.2) for j in range(bs_count)),
+            *(RuleParameter(f"growth_bs_{j + 1}", 0.05, 0.05) for j in range(bs_count)),
+            RuleParameter("price_own", 0.0, 0.05),
+            RuleParameter("growth_own", 0.0, 0.05),
+            RuleParameter("in_flight", 0.0, 0.5),
+            RuleParameter("wait_factor", 0.0, 0.5),
+            RuleParameter("log_temperature", -6.0, 1.0),
+            URGENCY,
+        ]
+    if kind == PRICED_GREEDY_3:
+        return [RuleParameter("price_bs", 0.3, 0.2), RuleParameter("growth_bs", 0.05, 0.05), URGENCY]
+    if kind == LYAPUNOV:
+        return [RuleParameter("log_v", 0.0, 2.0), URGENCY]
+    return []
+
+
 @dataclass(frozen=True)
 class Rule:
-    """A rule with its numbers, as a policy for scenarios of one action space."""
+    """A rule with its parameters, as a policy for scenarios of one action space."""
 
     name: str  # one of KINDS
-    numbers: np.ndarray  # (n,) float64, see numbers_of
+    parameters: np.ndarray  # (n,) float64, see tunable_parameters
     action_space: ActionSpace
 
     @property
@@ -96,35 +101,44 @@ class Rule:
     def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """See ``Policy.choose``."""
         space, rows = self.action_space, zip(observations, draws, strict=True)
-        given = self.kind, self.numbers, space.slots, np.array(space.step_grid), space.classes
+        given = self.kind, self.parameters, space.slots, np.array(space.step_grid), space.classes
         return np.array([choose(*given, row, draw) for row, draw in rows], np.int64)
 
 
-def choose(kind, numbers, slots, step_grid, classes, observation, draw):
-    """The action of rule ``kind`` with its ``numbers`` on one observation ``(layout.size,)``."""
+def choose(
+    kind: int,
+    parameters: Values,
+    slots: int,
+    step_grid: NDArray[np.int64],
+    classes: int,
+    observation: Values,
+    draw: float,
+) -> int:
+    """The action of rule ``kind`` with its ``parameters`` on one observation ``(layout.size,)``."""
     features, grid_size = CANDIDATE_FEATURES + classes, len(step_grid)
     task = observation[:TASK_FEATURES]
     stop = TASK_FEATURES + slots * features
     candidates = observation[TASK_FEATURES:stop].reshape((slots, features))
     cost = observation[stop:].reshape((slots, grid_size, classes))
     service_class = 0
-    if kind != SELFISH_GREEDY and task[DELAY_WEIGHT] < math.exp(numbers[-1]):
+    if kind != SELFISH_GREEDY and task[DELAY_WEIGHT] < math.exp(parameters[-1]):
         service_class = classes - 1
     if kind < SELFISH_GREEDY:
-        k = int(min(max(round(numbers[0]), 0), grid_size - 1))
-        slot = _place(kind, numbers, step_grid[k], candidates, draw)
+        k = int(min(max(round(parameters[0]), 0), grid_size - 1))
+        slot = _slot_with_fixed_steps(kind, parameters, step_grid[k], candidates, draw)
     else:
-        slot, k = _weigh(kind, numbers, step_grid, task, candidates, cost, service_class, draw)
-    return encode_action(slot, k, service_class, grid_size, classes)
+        slot, k = _least_cost(kind, parameters, step_grid, task, candidates, cost, service_class, draw)
+    action: int = encode_action(slot, k, service_class, grid_size, classes)
+    return action
 
 
-def _place(kind, numbers, steps, candidates, draw):
-    """The slot that a rule with fixed steps picks: the best present one, or one drawn in proportion."""
+def _slot_with_fixed_steps(kind: int, parameters: Values, steps: int, candidates: Values, draw: float) -> int:
+    """The present slot with the best score, or, for the random rules, one drawn in proportion to its score."""
     if kind == LOCAL_ONLY:
         return 0
     best, best_score, total = 0, -np.inf, 0.0
     for s in range(len(candidates)):
-        score = _score(kind, numbers, steps, candidates, s)
+        score = _score(kind, parameters, steps, candidates, s)
         total += score if score > 0.0 else 0.0
         if score > best_score:
             best, best_score = s, score
@@ -132,44 +146,55 @@ def _place(kind, numbers, steps, candidates, draw):
         return best
     left = draw * total
     for s in range(len(candidates)):
-        left -= _score(kind, numbers, steps, candidates, s)
+        left -= _score(kind, parameters, steps, candidates, s)
         if left < 0.0:
             return s
     return best
 
 
-def _score(kind, numbers, steps, candidates, s):
-    """How much a rule likes a slot; for the random ones, its share (0 where the slot is not present)."""
+def _score(kind: int, parameters: Values, steps: int, candidates: Values, s: int) -> float:
+    """The score of a slot; the probability weight for the random rules (0 where the slot is not present)."""
     row = candidates[s]
-    drawn = kind == RANDOM or kind == CAPACITY_RANDOM
+    random = kind == RANDOM or kind == CAPACITY_RANDOM
     if row[PRESENT] == 0.0:
-        return 0.0 if drawn else -np.inf
+        return 0.0 if random else -np.inf
     if kind == NEAREST_BS:
-        return -1e9 if s == 0 else -row[UP_S]
+        up_s: float = row[UP_S]
+        return -1e9 if s == 0 else -up_s
     if kind == SHORTEST_QUEUE:
-        return -row[LOAD]
+        load: float = row[LOAD]
+        return -load
     if kind == CAPACITY_RANDOM:
-        per_second = 1.0 / (row[FIXED_S] + steps * row[SERVER_STEP_S])
-        return per_second * math.exp(numbers[1]) if s == 0 else per_second
+        tasks_per_s: float = 1.0 / server_seconds(row[FIXED_S], row[SERVER_STEP_S], steps)
+        return tasks_per_s * math.exp(parameters[1]) if s == 0 else tasks_per_s
     return 1.0
 
 
-def _weigh(kind, numbers, step_grid, task, candidates, cost, service_class, draw):
-    """(slot, step index) of least value, or, with a temperature, drawn from its softmax (Gibbs' distribution)."""
+def _least_cost(
+    kind: int,
+    parameters: Values,
+    step_grid: NDArray[np.int64],
+    task: Values,
+    candidates: Values,
+    cost: Values,
+    service_class: int,
+    draw: float,
+) -> tuple[int, int]:
+    """(slot, step index) of the least expected cost plus surcharge; with a temperature, a draw from its softmax."""
     slots, grid_size, classes = cost.shape
     value = np.full((slots, grid_size), np.inf)
     best_s, best_k = 0, 0
     for s in range(slots):
         if candidates[s, PRESENT] > 0.0:
             for k in range(grid_size):
-                value[s, k] = cost[s, k, service_class] + _price(
-                    kind, numbers, classes, task, candidates[s], s, step_grid[k], service_class
+                value[s, k] = cost[s, k, service_class] + _surcharge(
+                    kind, parameters, classes, task, candidates[s], s, step_grid[k], service_class
                 )
                 if value[s, k] < value[best_s, best_k]:
                     best_s, best_k = s, k
     if kind != PRICED_GREEDY:
         return best_s, best_k
-    weight = np.exp((value[best_s, best_k] - value) / math.exp(numbers[-2]))
+    weight = np.exp((value[best_s, best_k] - value) / math.exp(parameters[-2]))
     left = draw * weight.sum()
     for s in range(slots):
         for k in range(grid_size):
@@ -179,22 +204,52 @@ def _weigh(kind, numbers, step_grid, task, candidates, cost, service_class, draw
     return best_s, best_k
 
 
-def _price(kind, numbers, classes, task, row, s, steps, service_class):
-    """What a rule adds to the selfish expected cost of a choice, for the others' sake."""
+def _surcharge(
+    kind: int,
+    parameters: Values,
+    classes: int,
+    task: Values,
+    row: Values,
+    s: int,
+    steps: int,
+    service_class: int,
+) -> float:
+    """What a rule adds to the selfish expected cost of a choice, on behalf of the other UEs."""
     if kind == SELFISH_GREEDY:
         return 0.0
-    server_s = row[FIXED_S] + steps * row[SERVER_STEP_S]
-    wait = task[DELAY_WEIGHT] * row[WAIT_S + service_class]
+    server_s: float = server_seconds(row[FIXED_S], row[SERVER_STEP_S], steps)
+    wait: float = task[DELAY_WEIGHT] * row[WAIT_S + service_class]
+    price: float
     if kind == LYAPUNOV:
         # Drift plus penalty (Neely 2010): the cost without waiting, plus backlog times the work added, over V.
-        return row[WAIT_S + classes - 1] * server_s * math.exp(-numbers[0]) - wait
+        backlog_s: float = row[WAIT_S + classes - 1]
+        return backlog_s * server_s * math.exp(-parameters[0]) - wait
     if kind == PRICED_GREEDY_3:
-        return 0.0 if s == 0 else (numbers[0] + numbers[1] * row[LOAD]) * server_s
-    bs_count = (numbers.shape[0] - 6) // 2
-    rest = 2 * bs_count
-    own, growth_own, in_flight, wait_factor = numbers[rest], numbers[rest + 1], numbers[rest + 2], numbers[rest + 3]
+        if s == 0:
+            return 0.0
+        price = server_price(parameters[0], parameters[1], row[LOAD])
+        return price * server_s
+    bs_count = (parameters.shape[0] - 6) // 2
+    own = 2 * bs_count  # after the prices and growths of the BSs
+    in_flight: float = parameters[own + 2]
+    wait_factor: float = parameters[own + 3]
     if s == 0:
-        return (own + growth_own * row[LOAD]) * server_s + wait_factor * wait
-    j = int(row[NUMBER]) - 1
-    load = row[LOAD] + in_flight * row[IN_FLIGHT]
-    return (numbers[j] + numbers[bs_count + j] * load) * server_s + wait_factor * wait
+        price = server_price(parameters[own], parameters[own + 1], row[LOAD])
+    else:
+        j = int(row[NUMBER]) - 1
+        load = effective_load(row[LOAD], in_flight, row[IN_FLIGHT])
+        price = server_price(parameters[j], parameters[bs_count + j], load)
+    return price * server_s + wait_factor * wait
+
+
+# What ``choose`` calls: to compile ``choose``, register these with numba first.
+COMPILED_HELPERS = (
+    encode_action,
+    server_seconds,
+    effective_load,
+    server_price,
+    _slot_with_fixed_steps,
+    _score,
+    _least_cost,
+    _surcharge,
+)

@@ -1,4 +1,4 @@
-"""How loaded a scenario is: what is asked for against what its BSs can do."""
+"""The offered load of a scenario: task arrivals relative to the capacity of its BSs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ REFERENCE_STEPS = 15
 
 
 def offered_load(scenario: Scenario, steps: int = REFERENCE_STEPS) -> float:
-    """Tasks that arrive per second over tasks that all BSs finish per second; above 1 the UEs must help.
+    """Tasks that arrive per second, divided by the tasks that all BSs finish per second; above 1 the UEs must help.
 
-    Raises ``UserError`` where a profile cannot be used.
+    Raises ``UserError`` if a profile cannot be used.
     """
     return scenario.task_rate_hz / bs_capacity_hz(scenario, steps)
 
 
 def bs_capacity_hz(scenario: Scenario, steps: int = REFERENCE_STEPS) -> float:
-    """Tasks per second that all BSs together finish with batches always full, at ``steps`` steps a task.
+    """Tasks per second that all BSs together finish with full batches, at ``steps`` steps per task.
 
     A task takes its fixed parts and, in each of its rounds, a share 1/B of the engine:
-    ``encode + decode + steps (alpha + beta B) / B`` seconds, over the server's speed.
+    ``encode_s + decode_s + steps (round_intercept_s + round_slope_s B) / B``, divided by the server's speed.
     """
     total_hz = 0.0
     for bs in scenario.bss:

@@ -1,4 +1,4 @@
-"""One entry per UE and BS: their profiles, names, positions, and what a UE can choose."""
+"""What follows from a scenario: one entry per UE and BS with profiles, names and positions; the action space."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def expand_bss(scenario: Scenario) -> list[tuple[Bs, Profile]]:
 
 
 def bs_positions(scenario: Scenario) -> np.ndarray:
-    """Where the BSs stand, ``(M, 2)`` metres: as listed, else the cells of an even grid over the area."""
+    """Positions of the BSs, ``(M, 2)`` metres: as given, else the centres of the cells of an even grid."""
     columns = math.ceil(math.sqrt(scenario.bs_count))
     rows = math.ceil(scenario.bs_count / columns)
     width, height = scenario.area_m
-    places: list[tuple[float, float]] = []
+    positions: list[tuple[float, float]] = []
     for bs in scenario.bss:
         for index in range(bs.count):
-            row, column = divmod(len(places), columns)
+            row, column = divmod(len(positions), columns)
             even = ((column + 0.5) * width / columns, (row + 0.5) * height / rows)
-            places.append(bs.positions[index] if bs.positions else even)
-    return np.array(places, float)
+            positions.append(bs.positions[index] if bs.positions else even)
+    return np.array(positions, float)
 
 
 def action_space(scenario: Scenario) -> ActionSpace:
@@ -45,7 +45,7 @@ def action_space(scenario: Scenario) -> ActionSpace:
 
 
 def bs_names(scenario: Scenario) -> list[str]:
-    """A name for each BS, in the scenario's order: its entry's, with a number where the entry has several."""
+    """The name of each BS, in the scenario's order: that of its entry, plus a number if the entry has several."""
     return [
         bs.name if bs.count == 1 else f"{bs.name}-{number}" for bs in scenario.bss for number in range(1, bs.count + 1)
     ]

@@ -1,11 +1,12 @@
-"""The scenario as arrays of numbers: what the simulator's compiled loops and a UE's observation read.
+"""The scenario as arrays of records, for the simulator's compiled loops and for a UE's observation.
 
-Record types do not depend on a scenario's size, so the loops compile once for all scenarios.
+The record types do not depend on the scenario's size, so the loops compile once for all scenarios.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,14 +18,8 @@ from edgebrush.scenario.trace import read_trace, replay
 f8, i8 = np.float64, np.int64
 
 NONE = -1  # no task, no BS
-
-
-# Kinds of arrival processes and path loss, as numbers.
-POISSON, BURSTY, TRACE = 0, 1, 2
-
-
-UMI, LOG_DISTANCE = 0, 1
-
+POISSON, BURSTY, TRACE = 0, 1, 2  # arrival processes
+UMI, LOG_DISTANCE = 0, 1  # path loss models
 
 GLOBAL_PARAMS = np.dtype(
     [
@@ -40,7 +35,6 @@ GLOBAL_PARAMS = np.dtype(
     ]
 )  # fmt: skip
 
-
 UE_PARAMS = np.dtype(
     [
         ("fixed_s", f8), ("step_s", f8), ("fixed_j", f8), ("step_j", f8),
@@ -50,7 +44,6 @@ UE_PARAMS = np.dtype(
         ("rate_factor", f8), ("queue_limit", i8),
     ]
 )  # fmt: skip
-
 
 BS_PARAMS = np.dtype(
     [
@@ -62,7 +55,6 @@ BS_PARAMS = np.dtype(
     ]
 )  # fmt: skip
 
-
 REQUEST = np.dtype(
     [
         ("cumulative_share", f8), ("delay_weight", f8), ("energy_weight", f8), ("quality_weight", f8),
@@ -70,15 +62,13 @@ REQUEST = np.dtype(
     ]
 )  # fmt: skip
 
-
 CONTENT = np.dtype([("cumulative_share", f8), ("difficulty", f8)])
-
 
 IMAGES = np.dtype([("cumulative_share", f8), ("count", i8)])
 
 
 class Params(NamedTuple):
-    """The scenario as numbers; shared by all episodes. The compiled loops see each field as ``Rows``."""
+    """The scenario as arrays, shared by all episodes. The compiled loops see each field as ``Rows``."""
 
     common: np.ndarray  # (1,) GLOBAL_PARAMS
     ue: np.ndarray  # (N,) UE_PARAMS
@@ -88,12 +78,12 @@ class Params(NamedTuple):
     images: np.ndarray  # (sizes,) IMAGES
     step_grid: np.ndarray  # (K,) int64
     log_step_grid: np.ndarray  # (K,) float64
-    trace_s: np.ndarray  # (L,) float64, arrival times of the trace's tasks; one dummy without a trace
+    trace_s: np.ndarray  # (L,) float64, arrival times of the trace's tasks; one dummy if there is no trace
     trace_ue: np.ndarray  # (L,) int64
 
 
 def build_params(scenario: Scenario) -> Params:
-    """The scenario as numbers. Raises ``UserError`` where a profile or trace cannot be used."""
+    """The scenario as arrays. Raises ``UserError`` if a profile or the trace cannot be used."""
     trace_s, trace_ue, trace_span_s = trace_rows(scenario)
     step_grid = np.array(scenario.decision.step_grid, i8)
     return Params(
@@ -101,6 +91,11 @@ def build_params(scenario: Scenario) -> Params:
         _requests(scenario), _contents(scenario), _images(scenario), step_grid, np.log(step_grid),
         trace_s, trace_ue,
     )  # fmt: skip
+
+
+def check_usable(scenario: Scenario) -> None:
+    """Raises ``UserError`` if a profile or the trace cannot be used."""
+    expand_ues(scenario), expand_bss(scenario), trace_rows(scenario)
 
 
 def _common_params(scenario: Scenario, trace_span_s: float, trace_length: int) -> np.ndarray:
@@ -193,15 +188,15 @@ def _images(scenario: Scenario) -> np.ndarray:
     return rows
 
 
-def _cumulative_shares(shares) -> np.ndarray:
-    """Cumulative shares; the last row takes all that is left, rounding included."""
+def _cumulative_shares(shares: Iterable[float]) -> np.ndarray:
+    """Cumulative shares. The last is infinite, so that rounding errors cannot leave a gap."""
     cumulative = np.cumsum(list(shares))
     cumulative[-1] = np.inf
     return cumulative
 
 
 def trace_rows(scenario: Scenario) -> tuple[np.ndarray, np.ndarray, float]:
-    """Arrival times and UEs of the trace's tasks, and the span after which it repeats."""
+    """Arrival times and UEs of the trace's tasks, and the period after which it repeats."""
     if not isinstance(scenario.arrivals, TraceArrivals):
         return np.zeros(1), np.zeros(1, i8), 1.0
     path = scenario.directory / scenario.arrivals.file
@@ -215,6 +210,6 @@ def trace_rows(scenario: Scenario) -> tuple[np.ndarray, np.ndarray, float]:
     return time_s.astype(f8), ue.astype(i8), max(span_s, float(time_s[-1]))
 
 
-def _copy(source, row, *names: str) -> None:
+def _copy(source: Any, row: Any, *names: str) -> None:
     for name in names:
         row[name] = getattr(source, name)

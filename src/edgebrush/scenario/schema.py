@@ -1,47 +1,47 @@
-"""What the world is: one validated scenario, as its YAML file states it.
+"""The scenario: the validated content of its YAML file.
 
-SI units throughout (seconds, joules, watts, hertz, bits, metres). The meaning of every word is in
-``docs/simulator.md``; a physical figure that is not the scenario's own choice names its source in the preset
-file or in the profile that it refers to.
+All values are in SI units (seconds, joules, watts, hertz, bits, metres). ``docs/scenarios.md`` explains every field,
+``docs/simulator.md`` what it does. Sources of physical values are in the field descriptions, presets and profiles.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edgebrush.profiles.schema import NonNegative, Part, Positive
 
 MAX_CLASSES = 4  # service classes that the simulator's records hold
 MAX_STEPS = 32  # entries of a step grid
-MAX_UES, MAX_BSS = 20_000, 1_000  # a typing error should not fill the memory
-MAX_TASKS = 10_000_000  # that arrive in an episode
-SHORTEST_S = 1e-3  # of whatever recurs, so that an episode stays finite
+MAX_UES, MAX_BSS = 20_000, 1_000  # so that a typing error cannot fill the memory
+MAX_TASKS = 10_000_000  # arrivals in an episode
+MIN_INTERVAL_S = 1e-3  # of recurring events, so that an episode stays finite
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Decibels = Annotated[float, Field(ge=-300, le=300)]
 LossDb = Annotated[float, Field(ge=0, le=300)]
-Recurring = Annotated[float, Field(ge=SHORTEST_S, allow_inf_nan=False)]
+Recurring = Annotated[float, Field(ge=MIN_INTERVAL_S, allow_inf_nan=False)]
 
 
 class Decision(Part):
-    """What a UE may choose; each of the three decisions can be switched off here."""
+    """What a UE can choose; each of the three decisions can be removed."""
 
     step_grid: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
-        default=(2, 4, 6, 8, 10, 15, 20, 30, 50), description="allowed denoising steps; one entry fixes them"
+        default=(2, 4, 6, 8, 10, 15, 20, 30, 50),
+        description="allowed denoising steps; one entry fixes them",
     )
     classes: Annotated[int, Field(ge=1, le=MAX_CLASSES)] = Field(
-        default=2, description="service classes, 0 served first; 1 switches the choice off"
+        default=2, description="service classes, 0 is served first; 1 removes the choice"
     )
     local: bool = Field(default=True, description="whether a UE may generate on its own device")
     neighbours: Annotated[int, Field(ge=0)] = Field(
-        default=6, description="a UE considers this many BSs, those it hears best; 1 = the nearest only"
+        default=6, description="a UE considers this many BSs, those with the best channel; 1 = the nearest only"
     )
-    interval_s: NonNegative = Field(default=0.0, description="0 decides at arrival; otherwise the slot's length")
+    interval_s: NonNegative = Field(default=0.0, description="0: decide at arrival; otherwise the length of a slot")
 
     @model_validator(mode="after")
     def _ordered(self) -> Decision:
@@ -49,24 +49,28 @@ class Decision(Part):
             raise ValueError(f"step_grid needs 1 to {MAX_STEPS} entries")
         if any(b <= a for a, b in zip(self.step_grid, self.step_grid[1:], strict=False)):
             raise ValueError(f"step_grid {list(self.step_grid)} must rise strictly; sort it and drop repeats")
-        if 0 < self.interval_s < SHORTEST_S:
-            raise ValueError(f"interval_s = {self.interval_s:g} is too short; give 0 or at least {SHORTEST_S:g}")
+        if 0 < self.interval_s < MIN_INTERVAL_S:
+            raise ValueError(f"interval_s = {self.interval_s:g} is too short; give 0 or at least {MIN_INTERVAL_S:g}")
         if not self.local and self.neighbours == 0:
-            raise ValueError("local is false and neighbours is 0, so no task could go anywhere")
+            raise ValueError("local is false and neighbours is 0, so there is no place for a task")
         return self
 
 
 class Cost(Part):
-    """Weights of the task cost that belong to the operator rather than to the requester."""
+    """The operator's weights of the task cost; a request kind has the requester's."""
 
     delay_ref_s: Positive = 5.0
     energy_ref_j: Positive = 10.0
-    bs_energy_weight: NonNegative = Field(default=0.0, description="omega: the share of BS energy that counts")
+    bs_energy_weight: NonNegative = Field(
+        default=0.0, description="omega: weight of the BSs' joules relative to the UEs'"
+    )
     missed: Positive = Field(default=1.0, description="added when a task misses its deadline")
-    lost: Positive = Field(default=3.0, description="added when a task is refused everywhere and given up")
+    lost: Positive = Field(default=3.0, description="added when no queue has room for a task")
 
 
 class Radio(Part):
+    """The radio channel between UEs and BSs."""
+
     path_loss: Literal["umi-street-canyon", "log-distance"] = Field(
         default="umi-street-canyon",
         description="3GPP TR 38.901, table 7.4.1-1; or intercept_db + exponent_db lg d",
@@ -83,18 +87,20 @@ class Radio(Part):
     coherence_s: Recurring = 1.0
     noise_dbm_per_hz: Decibels = Field(default=-174.0, description="thermal noise at 290 K")
     noise_figure_db: LossDb = Field(default=7.0, description="of a UE's receiver (ITU-R M.2412)")
-    interference: bool = Field(default=False, description="other cells' transmissions raise the noise")
-    downlink: bool = Field(default=True, description="false: results arrive at once")
+    interference: bool = Field(default=False, description="transmissions in other cells raise the noise")
+    downlink: bool = Field(default=True, description="false: results arrive instantly")
 
 
 class Mobility(Part):
-    """Random waypoint; speed 0 keeps the UEs where the episode put them."""
+    """Random waypoint; at speed 0, UEs keep their initial positions."""
 
     speed_mps: NonNegative = 0.0
     pause_s: NonNegative = 10.0
 
 
 class PoissonArrivals(Part):
+    """A Poisson process of requests at each UE."""
+
     kind: Literal["poisson"] = "poisson"
     rate_hz: Positive = Field(description="requests per second and UE")
 
@@ -106,9 +112,9 @@ class BurstyArrivals(Part):
     rate_hz: Positive = Field(description="requests per second and UE where the factor is 1")
     calm: NonNegative = 0.2
     burst: Positive = 1.8
-    calm_s: Recurring = Field(default=20.0, description="mean stay in the calm state")
-    burst_s: Recurring = Field(default=20.0, description="mean stay in the burst state")
-    shared: bool = Field(default=True, description="all UEs burst together, as after a lecture")
+    calm_s: Recurring = Field(default=20.0, description="mean duration of the calm state")
+    burst_s: Recurring = Field(default=20.0, description="mean duration of the burst state")
+    shared: bool = Field(default=True, description="one state for all UEs, else one per UE")
 
     @model_validator(mode="after")
     def _ordered(self) -> BurstyArrivals:
@@ -118,6 +124,8 @@ class BurstyArrivals(Part):
 
 
 class TraceArrivals(Part):
+    """Requests replayed from a log."""
+
     kind: Literal["trace"] = "trace"
     file: Path = Field(description="a CSV in the GenTD26 columns, relative to the scenario file")
     rate_hz: Positive = Field(description="tasks per second and UE; times are scaled to it")
@@ -127,7 +135,7 @@ Arrivals = Annotated[PoissonArrivals | BurstyArrivals | TraceArrivals, Field(dis
 
 
 class RequestKind(Part):
-    """A kind of request: who waits how anxiously, and what travels."""
+    """A kind of request: the requester's weights of the cost, and the sizes of prompt and result."""
 
     name: str
     share: Share
@@ -140,7 +148,7 @@ class RequestKind(Part):
 
 
 class Content(Part):
-    """A content class; difficulty stretches the quality curve: as many more steps for the same quality."""
+    """A content class. ``difficulty`` stretches the quality curve: the same quality needs that many times the steps."""
 
     name: str
     share: Share
@@ -148,20 +156,20 @@ class Content(Part):
 
 
 class Ue(Part):
-    """A class of UEs (phones) that are alike."""
+    """A class of identical UEs (phones)."""
 
     name: str
     count: Annotated[int, Field(ge=1, le=MAX_UES)]
-    profile: str = Field(description="a light model's, by name or as a .json file beside the scenario")
-    speed: Positive = Field(default=1.0, description="of the device, against the profile's hardware")
-    rate_factor: Positive = Field(default=1.0, description="how often these ask, against the arrivals' rate")
+    profile: str = Field(description="a light model's, by name or as a .json file next to the scenario")
+    speed: Positive = Field(default=1.0, description="of the device, relative to the profile's hardware")
+    rate_factor: Positive = Field(default=1.0, description="request rate, relative to the arrivals' rate")
     queue_limit: Annotated[int, Field(ge=0, le=1000)] = 8
     radiated_w: Positive = Field(default=0.2, description="23 dBm, power class 3 (3GPP TS 38.101-1)")
-    transmit_w: NonNegative = Field(default=2.3, description="drawn while it transmits (QECO, mec_uara)")
-    receive_w: NonNegative = Field(default=1.0, description="drawn while it receives (assumption)")
-    standby_w: NonNegative = Field(default=0.1, description="drawn while it waits for a BS (QECO, mec_uara)")
+    transmit_w: NonNegative = Field(default=2.3, description="power while it transmits (QECO, mec_uara)")
+    receive_w: NonNegative = Field(default=1.0, description="power while it receives (assumption)")
+    standby_w: NonNegative = Field(default=0.1, description="power while it waits for a BS (QECO, mec_uara)")
     battery_j: Positive = Field(default=50_000.0, description="13.9 Wh; phones have 12.7 to 15.1 Wh")
-    battery_level: tuple[Share, Share] = Field(default=(0.2, 1.0), description="at the start, drawn in between")
+    battery_level: tuple[Share, Share] = Field(default=(0.2, 1.0), description="at the start, uniform in this range")
     battery_care: NonNegative = Field(
         default=0.0, description="energy weight is multiplied by 1 + battery_care * (1 - level)"
     )
@@ -174,53 +182,54 @@ class Ue(Part):
 
 
 class Endpoint(Part):
-    """A server that is there already and speaks the OpenAI images API; what it costs and yields is its profile's."""
+    """An existing server with OpenAI's images API. Its cost and quality are still those of the BS's profile."""
 
-    base_url: str = Field(description="what images/generations is under, as http://host:8000/v1")
-    api_key_env: str | None = Field(default=None, description="the environment variable that holds its key")
-    model: str | None = Field(default=None, description="sent as `model` where given")
+    base_url: str = Field(description="the address above images/generations, for example http://host:8000/v1")
+    api_key_env: str | None = Field(default=None, description="the environment variable that holds its API key")
+    model: str | None = Field(default=None, description="sent as `model` if given")
     steps_field: str | None = Field(
-        default=None, description="what the server calls denoising steps; None: it takes no such field"
+        default=None, description="the server's field for denoising steps; None: it has none"
     )
     load: Literal["edgebrush", "prometheus", "none"] = Field(
-        default="edgebrush", description="where its load is read; none: inferred from one's own round trips"
+        default="edgebrush", description="the source of its load; none: inferred from the UE's own round trips"
     )
     metrics_url: str | None = Field(default=None, description="None: /metrics on the same host")
-    running_metric: str | None = Field(default=None, description="prometheus only: requests that run")
-    waiting_metric: str | None = Field(default=None, description="prometheus only: requests that wait")
+    running_metric: str | None = Field(default=None, description="prometheus only: gauge of running requests")
+    waiting_metric: str | None = Field(default=None, description="prometheus only: gauge of waiting requests")
 
     @model_validator(mode="after")
     def _consistent(self) -> Endpoint:
         if not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url = {self.base_url!r} is no address; give http://HOST:PORT/v1")
+            raise ValueError(f"base_url = {self.base_url!r} is not an address; give http://HOST:PORT/v1")
         if self.load == "prometheus" and not (self.running_metric and self.waiting_metric):
             raise ValueError("load is prometheus, so running_metric and waiting_metric must name the server's gauges")
         return self
 
 
 class Bs(Part):
-    """A class of base stations that are alike; positions default to an even grid over the area."""
+    """A class of identical base stations; positions default to an even grid over the area."""
 
     name: str
     count: Annotated[int, Field(ge=1, le=MAX_BSS)] = 1
-    profile: str = Field(description="a heavy model's, by name or as a .json file beside the scenario")
-    speed: Positive = Field(default=1.0, description="of the server, against the profile's hardware")
+    profile: str = Field(description="a heavy model's, by name or as a .json file next to the scenario")
+    speed: Positive = Field(default=1.0, description="of the server, relative to the profile's hardware")
     batch_limit: Annotated[int, Field(ge=1, le=256)] = 4
     queue_limit: Annotated[int, Field(ge=0, le=10_000)] = 32
     connection_limit: Annotated[int, Field(ge=1, le=20_000)] = 64
-    bandwidth_hz: Positive = Field(default=10e6, description="each way (QECO, mec_uara)")
+    bandwidth_hz: Positive = Field(default=10e6, description="in each direction (QECO, mec_uara)")
     power_w: Positive = Field(default=5.0, description="a medium-range BS has at most 38 dBm (3GPP TS 38.104)")
     positions: tuple[tuple[Finite, Finite], ...] | None = Field(default=None, description="[x, y] in metres")
-    endpoint: Endpoint | None = Field(default=None, description="the server that `edgebrush ue` sends to, if not ours")
+    endpoint: Endpoint | None = Field(default=None, description="an existing server for `edgebrush ue`")
 
     @model_serializer(mode="wrap")
-    def _leave_out_no_endpoint(self, serialise):  # so a world without one is written, and hashed, as ever
+    def _omit_missing_endpoint(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keeps the hash of scenarios without an endpoint as it was before the field existed."""
         return {name: value for name, value in serialise(self).items() if name != "endpoint" or value is not None}
 
     @model_validator(mode="after")
     def _consistent(self) -> Bs:
         if self.endpoint is not None and self.count != 1:
-            raise ValueError(f"endpoint is one server, but count = {self.count}; give each its own entry")
+            raise ValueError(f"endpoint is one server, but count = {self.count}; give each server its own entry")
         if self.positions is not None and len(self.positions) != self.count:
             raise ValueError(f"positions lists {len(self.positions)} places for count = {self.count}")
         if self.connection_limit < self.batch_limit:
@@ -229,7 +238,7 @@ class Bs(Part):
 
 
 class Scenario(Part):
-    """The whole world of one study. Raises pydantic's ValidationError, one line in ``load_scenario``."""
+    """A scenario. Raises pydantic's ``ValidationError``; ``load_scenario`` turns it into one line."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     title: str
@@ -241,17 +250,17 @@ class Scenario(Part):
     radio: Radio = Radio()
     mobility: Mobility = Mobility()
     broadcast_interval_s: Annotated[float, Field(ge=0)] = Field(
-        default=1.0, description="0 = always fresh, .inf = no broadcast at all"
+        default=1.0, description="interval of the BSs' load reports; 0 = always fresh, .inf = no reports"
     )
     arrivals: Arrivals
     images_per_request: dict[Annotated[int, Field(ge=1, le=16)], Share] = Field(
-        default={1: 1.0}, description="how many images a request asks for, and how often"
+        default={1: 1.0}, description="number of images per request, and its share"
     )
     requests: tuple[RequestKind, ...]
     contents: tuple[Content, ...] = (Content(name="any", share=1.0, difficulty=1.0),)
     ues: tuple[Ue, ...]
     bss: tuple[Bs, ...]
-    directory: Path = Field(default=Path(), exclude=True, description="where relative files are looked for")
+    directory: Path = Field(default=Path(), exclude=True, description="the folder of relative file names")
 
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
@@ -269,17 +278,18 @@ class Scenario(Part):
         ):
             if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
                 raise ValueError(f"{field}: the shares sum to {sum(shares):g}; they must sum to 1")
-        if 0 < self.broadcast_interval_s < SHORTEST_S:
+        if 0 < self.broadcast_interval_s < MIN_INTERVAL_S:
             raise ValueError(
-                f"broadcast_interval_s = {self.broadcast_interval_s:g} is too short; give 0 or at least {SHORTEST_S:g}"
+                f"broadcast_interval_s = {self.broadcast_interval_s:g} is too short; "
+                f"give 0 or at least {MIN_INTERVAL_S:g}"
             )
         return self
 
     @model_validator(mode="after")
-    def _of_sane_size(self) -> Scenario:
+    def _limited_size(self) -> Scenario:
         for field, count, most in (("ues", self.ue_count, MAX_UES), ("bss", self.bs_count, MAX_BSS)):
             if count > most:
-                raise ValueError(f"{field}: {count:,} in all; at most {most:,} are possible")
+                raise ValueError(f"{field}: {count:,} in total; at most {most:,} are possible")
         tasks = self.task_rate_hz * self.horizon_s
         if tasks > MAX_TASKS:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Request logs in the GenTD26 columns: who asked when for how many images."""
+"""Request logs (traces) in the GenTD26 columns: time, user, number of images."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MAX_IMAGES = 16
 
 @dataclass(frozen=True)
 class Trace:
-    """Requests in order of time."""
+    """Requests, sorted by time."""
 
     time_s: np.ndarray  # (R,) seconds from the first request
     user: np.ndarray  # (R,) str
-    images: np.ndarray  # (R,) int64, images asked for
+    images: np.ndarray  # (R,) int64, number of images
 
 
 def read_trace(path: Path) -> Trace:
@@ -55,7 +55,7 @@ def _read_row(path: Path, line: int, row: dict[str, str]) -> tuple[float, str, i
         time = datetime.fromisoformat(row["gmt_create"])
     except ValueError:
         raise UserError(
-            f"{path}: line {line}: gmt_create = {row['gmt_create']!r} is no time; write 2024-11-15 16:57:50"
+            f"{path}: line {line}: gmt_create = {row['gmt_create']!r} is not a time; write 2024-11-15 16:57:50"
         ) from None
     try:
         images = float(row["num_images_per_prompt"] or 1)
@@ -67,14 +67,14 @@ def _read_row(path: Path, line: int, row: dict[str, str]) -> tuple[float, str, i
             f"number from 1 to {MAX_IMAGES}"
         )
     if time.tzinfo is None:
-        time = time.replace(tzinfo=UTC)  # else the machine's summer time would tear a gap into the trace
+        time = time.replace(tzinfo=UTC)  # local time would have a gap where summer time begins
     return time.timestamp(), row["groupId"], int(images)
 
 
 def replay(trace: Trace, ue_count: int, task_rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
     """Arrival times and UEs of the trace's tasks, one row per image, scaled to ``task_rate_hz`` overall.
 
-    A user is always the same UE: the one its name's CRC-32 falls on.
+    The CRC-32 of its name maps a user to a fixed UE.
     """
     tasks = int(trace.images.sum())
     scale = tasks / task_rate_hz / trace.time_s[-1]

@@ -1,8 +1,9 @@
-"""Variants of a scenario: other arrivals, another load, other fields."""
+"""Variants of a scenario: a trace's arrivals, another offered load, other fields."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -11,13 +12,13 @@ from edgebrush.scenario.capacity import offered_load
 from edgebrush.scenario.schema import Scenario, TraceArrivals
 
 
-def asked_for(scenario: Scenario, trace: Path | None = None, load: float | None = None) -> Scenario:
-    """The scenario with a trace's arrivals instead of its own, scaled to an offered load where one is given.
+def with_overrides(scenario: Scenario, trace: Path | None = None, load: float | None = None) -> Scenario:
+    """The scenario with the arrivals of a trace, and scaled to an offered load, if these are given.
 
-    1 is what the BSs can do at 15 steps with full batches. Raises ``UserError``.
+    A load of 1 is the capacity of all BSs at 15 steps with full batches. Raises ``UserError``.
     """
     if load is not None and not 0.0 < load < float("inf"):
-        raise UserError(f"load = {load:g}: must be positive; 1 is what the base stations can do")
+        raise UserError(f"load = {load:g}: must be positive; 1 is the capacity of the base stations")
     name, arrivals, factor = scenario.name, scenario.arrivals, 1.0
     if load is not None:
         factor = load / offered_load(scenario)
@@ -32,8 +33,8 @@ def asked_for(scenario: Scenario, trace: Path | None = None, load: float | None 
     return scenario.model_copy(update={"name": name, "arrivals": arrivals})
 
 
-def changed(scenario: Scenario, suffix: str, fields: dict) -> Scenario:
-    """The scenario with other fields, validated again, under a name of its own. Raises ``UserError``."""
+def changed(scenario: Scenario, suffix: str, fields: dict[str, Any]) -> Scenario:
+    """The scenario with other fields, validated again, and with ``suffix`` in its name. Raises ``UserError``."""
     content = scenario.model_dump() | {"directory": scenario.directory, "name": f"{scenario.name}-{suffix}"}
     try:
         return Scenario.model_validate(content | fields)

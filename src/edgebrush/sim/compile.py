@@ -24,7 +24,7 @@ def _cache_folder() -> str:
     """
     package = Path(__file__).parent.parent
     digest = hashlib.sha256(numba.__version__.encode())
-    for pattern in ("sim/*.py", "decision/*.py", "scenario/*.py", "policies/rules.py", "evaluation/episodes.py"):
+    for pattern in ("sim/*.py", "decision/*.py", "scenario/*.py", "policies/*.py", "evaluation/episodes.py"):
         for source in sorted(package.glob(pattern)):
             digest.update(source.read_bytes())
     root = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))

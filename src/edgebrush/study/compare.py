@@ -15,7 +15,7 @@ from edgebrush.policies.protocol import Policy
 from edgebrush.policies.rules import KINDS
 from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.report.rendering import render
-from edgebrush.scenario.parameters import build_params
+from edgebrush.scenario.parameters import check_usable
 from edgebrush.scenario.schema import Scenario
 from edgebrush.study import TRAINING_S, TRAINING_SEEDS
 from edgebrush.study.train import train_policies
@@ -46,7 +46,7 @@ def compare(
     episodes = default_episodes(scenario) if episodes is None else at_least_two("episodes", episodes)
     if seeds < 0 or seconds <= 0:
         raise UserError(f"seeds = {seeds}, seconds = {seconds:g}: seeds must be 0 or more, seconds positive")
-    build_params(scenario)
+    check_usable(scenario)
     own = load_by_name([name for name in policies if name not in KINDS], scenario)
     if seeds and "mappo" in own:
         raise UserError("policies: one is called mappo, which compare trains itself; set seeds to 0, or use evaluate")
@@ -65,7 +65,7 @@ def compare(
                     seeds=seeds,
                     seconds=seconds,
                     decisions=decisions,
-                    prices=rules["priced-greedy"].numbers,
+                    prices=rules["priced-greedy"].parameters,
                     progress=progress,
                 )
                 (home / CURVE).replace(folder / CURVE)
@@ -91,7 +91,7 @@ def evaluate(
     does, and where a policy cannot be used.
     """
     episodes = default_episodes(scenario) if episodes is None else at_least_two("episodes", episodes)
-    build_params(scenario)
+    check_usable(scenario)
     by_name = load_by_name([name for name in policies if name not in KINDS], scenario)
     rules = [name for name in policies if name in KINDS]
     with new_folder(Path(out), overwrite=overwrite) as folder:

@@ -19,7 +19,7 @@ from edgebrush.evaluation.run_folder import load_digests, store_digests
 from edgebrush.evaluation.statistics import METRICS, Digest, mean_of
 from edgebrush.files import write_text
 from edgebrush.jobs.executor import Processes
-from edgebrush.jobs.keys import cache_key, scenario_key
+from edgebrush.jobs.keys import cache_key, contents_key
 from edgebrush.jobs.training import TrainingJob
 from edgebrush.policies.load import load_policy
 from edgebrush.policies.protocol import Policy
@@ -45,7 +45,7 @@ class TuningJob:
 
     @cached_property
     def path(self) -> Path:
-        key = cache_key(scenario_key(self.scenario), self.rule, asdict(self.budget))
+        key = cache_key(contents_key(self.scenario), self.rule, asdict(self.budget))
         return self.cache / "rules" / f"{key}.json"
 
     @property
@@ -81,8 +81,8 @@ class PlayJob:
     @cached_property
     def path(self) -> Path:
         source = self.source
-        policy = source.path.name if isinstance(source, TrainingJob) else [source.name, source.numbers.tolist()]
-        return self.cache / "plays" / f"{cache_key(scenario_key(self.scenario), policy, self.episodes)}{self.suffix}"
+        policy = source.path.name if isinstance(source, TrainingJob) else [source.name, source.parameters.tolist()]
+        return self.cache / "plays" / f"{cache_key(contents_key(self.scenario), policy, self.episodes)}{self.suffix}"
 
     @property
     def done(self) -> bool:

@@ -19,7 +19,7 @@ from edgebrush.evaluation.run_folder import RESULTS, store_scenario
 from edgebrush.files import check_writable, write_text
 from edgebrush.learning.registry import ALGORITHMS, algorithm_of
 from edgebrush.progress import ProgressCallback, no_progress
-from edgebrush.scenario.parameters import build_params
+from edgebrush.scenario.parameters import check_usable
 from edgebrush.scenario.schema import Scenario
 
 from .figures import FIGURES, draw
@@ -48,7 +48,7 @@ def reproduce(
     time. Raises ``UserError`` before any job where a name is unknown or ``out`` cannot be used.
     """
     figures, learners = _select(figures, algorithms)
-    build_params(scenario)
+    check_usable(scenario)
     plan = replace(plan, episodes=plan.episodes or default_episodes(scenario))
     folder = _open_folder(Path(out))
     stopwatch = Stopwatch()

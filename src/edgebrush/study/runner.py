@@ -16,7 +16,7 @@ from edgebrush.jobs.training import TrainingJob
 from edgebrush.learning import CURVE
 from edgebrush.learning.registry import configure, tuned_settings
 from edgebrush.policies.load import shipped_rules
-from edgebrush.policies.rules import KINDS, Rule, numbers_of
+from edgebrush.policies.rules import KINDS, Rule, tunable_parameters
 from edgebrush.progress import ProgressCallback
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.episode_seeds import VALIDATION_SEEDS
@@ -134,7 +134,7 @@ class StudyRunner:
         return plays, variation_plays
 
     def _tuning(self, scenario: Scenario, rule: str) -> TuningJob:
-        parameters = numbers_of(KINDS[rule], scenario.bs_count)
+        parameters = tunable_parameters(KINDS[rule], scenario.bs_count)
         return TuningJob(scenario, rule, self.plan.budget.for_parameters(len(parameters)), self.cache)
 
     def _rule(self, scenario: Scenario, name: str) -> Rule:
@@ -147,7 +147,7 @@ class StudyRunner:
     ) -> TrainingJob:
         chosen = tuned_settings(self.scenario.name, algorithm) | settings
         config = configure(algorithm, chosen, seconds=None, decisions=decisions)
-        prices = self._rule(scenario, BEST_RULE).numbers
+        prices = self._rule(scenario, BEST_RULE).parameters
         return TrainingJob(scenario, name, algorithm, config, seed, prices, self.cache)
 
     def _play(self, kind: type[PlayJob], scenario: Scenario, source: Rule | TrainingJob) -> PlayJob:
@@ -165,7 +165,7 @@ class StudyRunner:
         from edgebrush.learning.rollout import VALIDATION_EPISODES
 
         episodes = VALIDATION_SEEDS + np.arange(VALIDATION_EPISODES)
-        return float(RuleEvaluator(self.scenario, rule.name, episodes, 1).costs([rule.numbers])[0])
+        return float(RuleEvaluator(self.scenario, rule.name, episodes, 1).costs([rule.parameters])[0])
 
 
 def seeds(count: int) -> range:

@@ -13,7 +13,7 @@ from edgebrush.files import check_writable
 from edgebrush.learning import CHECKPOINT
 from edgebrush.learning.registry import algorithm_of, configure, tuned_settings
 from edgebrush.progress import ProgressCallback, no_progress
-from edgebrush.scenario.parameters import build_params
+from edgebrush.scenario.parameters import check_usable
 from edgebrush.scenario.schema import Scenario
 from edgebrush.study import TRAINING_S, TRAINING_SEEDS
 from edgebrush.tuning.rules import start_prices
@@ -54,7 +54,7 @@ def train_policies(
         raise UserError(f"out = {str(out)!r}: already holds a training; add --resume or give another folder")
     if resume and not started:
         raise UserError(f"out = {str(out)!r}: holds no checkpoint to resume from; leave out --resume")
-    build_params(scenario)
+    check_usable(scenario)
     check_writable(out)
     if prices is None:
         prices = start_prices(scenario, progress)

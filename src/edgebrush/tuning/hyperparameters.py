@@ -32,7 +32,7 @@ from edgebrush.learning import CURVE
 from edgebrush.learning.registry import ALGORITHMS, algorithm_of, configure
 from edgebrush.policies.load import load_policy
 from edgebrush.progress import ProgressCallback, ShareCallback, no_progress
-from edgebrush.scenario.load import fingerprint
+from edgebrush.scenario.load import fields_hash
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.episode_seeds import VALIDATION_SEEDS
 from edgebrush.tuning.rules import start_prices
@@ -73,7 +73,7 @@ class TrialLog:
             with open(path, newline="", encoding="utf-8") as file:
                 self.rows = list(csv.DictReader(file))
         for row in self.rows:
-            if (row.get("scenario"), row.get("decisions")) != (fingerprint(scenario), str(decisions)):
+            if (row.get("scenario"), row.get("decisions")) != (fields_hash(scenario), str(decisions)):
                 raise UserError(
                     f"{path}: holds trials on another scenario or of {row.get('decisions')} decisions, not "
                     f"{decisions}; give another --out"
@@ -132,7 +132,7 @@ class TrialJob:
         cost = play(scenario, policy, VALIDATION_SEEDS + np.arange(TRIAL_EPISODES))["cost"].mean()
         self.log.add(
             {
-                "scenario": fingerprint(scenario),
+                "scenario": fields_hash(scenario),
                 "algorithm": self.training.algorithm,
                 "trial": self.number,
                 "decisions": self.training.config.decisions,
@@ -176,7 +176,7 @@ def search_hyperparameters(
     content = {
         "command": command,
         "date": f"{date.today()}",
-        "scenario": fingerprint(scenario),
+        "scenario": fields_hash(scenario),
         "decisions": decisions,
         "judged_on": f"{TRIAL_EPISODES} validation episodes",  # the key of files that exist
         "algorithms": {name: log.best(name) for name in ALGORITHMS if name in logged},

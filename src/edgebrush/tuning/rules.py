@@ -13,10 +13,10 @@ import numpy as np
 
 from edgebrush.evaluation.episodes import RuleEvaluator
 from edgebrush.policies.load import shipped_rules
-from edgebrush.policies.rules import KINDS, Rule, numbers_of
+from edgebrush.policies.rules import KINDS, Rule, tunable_parameters
 from edgebrush.progress import ProgressCallback, ShareCallback, no_progress, no_share
 from edgebrush.scenario.expand import action_space
-from edgebrush.scenario.load import fingerprint
+from edgebrush.scenario.load import fields_hash
 from edgebrush.scenario.schema import Scenario
 from edgebrush.tuning.cmaes import Budget, cma_search
 
@@ -41,7 +41,7 @@ def rule_of(scenario: Scenario, rule: str, parameters: np.ndarray) -> Rule:
 
 def tune(scenario: Scenario, rule: str, budget: Budget, progress: ShareCallback = no_share) -> TunedRule:
     """Tune one rule: the better of its default parameters and the search's favourite, on validation episodes."""
-    parameters = numbers_of(KINDS[rule], scenario.bs_count)
+    parameters = tunable_parameters(KINDS[rule], scenario.bs_count)
     start = np.array([parameter.start for parameter in parameters])
     spread = np.array([parameter.spread for parameter in parameters])
     found = cma_search(start, spread, partial(RuleEvaluator, scenario, rule), budget, progress)
@@ -50,7 +50,9 @@ def tune(scenario: Scenario, rule: str, budget: Budget, progress: ShareCallback 
 
 def tune_all(scenario: Scenario, budget: Budget, progress: ProgressCallback = no_progress) -> list[TunedRule]:
     """Tune every rule; ``progress`` gets the share of all evaluations that are done, and the rule as its note."""
-    budgets = {rule: budget.for_parameters(len(numbers_of(kind, scenario.bs_count))) for rule, kind in KINDS.items()}
+    budgets = {
+        rule: budget.for_parameters(len(tunable_parameters(kind, scenario.bs_count))) for rule, kind in KINDS.items()
+    }
     total, spent, tuned = sum(each.evaluations for each in budgets.values()), 0, []
     for rule, rule_budget in budgets.items():
 
@@ -73,18 +75,18 @@ def tuned_rules(scenario: Scenario, progress: ProgressCallback = no_progress) ->
 
 def start_prices(scenario: Scenario, progress: ProgressCallback = no_progress) -> np.ndarray:
     """The parameters of the tuned priced-greedy rule, from which learners start."""
-    return next(rule.numbers for rule in tuned_rules(scenario, progress) if rule.name == "priced-greedy")
+    return next(rule.parameters for rule in tuned_rules(scenario, progress) if rule.name == "priced-greedy")
 
 
 def rules_json(scenario: Scenario, tuned: Sequence[TunedRule], command: str) -> str:
     """The content of ``<scenario>.rules.json``, which ``policies.load.shipped_rules`` reads."""
     rules = {each.rule: _rule_json(scenario, each) for each in tuned}
-    content = {"command": command, "date": f"{date.today()}", "scenario": fingerprint(scenario), "rules": rules}
+    content = {"command": command, "date": f"{date.today()}", "scenario": fields_hash(scenario), "rules": rules}
     return json.dumps(content, indent=2) + "\n"
 
 
 def _rule_json(scenario: Scenario, tuned: TunedRule) -> dict[str, Any]:
-    names = [parameter.name for parameter in numbers_of(KINDS[tuned.rule], scenario.bs_count)]
+    names = [parameter.name for parameter in tunable_parameters(KINDS[tuned.rule], scenario.bs_count)]
     numbers = dict(zip(names, tuned.parameters.tolist(), strict=True))
     return {"cost": tuned.cost, "budget": asdict(tuned.budget), "numbers": numbers}
 

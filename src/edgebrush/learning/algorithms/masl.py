@@ -144,7 +144,7 @@ def mean_strategies(
 
     The mean over all contexts counts as one more visit of each context. A context without visits has only that.
     """
-    context = automata.context_of(edges, strides, automata.features(layout, observations, size[1], np), np)
+    context = automata.context_of(edges, strides, automata.features(layout, observations, size[1], np))
     total = np.zeros((*size, *layout.action_space.shape[1:]))
     probabilities = played.reshape(-1, *layout.action_space.shape)
     np.add.at(total, (context[:, None], automata.place_of(layout, observations)), probabilities)
@@ -193,7 +193,7 @@ def played_entries(actor: Strategies, rollout: Rollout) -> tuple[jax.Array, jax.
     layout = actor.layout
     observations = rollout.observations.reshape(-1, layout.size)
     features = automata.features(layout, observations, actor.strategies.shape[1], jnp)
-    context = automata.context_of(actor.edges, actor.strides, features, jnp)
+    context = automata.context_of(actor.edges, actor.strides, features)
     slot, choice = jnp.divmod(rollout.choices.reshape(-1), layout.action_space.per_slot)
     place = jnp.take_along_axis(automata.place_of(layout, observations), slot[:, None], axis=1)[:, 0]
     return context, place * layout.action_space.per_slot + choice

@@ -1,4 +1,4 @@
-"""The scenarios that ship with the package, and their names; imports nothing, so that shells can complete them."""
+"""The presets: scenarios that ship with the package. Imports little, so that shell completion is fast."""
 
 from __future__ import annotations
 
