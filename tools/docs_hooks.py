@@ -33,7 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Fill in an API page and mend the links that leave docs/."""
+    """Fill in an API page and rewrite the links that leave docs/."""
     uri = page.file.src_uri
     if MARKER in markdown:
         markdown = markdown.replace(MARKER, room_reference(Path(uri).stem))
