@@ -204,7 +204,7 @@ def describe_hardware(device: Literal["cpu", "cuda"], threads: int) -> str:
     if device == "cuda":
         import torch
 
-        return torch.cuda.get_device_name()
+        return str(torch.cuda.get_device_name())
     return f"{processor_name()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
