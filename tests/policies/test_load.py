@@ -1,4 +1,4 @@
-"""What ships with a preset is for that preset as it is; one's own numbers lie beside one's own scenario."""
+"""Shipped rules belong to an unchanged preset; a user's own rule file lies next to the user's scenario."""
 
 import numpy as np
 import pytest
@@ -13,21 +13,21 @@ from edgebrush.scenario.presets import PRESETS, preset_names
 
 
 @pytest.mark.parametrize("preset", preset_names())
-def test_presets_ship_every_rules_numbers(preset):
+def test_presets_ship_the_parameters_of_every_rule(preset):
     scenario = load_scenario(preset)
     assert [rule.name for rule in shipped_rules(scenario)] == list(KINDS)
 
 
-def test_a_changed_preset_does_not_get_the_shipped_numbers():
+def test_a_changed_preset_does_not_get_the_shipped_parameters():
     campus = load_scenario("campus")
     assert shipped_rules(campus.model_copy(update={"horizon_s": 100.0})) is None
     assert shipped_rules(campus.model_copy(update={"description": "the same world"})) is not None
 
 
-def test_numbers_beside_the_scenario_are_its_own(tmp_path):
+def test_a_rule_file_next_to_the_scenario_is_used(tmp_path):
     (tmp_path / "pair.yaml").write_text((PRESETS / "pair.yaml").read_text())
-    numbers = (PRESETS / "pair.rules.json").read_text()
-    (tmp_path / "pair.rules.json").write_text(numbers.replace('"local-only"', '"nearest-bs"'))
+    rules = (PRESETS / "pair.rules.json").read_text()
+    (tmp_path / "pair.rules.json").write_text(rules.replace('"local-only"', '"nearest-bs"'))
     mine = load_scenario(tmp_path / "pair.yaml")
     assert "local-only" not in [rule.name for rule in shipped_rules(mine)]
 
@@ -43,7 +43,7 @@ def test_a_policy_is_a_rule_s_name_or_a_folder(tmp_path):
         load_policy("priced", campus)
 
 
-def test_a_rule_without_numbers_of_its_own_needs_no_tuning():
+def test_a_rule_without_parameters_needs_no_tuning():
     mine = load_scenario("campus").model_copy(update={"name": "mine"})
     assert load_policy("selfish-greedy", mine).name == "selfish-greedy"
     with pytest.raises(UserError, match="its parameters are not tuned for mine"):

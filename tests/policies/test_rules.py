@@ -1,4 +1,4 @@
-"""The rules on observations of a running world, against what their names promise."""
+"""The rules choose what their names promise, on observations of running episodes."""
 
 import numpy as np
 import pytest
@@ -47,24 +47,24 @@ def test_selfish_greedy_takes_the_least_expected_cost(campus, seen):
     np.testing.assert_array_equal(cost[rows, slots, steps, classes], cost.min(axis=(1, 2, 3)))
 
 
-def test_priced_greedy_without_prices_or_heat_is_selfish_but_for_its_class(campus, seen):
-    names = [number.name for number in tunable_parameters(KINDS["priced-greedy"], campus.bs_count)]
-    numbers = np.array([-20.0 if name.startswith("log_") else 0.0 for name in names])  # all tasks are urgent
-    priced = rule_of(campus, "priced-greedy", numbers)
+def test_priced_greedy_without_prices_and_temperature_is_selfish_apart_from_its_class(campus, seen):
+    names = [parameter.name for parameter in tunable_parameters(KINDS["priced-greedy"], campus.bs_count)]
+    parameters = np.array([-20.0 if name.startswith("log_") else 0.0 for name in names])  # all tasks are urgent
+    priced = rule_of(campus, "priced-greedy", parameters)
     for a, b in zip(chosen(priced, seen), chosen(starting(campus, "selfish-greedy"), seen), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_price_on_every_bs_brings_the_tasks_home(campus, seen):
+def test_a_high_price_on_every_bs_keeps_the_tasks_on_the_own_device(campus, seen):
     observations, layout = seen
-    names = [number.name for number in tunable_parameters(KINDS["priced-greedy"], campus.bs_count)]
+    names = [parameter.name for parameter in tunable_parameters(KINDS["priced-greedy"], campus.bs_count)]
     dear = [100.0 if name.startswith("price_bs") else -5.0 if name.startswith("log_") else 0.0 for name in names]
     slots, _, _ = chosen(rule_of(campus, "priced-greedy", np.array(dear)), seen)
     own_present = layout.split(observations)[1][:, 0, PRESENT] > 0
     assert own_present.sum() > 20 and (slots[own_present] == 0).all()
 
 
-def test_urgent_tasks_ask_for_the_first_class(campus, seen):
+def test_urgent_tasks_get_the_first_class(campus, seen):
     observations, layout = seen
     weight = layout.split(observations)[0][:, DELAY_WEIGHT]
     _, _, classes = chosen(rule_of(campus, "priced-greedy-3", np.array([0.3, 0.0, np.log(0.2)])), seen)
@@ -106,7 +106,7 @@ def test_capacity_random_draws_in_proportion_to_capacity(campus, seen):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_compiled_and_plain_python_play_the_same_episode(name):
-    """A UE runs the rule as it is, the evaluation compiles it."""
+    """A UE agent runs the rule in plain Python, the evaluation compiles it."""
     pair = load_scenario("pair").model_copy(update={"horizon_s": 20.0})
     rule = starting(pair, name)
 

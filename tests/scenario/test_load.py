@@ -1,4 +1,4 @@
-"""Scenario files: what YAML may say, and that whatever a file says gives a scenario or one line."""
+"""Scenario files: any content gives a scenario or an error of one line."""
 
 import copy
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def replaced(content, way, value):
 
 
 @pytest.mark.parametrize("preset", ["campus-gentd26", "pair"])
-def test_any_odd_value_anywhere_gives_a_scenario_or_one_line(preset, tmp_path, monkeypatch):
+def test_any_odd_value_anywhere_gives_a_scenario_or_an_error_of_one_line(preset, tmp_path, monkeypatch):
     content = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
     path = tmp_path / "mine.yaml"
     path.touch()
@@ -80,7 +80,7 @@ def test_anchors_and_merges_may_be_used(tmp_path):
     assert load_scenario(tmp_path / "merged.yaml").bss == load_scenario("pair").bss
 
 
-def test_a_profile_beside_the_scenario_is_found(tmp_path, monkeypatch):
+def test_a_profile_next_to_the_scenario_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     (tmp_path / "my.json").write_text((CATALOGUE / "sdxl-a100.json").read_text())
     text = (PRESETS / "pair.yaml").read_text().replace("profile: sdxl-a100", "profile: my.json")

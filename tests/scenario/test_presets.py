@@ -71,7 +71,7 @@ def test_capacity_by_hand():
     assert bs_capacity_hz(campus.model_copy(update=dict(bss=(bs,))), steps=30) < 0.6 * 2 * 0.5 / seconds
 
 
-@pytest.mark.skipif(not GENTD26.is_file(), reason="the trace is not beside the repository")
+@pytest.mark.skipif(not GENTD26.is_file(), reason="the trace is not next to the repository")
 def test_gentd26_has_the_numbers_that_its_script_finds():
     scenario, trace = load_scenario("campus-gentd26"), read_trace(GENTD26)
     time_s = fit_arrivals["scaled"](trace, scenario.task_rate_hz)

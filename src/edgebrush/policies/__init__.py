@@ -1,1 +1,1 @@
-"""Observation in, decision out: rules and the trained actor, on NumPy alone."""
+"""Policies, on NumPy alone: rules, the trained actor and its variants, policy folders, plugins."""

@@ -20,7 +20,7 @@ from .rules import KINDS, Rule, tunable_parameters
 
 
 def shipped_rules(scenario: Scenario) -> list[Rule] | None:
-    """All rules with the tuned parameters in ``<name>.rules.json``, beside the scenario or among the presets.
+    """All rules with the tuned parameters in ``<name>.rules.json``, next to the scenario or among the presets.
 
     None if there is no such file, or if it was tuned for other fields (for example those of a changed preset).
     """
