@@ -37,15 +37,15 @@ def as_the_agent_sees(simulator, observers):
     queue = OwnQueue(busy_s, int(ue["waiting"]), ue["work_s"][:classes])
     views = []
     for slot, j in enumerate(worlds.neighbour[0, task["ue"]], 1):
-        board = worlds.board[0, j]
+        report = worlds.report[0, j]
         row = candidates[slot]
         report = LoadReport(
-            float(board["time"]),
-            int(board["running"]),
-            int(board["steps_left"]),
-            int(board["connections"]),
-            board["waiting"][:classes],
-            board["waiting_steps"][:classes],
+            float(report["time"]),
+            int(report["running"]),
+            int(report["steps_left"]),
+            int(report["connections"]),
+            report["waiting"][:classes],
+            report["waiting_steps"][:classes],
         )
         in_flight = int(worlds.link[0, task["ue"], j]["in_flight"])
         up_bps, down_bps = context.bits_in / row[obs.UP_S], context.bits_out / row[obs.DOWN_S]

@@ -95,14 +95,14 @@ def test_a_metric_is_summed_over_its_labels():
 @pytest.mark.parametrize("others", [0, 1, 3])
 def test_up_to_a_full_batch_the_batch_is_inferred(others):
     steps, batch = 10, others + 1
-    board = infer_load(SERVER, 0.1 + steps * (0.02 + 0.01 * batch), steps, 0.0, 2)
-    assert board.running == pytest.approx(batch) and sum(board.waiting) == pytest.approx(0.0, abs=1e-9)
+    load = infer_load(SERVER, 0.1 + steps * (0.02 + 0.01 * batch), steps, 0.0, 2)
+    assert load.running == pytest.approx(batch) and sum(load.waiting) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_beyond_a_full_batch_waiting_tasks_are_inferred():
     full_s = 0.1 + 10 * 0.06
-    board = infer_load(SERVER, 3 * full_s, 10, 0.0, 2)
-    assert board.running == 4 and board.waiting[0] == pytest.approx(8) and board.waiting_steps[0] == pytest.approx(80)
+    load = infer_load(SERVER, 3 * full_s, 10, 0.0, 2)
+    assert load.running == 4 and load.waiting[0] == pytest.approx(8) and load.waiting_steps[0] == pytest.approx(80)
 
 
 def test_an_inferred_load_fades_to_the_own_tasks(tmp_path):

@@ -1,8 +1,8 @@
-"""The accounts: cost as it accrues, and what each task came to.
+"""Cost accounting: the cost that accrues over time, and the record of every ended task.
 
-``C = w_D·D + w_E·(E_ue + omega·E_bs) + w_Q·(1−Q) + missed + lost``, the weights already divided by their
-references. The delay term accrues as long as a task is in the system, energy when it is charged, the rest at
-the task's end; so the sum over time equals the sum over tasks.
+``C = w_D·D + w_E·(E_ue + omega·E_bs) + w_Q·(1−Q) + missed + lost``, with weights already divided by their references.
+Delay accrues while a task is in the system, energy when it is charged, the rest when the task ends. So the sum over
+time equals the sum over tasks.
 """
 
 from edgebrush.decision import task_cost
@@ -24,7 +24,7 @@ def pass_time(world, time):
 
 @compiled
 def charge_ue(world, t, joules):
-    """Charge energy that task t's UE spent on it."""
+    """Charge the energy that task t's UE spent on it."""
     task = world.task[t]
     ue = world.ue[task.ue]
     task.energy_ue_j += joules
@@ -42,7 +42,7 @@ def charge_bs(params, world, t, joules):
 
 @compiled
 def complete(params, world, t):
-    """Task t's image is there, now."""
+    """Complete task t: its UE has the image now."""
     task = world.task[t]
     if task.bs == NONE:
         maker = params.ue[task.ue]
@@ -55,13 +55,13 @@ def complete(params, world, t):
 
 @compiled
 def drop(params, world, t):
-    """Task t is past its deadline and will not be computed."""
+    """Drop task t, which passed its deadline before it was processed."""
     _end(params, world, t, 0.0, True, True, False)
 
 
 @compiled
 def lose(params, world, t):
-    """Task t was refused everywhere."""
+    """Lose task t, which was refused everywhere."""
     _end(params, world, t, 0.0, False, False, True)
 
 
@@ -74,7 +74,7 @@ def _end(params, world, t, quality, missed, dropped, lost):
     episode.in_system -= 1
     episode.cost_rate -= task.delay_weight
     if episode.in_system == 0:
-        episode.cost_rate = 0.0  # no rounding is carried from one busy period to the next
+        episode.cost_rate = 0.0  # rounding errors must not carry over to the next busy period
     if episode.records > 0:
         if episode.recorded < episode.records:
             _record(params, world, t, quality, penalty_cost, missed, dropped, lost)

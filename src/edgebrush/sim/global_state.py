@@ -7,17 +7,17 @@ from .state import DOWN, UP
 from .station import steps_left_now
 from .transfers import band_of
 
-GLOBAL_OF_WORLD, GLOBAL_OF_BS, GLOBAL_OF_UE = 3, 5, 6  # numbers of features; BSs have 3 more per class
+GLOBAL_OF_WORLD, GLOBAL_OF_BS, GLOBAL_OF_UE = 3, 5, 6  # feature counts; BSs have 3 more per class
 
 
 @compiled
 def global_state(params, world, out):
-    """Write the global state, for a critic in training only: everything, fresh, at the decision.
+    """Write the global state to ``out (state_size,)`` float32.
 
-    World: tasks in the system, cost accruing per second, share of UEs in a burst. Per BS: tasks sending up,
-    running, steps left, sending down, cost per second of the tasks that run; and by class waiting tasks,
-    their steps, their cost per second. Per UE: seconds of work in service and waiting, tasks waiting, in a
-    burst or not, cost per second of its queue, whether it is the one that decides.
+    World: tasks in the system, cost per second, share of UEs in a burst. Per BS: uplinks, running tasks, their steps
+    left, downlinks, cost per second of the running tasks; and by class: waiting tasks, their steps, their cost per
+    second. Per UE: seconds of work in service and waiting, waiting tasks, whether it is in a burst, cost per second
+    of its queue, whether it decides now.
     """
     common, episode = params.common[0], world.episode[0]
     at = GLOBAL_OF_WORLD
@@ -32,7 +32,7 @@ def global_state(params, world, out):
             out[at + 2] = _cost_rate_of(world, bs.head[p])
             at += 3
     bursting = 0.0
-    asking = world.task[episode.deciding].ue if episode.deciding != NONE else NONE
+    deciding = world.task[episode.deciding].ue if episode.deciding != NONE else NONE
     for i in range(common.ue_count):
         ue = world.ue[i]
         work_s, waiting_rate = 0.0, 0.0
@@ -42,7 +42,7 @@ def global_state(params, world, out):
         out[at] = ue.serving_until - episode.time if ue.serving != NONE else 0.0
         out[at + 1], out[at + 2], out[at + 3] = work_s, ue.waiting, ue.phase
         out[at + 4] = waiting_rate
-        out[at + 5] = 1.0 if i == asking else 0.0
+        out[at + 5] = 1.0 if i == deciding else 0.0
         bursting += ue.phase
         at += GLOBAL_OF_UE
     out[0], out[1], out[2] = episode.in_system, episode.cost_rate, bursting / common.ue_count

@@ -53,7 +53,7 @@ def episode_world(worlds, e):
         rows(worlds.band[e]),
         rows(worlds.neighbour[e]),
         rows(worlds.link[e]),
-        rows(worlds.board[e]),
+        rows(worlds.report[e]),
         rows(worlds.task[e]),
         rows(worlds.tree[e]),
         rows(worlds.outcome[e]),

@@ -60,7 +60,7 @@ LINK = np.dtype(
     ]
 )  # fmt: skip
 
-BOARD = np.dtype(
+LOAD_REPORT = np.dtype(
     [
         ("time", f8), ("running", i8), ("steps_left", i8), ("connections", i8),
         ("waiting", i8, (MAX_CLASSES,)), ("waiting_steps", i8, (MAX_CLASSES,)),
@@ -99,7 +99,7 @@ class World(NamedTuple):
     band: np.ndarray  # (2 M,) BAND, each BS's uplink and downlink
     neighbour: np.ndarray  # (N, S-1) int64, the BSs that each UE considers
     link: np.ndarray  # (N, M) LINK
-    board: np.ndarray  # (M,) BOARD, each BS's last broadcast
+    report: np.ndarray  # (M,) LOAD_REPORT, each BS's last broadcast
     task: np.ndarray  # (capacity,) TASK
     tree: np.ndarray  # (2 * leaves,) float64, the event calendar (events.py)
     outcome: np.ndarray  # (records,) OUTCOME, ended tasks
@@ -124,7 +124,7 @@ def build_worlds(scenario: Scenario, space: ActionSpace, episodes: int, records:
         np.zeros((episodes, 2 * m), BAND),
         np.zeros((episodes, n, space.slots - 1), i8),
         np.zeros((episodes, n, m), LINK),
-        np.zeros((episodes, m), BOARD),
+        np.zeros((episodes, m), LOAD_REPORT),
         np.zeros((episodes, capacity), TASK),
         np.zeros((episodes, 2 * leaves), f8),
         np.zeros((episodes, records), OUTCOME),

@@ -179,7 +179,7 @@ def _observe_stations(params, world, rows):
         up_bps, down_bps = measured_rates(params, world, i, j, block)
         fill_server(row, j, params.bs[j])
         fill_link(row, up_bps, down_bps if common.downlink == 1 else np.inf, link_of(params, world, i, j).in_flight)
-        fill_load(row, world.board[j], episode.time, common.classes)
+        fill_load(row, world.report[j], episode.time, common.classes)
 
 
 @compiled
@@ -201,25 +201,25 @@ def _reset_ue(params, world, i):
 
 @compiled
 def _reset_bs(common, world, j):
-    bs, board = world.bs[j], world.board[j]
+    bs, report = world.bs[j], world.report[j]
     bs.connections, bs.queued = 0, 0
     for direction in range(2):
         band = band_of(world, j, direction)
         band.head, band.count, band.since, band.first = NONE, 0, 0.0, NONE
     bs.running_head, bs.running, bs.steps_left, bs.busy = NONE, 0, 0, 0
-    board.time, board.running, board.steps_left, board.connections = 0.0, 0, 0, 0
+    report.time, report.running, report.steps_left, report.connections = 0.0, 0, 0, 0
     for p in range(common.classes):
         bs.head[p], bs.tail[p], bs.waiting[p], bs.waiting_steps[p] = NONE, NONE, 0, 0
-        board.waiting[p], board.waiting_steps[p] = 0, 0
+        report.waiting[p], report.waiting_steps[p] = 0, 0
 
 
 @compiled
 def _publish(world, j):
-    bs, board, time = world.bs[j], world.board[j], world.episode[0].time
-    board.time, board.running, board.connections = time, bs.running, bs.connections
-    board.steps_left = steps_left_now(bs, time)
+    bs, report, time = world.bs[j], world.report[j], world.episode[0].time
+    report.time, report.running, report.connections = time, bs.running, bs.connections
+    report.steps_left = steps_left_now(bs, time)
     for p in range(MAX_CLASSES):
-        board.waiting[p], board.waiting_steps[p] = bs.waiting[p], bs.waiting_steps[p]
+        report.waiting[p], report.waiting_steps[p] = bs.waiting[p], bs.waiting_steps[p]
 
 
 @compiled
