@@ -9,7 +9,7 @@ import pytest
 
 from edgebrush.agent.loads import ServerSpec, infer_load, read_gauge
 from edgebrush.agent.observer import Observer
-from edgebrush.agent.stations import HEADER_BYTES, INITIAL_PROBES, build_stations, update_rate
+from edgebrush.agent.stations import HEADER_BYTES, build_stations, update_rate
 from edgebrush.decision import observation as obs
 from edgebrush.errors import UserError
 from edgebrush.scenario.expand import bs_names
@@ -125,7 +125,7 @@ def test_the_first_load_requests_estimate_the_rates(tmp_path):
 
     async def run():
         async with running_agent(tmp_path, PreferSlots(0), {"large": server}) as agent:
-            while agent.stations[0].probes_left > INITIAL_PROBES - 3:
+            while len(agent.stations[0].probes_bps) < 3:
                 await asyncio.sleep(0.01)
             return agent.stations[0].view
 

@@ -42,7 +42,8 @@ def make_agent(folder, policy, stations, backend=None, scenario=TESTBED):
         if bs.endpoint:  # which has the address
             urls.pop(bs.name, None)
     observer = Observer(scenario, 0, 0.5)
-    policy.layout = observer.layout
+    if isinstance(policy, PreferSlots):
+        policy.layout = observer.layout
     device = Device(backend or Formula(), 30, 8, *observer.own_parts_s, 2)
     clock = virtual_clock(device.engine) or time.monotonic
     remote = build_stations(observer, urls, FakeNetwork(fakes) if fakes else None, clock)

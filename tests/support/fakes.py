@@ -60,6 +60,10 @@ class FakeStation:
     async def page_delay(self):
         """In memory, before the response to a load request."""
 
+    async def make_image(self):
+        """In memory, before the response to an image request."""
+        await asyncio.sleep(self.delay_s)
+
     def image_response(self):
         return self.status, self.reply, self.headers
 
@@ -89,7 +93,7 @@ class FakeNetwork(httpx.MockTransport):
             raise httpx.ConnectError("connection refused", request=request)
         if request.method == "POST":
             station.requests.append((json.loads(request.content), request.headers))
-            await asyncio.sleep(station.delay_s)
+            await station.make_image()
             if station.hang_up:
                 raise httpx.RemoteProtocolError("server disconnected", request=request)
             status, reply, headers = station.image_response()

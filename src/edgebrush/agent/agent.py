@@ -78,8 +78,7 @@ class Agent:
         """Poll every BS once, start the polling loops, and resume the tasks that an earlier process left unfinished."""
         await asyncio.gather(*(station.poll_load() for station in self.stations))
         interval_s = self.observer.scenario.broadcast_interval_s
-        if interval_s < np.inf:
-            self.polls = [asyncio.create_task(station.poll_loop(interval_s)) for station in self.stations]
+        self.polls = [asyncio.create_task(station.poll_loop(interval_s)) for station in self.stations]
         for task in self.journal.unfinished:
             self.journal.write(task.id, "resumed")
             self._start_task(replace(task, accepted_s=min(task.accepted_s, self.clock())))

@@ -10,6 +10,8 @@ import base64
 import binascii
 import json
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +21,7 @@ import httpx
 from edgebrush.scenario.schema import Endpoint
 
 from .journal import Task
+from .transfers import TransferTimer
 
 CONNECT_TIMEOUT_S = 2.0
 KEEPALIVE_S = 2.0
@@ -64,7 +67,7 @@ class Reply:
 
 
 class ImagesClient:
-    """The HTTP client of one server. ``transport`` replaces the network, for tests."""
+    """The HTTP client of one server. ``transport`` replaces the network, for tests; ``clock`` times the exchanges."""
 
     def __init__(
         self,
@@ -72,8 +75,9 @@ class ImagesClient:
         size_px: int,
         key: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ):
-        self.endpoint, self.size_px = endpoint, size_px
+        self.endpoint, self.size_px, self.clock = endpoint, size_px, clock
         self.base_url = endpoint.base_url.rstrip("/")
         self.http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -89,6 +93,10 @@ class ImagesClient:
         return self.endpoint.load == "edgebrush"
 
     @property
+    def images_url(self) -> str:
+        return f"{self.base_url}/images/generations"
+
+    @property
     def load_url(self) -> str:
         """Where the load is read. Without load reports: a page whose round trip still measures the link."""
         if self.is_edgebrush:
@@ -98,19 +106,31 @@ class ImagesClient:
             return self.endpoint.metrics_url or f"{address.scheme}://{address.netloc}/metrics"
         return f"{self.base_url}/models"
 
-    async def post(self, offload: Offload) -> bytes:
-        """Request an image; the body of the reply. Raises ``StationError`` or ``httpx.HTTPError``."""
-        url, body = f"{self.base_url}/images/generations", self.request_body(offload)
-        async with self.http.stream("POST", url, json=body) as response:
-            content = await read_body(response)
+    async def post(self, offload: Offload) -> tuple[bytes, float]:
+        """Request an image: the reply's body, and the seconds of the exchange on the network.
+
+        Raises ``StationError`` or ``httpx.HTTPError``.
+        """
+        response, content, seconds = await self._exchange("POST", self.images_url, json=self.request_body(offload))
         if response.status_code != 200:
             raise error_of(response, content)
-        return content
+        return content, seconds
 
-    async def get_load(self) -> bytes:
-        """The body of ``load_url``, whatever its status. Raises ``StationError`` or ``httpx.HTTPError``."""
-        async with self.http.stream("GET", self.load_url) as response:
-            return await read_body(response)
+    async def get_load(self) -> tuple[bytes, float]:
+        """The body of ``load_url``, whatever its status, and the seconds of the exchange on the network.
+
+        Raises ``StationError`` or ``httpx.HTTPError``.
+        """
+        _, content, seconds = await self._exchange("GET", self.load_url)
+        return content, seconds
+
+    async def _exchange(self, method: str, url: str, **content: Any) -> tuple[httpx.Response, bytes, float]:
+        timer = TransferTimer(self.clock)
+        async with self.http.stream(method, url, extensions={"trace": timer.trace}, **content) as response:
+            timer.stream = response.extensions.get("network_stream")
+            body = await read_body(response)
+        timer.finish()
+        return response, body, timer.seconds
 
     def request_body(self, offload: Offload) -> dict[str, Any]:
         """OpenAI's fields, plus those that this server knows."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -23,10 +25,12 @@ from .observer import Observer, StationView
 
 POLL_TIMEOUT_S = 2.0
 MIN_POLL_INTERVAL_S = 0.05  # where the scenario's broadcast interval is 0
+MAX_POLL_INTERVAL_S = 2.0  # where it is longer, the load requests between two broadcasts only measure the link
 NEWEST_WEIGHT = 0.2  # of the newest measurement in an exponential average
 HEADER_BYTES = 400  # of a load request and its response, without the response's body
 INITIAL_BPS = 1e3  # rate of a link without any measurement
-INITIAL_PROBES = 5  # load requests whose best round trip estimates the rates, until an image has measured them
+PROBES = 5  # the newest load requests, whose fastest round trip estimates the rates of an unused link
+UNUSED_S = 2.0  # a link is unused when no image has measured it for this time
 INITIAL_STEPS = 15.0  # mean steps of this UE's tasks at a BS, before the first
 
 log = logging.getLogger(__name__)
@@ -59,7 +63,8 @@ class RemoteStation:
     ):
         self.name, self.client, self.server, self.clock, self.classes = name, client, server, clock, classes
         self.view = StationView(number, LoadReport.empty(clock(), classes), INITIAL_BPS, INITIAL_BPS)
-        self.probes_left = INITIAL_PROBES
+        self.probes_bps: deque[float] = deque(maxlen=PROBES)  # of load requests since the last image
+        self.measured_at = -math.inf  # when an image last measured the rates
         self.unavailable_until = -math.inf  # after a failure; a load report ends it
         self.retry_after_until = -math.inf  # requested by the BS; a load report does not end it
         self.load_readable = True  # whether the last load report could be parsed
@@ -97,9 +102,7 @@ class RemoteStation:
         return result
 
     async def _exchange(self, offload: Offload) -> OffloadResult:
-        start = self.clock()
-        body = await self.client.post(offload)
-        total_s = self.clock() - start
+        body, total_s = await self.client.post(offload)
         reply = parse_reply(body)
         expected_s = offload.bits_in / self.view.up_bps + offload.bits_out / self.view.down_bps
         if self.client.is_edgebrush:
@@ -132,7 +135,8 @@ class RemoteStation:
         self.mean_steps += NEWEST_WEIGHT * (offload.steps - self.mean_steps)
         view = self.view
         if self.client.is_edgebrush:
-            self.probes_left = 0
+            self.measured_at = self.clock()
+            self.probes_bps.clear()
             view.up_bps = update_rate(view.up_bps, offload.bits_in / result.up_s)
             view.down_bps = update_rate(view.down_bps, offload.bits_out / result.down_s)
         if not self.reports_load:
@@ -141,25 +145,34 @@ class RemoteStation:
     # -- load
 
     async def poll_loop(self, interval_s: float) -> None:
-        """Poll the load at an interval, forever. A response also shows that the BS is available again."""
-        while True:
-            due = self.clock() + max(interval_s, MIN_POLL_INTERVAL_S)
-            await self.poll_load()
+        """Poll the load at an interval, forever. A response also shows that the BS is available again.
+
+        Where the interval is long, requests in between measure the link; the load that they report is not used.
+        """
+        is_finite = interval_s < math.inf
+        per_report = max(1, math.ceil(interval_s / MAX_POLL_INTERVAL_S)) if is_finite else math.inf
+        pause_s = max(interval_s / per_report, MIN_POLL_INTERVAL_S) if is_finite else MAX_POLL_INTERVAL_S
+        for number in itertools.count(1):
+            due = self.clock() + pause_s
+            await self.poll_load(is_report=number % per_report == 0)
             await asyncio.sleep(max(0.0, due - self.clock()))
 
-    async def poll_load(self) -> None:
-        """Request the load once. Any response makes the BS available; an unreadable one keeps the last load."""
+    async def poll_load(self, is_report: bool = True) -> None:
+        """Request the load once. Any response makes the BS available; an unreadable one keeps the last load.
+
+        Without ``is_report``, the response only measures the link.
+        """
         start = self.clock()
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
-                body = await self.client.get_load()
+                body, seconds = await self.client.get_load()
         except (TimeoutError, httpx.HTTPError, StationError):
             self.unavailable_until = self.clock() + UNAVAILABLE_S
             return
-        self._probe_rates(8 * (HEADER_BYTES + len(body)), self.clock() - start)
+        self._probe_rates(8 * (HEADER_BYTES + len(body)), seconds)
         if self.unavailable_until < start + UNAVAILABLE_S:  # otherwise it failed after this request was sent
             self.unavailable_until = -math.inf
-        if self.reports_load:
+        if self.reports_load and is_report:
             self._read_load(body, start)
 
     def _read_load(self, body: bytes, now: float) -> None:
@@ -186,11 +199,19 @@ class RemoteStation:
         load = fade_load(self.view.load, self.server, self.view.in_flight, self.mean_steps, now, self.classes)
         return replace(self.view, load=load)
 
-    def _probe_rates(self, bits: float, rtt_s: float) -> None:
-        """Estimate both rates from the first round trips, treated as pure transfer."""
-        if self.probes_left > 0:
-            self.probes_left -= 1
-            self.view.up_bps = self.view.down_bps = max(self.view.up_bps, bits / max(rtt_s, 1e-4))
+    def _probe_rates(self, bits: float, seconds: float) -> None:
+        """Estimate both rates of an unused link from load requests, treated as pure transfer.
+
+        A round trip includes the server's latency, so it gives a lower bound of the rate. It replaces an estimate that
+        no image has measured, and raises one from images: otherwise a single bad sample would make a BS look slow, no
+        image would go there, and nothing would correct it.
+        """
+        self.probes_bps.append(bits / max(seconds, 1e-4))
+        view, fastest = self.view, max(self.probes_bps)
+        if self.measured_at == -math.inf:
+            view.up_bps = view.down_bps = fastest
+        elif self.clock() - self.measured_at > UNUSED_S:
+            view.up_bps, view.down_bps = max(view.up_bps, fastest), max(view.down_bps, fastest)
 
 
 def build_stations(
@@ -221,7 +242,7 @@ def build_stations(
             bs.batch_limit,
             profile.resolution_px,
         )
-        client = ImagesClient(endpoint, server.size_px, read_key(endpoint), transport)
+        client = ImagesClient(endpoint, server.size_px, read_key(endpoint), transport, clock)
         check_address(name, client.load_url)
         stations.append(RemoteStation(name, number, client, server, space.classes, clock))
     if len(stations) > space.slots - 1:

@@ -1,0 +1,186 @@
+"""Closed loops of an agent and two idle BSs: after a disturbance, tasks go to the BSs again within 10 s."""
+
+import asyncio
+import math
+import sys
+import time
+from functools import partial
+
+import pytest
+
+from edgebrush.agent.agent import OWN
+from edgebrush.agent.clients import Offload
+from edgebrush.agent.observer import Observer
+from edgebrush.agent.stations import build_stations
+from edgebrush.policies.load import load_policy
+from edgebrush.testbed.links import Band
+from tests.support.agents import TESTBED, make_task, running_agent
+from tests.support.fakes import LOAD, REPLY, FakeStation, fake_server
+from tests.support.virtual_time import run_virtual
+
+LINK_BPS = 1.5e6  # of a BS's uplink and of its downlink, as in the testbed
+BITS_UP, BITS_DOWN, POLL_BITS = 4e3, 8e3, 5e3
+CALM_TASKS, CALM_INTERVAL_S = 12, 0.4  # the tasks of a calm period
+RECOVERY_S = 10.0
+
+
+class VirtualStation(FakeStation):
+    """A BS with a queue, at the end of a link whose bandwidth the requests in transit share."""
+
+    def __init__(self, batch_limit=4, image_s=0.2, queue_limit=32):
+        super().__init__()
+        self.image_s, self.batch_limit, self.queue_limit = image_s, batch_limit, queue_limit
+        self.waiting = self.running = 0
+        self.intact = asyncio.Event()
+        self.intact.set()
+        self.slowdown = 1.0  # of the link
+        self.extra_s = 0.0  # of the next answer, not reported
+        self.up, self.down = (Band(lambda ue, senders: LINK_BPS / self.slowdown / senders) for _ in range(2))
+        self.places = asyncio.Semaphore(batch_limit)
+
+    async def page_delay(self):
+        await self.intact.wait()
+        await asyncio.sleep(POLL_BITS * self.slowdown / LINK_BPS)
+        self.load = LOAD | {
+            "running": self.running,
+            "steps_left": 4 * self.running,
+            "waiting": [0, self.waiting],
+            "waiting_steps": [0, 8 * self.waiting],
+            "connections": self.running + self.waiting,
+        }
+
+    async def make_image(self):
+        await self.intact.wait()
+        await self.up.transfer(0, BITS_UP)
+        if self.waiting >= self.queue_limit:
+            self.status, self.reply = 429, {"error": {"message": "full"}}
+            self.headers = {"retry-after": "2"}
+            return
+        queue_s = await self.serve()
+        extra_s, self.extra_s = self.extra_s, 0.0
+        await asyncio.sleep(extra_s)
+        await self.down.transfer(0, BITS_DOWN)
+        await self.intact.wait()
+        self.status, self.headers = 200, {}
+        self.reply = REPLY | {"queue_s": queue_s, "compute_s": self.image_s}
+
+    async def serve(self):
+        start = asyncio.get_running_loop().time()
+        self.waiting += 1
+        try:
+            await self.places.acquire()
+        finally:
+            self.waiting -= 1
+        self.running += 1
+        queue_s = asyncio.get_running_loop().time() - start
+        try:
+            await asyncio.sleep(self.image_s)
+        finally:
+            self.running -= 1
+            self.places.release()
+        return queue_s
+
+
+@pytest.fixture(autouse=True)
+def real_timeouts(long_timeouts, monkeypatch):
+    """The clock is virtual, so no machine is too slow for them."""
+    monkeypatch.setattr("edgebrush.agent.stations.POLL_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("edgebrush.agent.agent.TIMEOUT_MARGIN_S", 2.0)
+
+
+async def burst(agent, stations, count):
+    await asyncio.gather(*(agent.generate(make_task(f"burst-{n}")) for n in range(count)))
+
+
+async def slow_answer(agent, stations):
+    for station in stations:
+        station.extra_s = 2.0
+    await burst(agent, stations, 4)
+
+
+async def submit(agent, name, seconds):
+    """Four tasks per second, without waiting for their results."""
+    for n in range(int(4 * seconds)):
+        asyncio.create_task(agent.generate(make_task(f"{name}-{n}")))  # noqa: RUF006
+        await asyncio.sleep(0.25)
+
+
+async def outage(agent, stations, seconds):
+    """Nothing passes; what is on its way then continues."""
+    await submit(agent, "early", 1)
+    for station in stations:
+        station.intact.clear()
+    await submit(agent, "out", seconds)
+    for station in stations:
+        station.intact.set()
+
+
+async def slow_link(agent, stations):
+    for station in stations:
+        station.slowdown = 50.0
+    await submit(agent, "slow", 10)
+    await asyncio.sleep(10.0)
+    for station in stations:
+        station.slowdown = 1.0
+
+
+async def calm(agent, name):
+    """How many of some tasks, one after the other, are generated at a BS."""
+    at_stations = 0
+    for n in range(CALM_TASKS):
+        result = await agent.generate(make_task(f"{name}-{n}"))
+        at_stations += result.place != OWN
+        await asyncio.sleep(CALM_INTERVAL_S)
+    return at_stations
+
+
+DISTURBANCES = {
+    **{f"burst of {count}": partial(burst, count=count) for count in (20, 40, 80, 200)},
+    "slow answer": slow_answer,
+    "short outage": partial(outage, seconds=1.5),
+    "long outage": partial(outage, seconds=10),
+    "slow link": slow_link,
+}
+
+
+@pytest.mark.parametrize("interval_s", [0.2, math.inf])
+@pytest.mark.parametrize("name", DISTURBANCES)
+def test_after_a_disturbance_idle_stations_are_used_again(tmp_path, name, interval_s):
+    """With ``inf``, the scenario's BSs report their load once, so only the links are measured again."""
+    scenario = TESTBED.model_copy(update={"broadcast_interval_s": interval_s})
+
+    async def run():
+        stations = {"large": VirtualStation(), "small": VirtualStation(2, 0.3)}
+        policy = load_policy("selfish-greedy", TESTBED)
+        async with running_agent(tmp_path, policy, stations, scenario=scenario) as agent:
+            before = await calm(agent, "before")
+            await DISTURBANCES[name](agent, list(stations.values()))
+            await asyncio.sleep(RECOVERY_S)
+            return before, await calm(agent, "after")
+
+    before, after = run_virtual(run())
+    print(f"{name}, interval {interval_s} s: images at stations {before} before, {after} after, of {CALM_TASKS}")
+    assert before == after == CALM_TASKS
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports when a socket last received data")
+def test_a_busy_event_loop_does_not_count_as_transfer():
+    """Over a real socket, whose response waits until the loop reads it."""
+
+    async def generate(url):
+        [station] = build_stations(Observer(TESTBED, 0, 1.0), {"large": url})
+        offload = Offload(make_task("t"), 2, 1, BITS_UP, BITS_DOWN, None)
+        image = asyncio.create_task(station.generate(offload, timeout_s=60.0))
+        await asyncio.sleep(0)
+        time.sleep(1.0)  # before the connection exists
+        while not server.requests:
+            await asyncio.sleep(0.001)
+        time.sleep(1.0)  # while the response arrives
+        result = await image
+        await station.close()
+        return result
+
+    with fake_server(delay_s=0.1) as server:
+        result = asyncio.run(generate(server.url))
+    assert 0.09 < result.up_s + result.down_s < 0.6
