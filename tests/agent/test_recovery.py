@@ -13,6 +13,7 @@ from edgebrush.agent.clients import Offload
 from edgebrush.agent.observer import Observer
 from edgebrush.agent.stations import build_stations
 from edgebrush.policies.load import load_policy
+from edgebrush.scenario.schema import Endpoint
 from edgebrush.testbed.links import Band
 from tests.support.agents import TESTBED, make_task, running_agent
 from tests.support.fakes import LOAD, REPLY, FakeStation, fake_server
@@ -27,9 +28,9 @@ RECOVERY_S = 10.0
 class VirtualStation(FakeStation):
     """A BS with a queue, at the end of a link whose bandwidth the requests in transit share."""
 
-    def __init__(self, batch_limit=4, image_s=0.2, queue_limit=32):
+    def __init__(self, batch_limit=4, step_s=0.0917, queue_limit=32):
         super().__init__()
-        self.image_s, self.batch_limit, self.queue_limit = image_s, batch_limit, queue_limit
+        self.step_s, self.queue_limit = step_s, queue_limit
         self.waiting = self.running = 0
         self.intact = asyncio.Event()
         self.intact.set()
@@ -50,21 +51,23 @@ class VirtualStation(FakeStation):
         }
 
     async def make_image(self):
+        body, _ = self.requests[-1]
+        compute_s = self.step_s * body.get("steps", body.get("num_inference_steps"))
         await self.intact.wait()
         await self.up.transfer(0, BITS_UP)
         if self.waiting >= self.queue_limit:
             self.status, self.reply = 429, {"error": {"message": "full"}}
             self.headers = {"retry-after": "2"}
             return
-        queue_s = await self.serve()
+        queue_s = await self.serve(compute_s)
         extra_s, self.extra_s = self.extra_s, 0.0
         await asyncio.sleep(extra_s)
         await self.down.transfer(0, BITS_DOWN)
         await self.intact.wait()
         self.status, self.headers = 200, {}
-        self.reply = REPLY | {"queue_s": queue_s, "compute_s": self.image_s}
+        self.reply = REPLY | {"queue_s": queue_s, "compute_s": compute_s}
 
-    async def serve(self):
+    async def serve(self, compute_s):
         start = asyncio.get_running_loop().time()
         self.waiting += 1
         try:
@@ -74,7 +77,7 @@ class VirtualStation(FakeStation):
         self.running += 1
         queue_s = asyncio.get_running_loop().time() - start
         try:
-            await asyncio.sleep(self.image_s)
+            await asyncio.sleep(compute_s)
         finally:
             self.running -= 1
             self.places.release()
@@ -150,7 +153,7 @@ def test_after_a_disturbance_idle_stations_are_used_again(tmp_path, name, interv
     scenario = TESTBED.model_copy(update={"broadcast_interval_s": interval_s})
 
     async def run():
-        stations = {"large": VirtualStation(), "small": VirtualStation(2, 0.3)}
+        stations = {"large": VirtualStation(), "small": VirtualStation(2, 0.153)}
         policy = load_policy("selfish-greedy", TESTBED)
         async with running_agent(tmp_path, policy, stations, scenario=scenario) as agent:
             before = await calm(agent, "before")
@@ -160,6 +163,27 @@ def test_after_a_disturbance_idle_stations_are_used_again(tmp_path, name, interv
 
     before, after = run_virtual(run())
     print(f"{name}, interval {interval_s} s: images at stations {before} before, {after} after, of {CALM_TASKS}")
+    assert before == after == CALM_TASKS
+
+
+@pytest.mark.parametrize("name", ["calm", "slow answer", "burst of 20"])
+def test_a_server_without_load_reports_is_used_when_it_is_idle(tmp_path, name):
+    endpoint = Endpoint(base_url="http://large/v1", load="none", steps_field="steps")
+    large = TESTBED.bss[0].model_copy(update={"endpoint": endpoint})
+    scenario = TESTBED.model_copy(update={"bss": (large, TESTBED.bss[1])})
+
+    async def run():
+        server = VirtualStation()
+        policy = load_policy("selfish-greedy", TESTBED)
+        async with running_agent(tmp_path, policy, {"large": server}, scenario=scenario) as agent:
+            before = await calm(agent, "before")
+            if name != "calm":
+                await DISTURBANCES[name](agent, [server])
+            await asyncio.sleep(RECOVERY_S)
+            return before, await calm(agent, "after")
+
+    before, after = run_virtual(run())
+    print(f"{name}, no load reports: images at the server {before} before, {after} after, of {CALM_TASKS}")
     assert before == after == CALM_TASKS
 
 

@@ -11,7 +11,7 @@ from edgebrush.api.schema import Load
 from edgebrush.decision.observation import LoadReport
 from edgebrush.scenario.schema import Endpoint
 
-FADE_S = 10.0  # time constant with which an inferred load decays
+FADE_S = 3.0  # time constant with which an inferred load decays: a server that looked busy is tried again after seconds
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class ServerSpec:
     round_slope_s: float
     batch_limit: int
     size_px: int
+
+    def full_batch_s(self, steps: float) -> float:
+        """Seconds of a task in a full batch."""
+        return self.fixed_s + steps * (self.round_intercept_s + self.round_slope_s * self.batch_limit)
 
 
 def parse_load(body: bytes, now: float, classes: int) -> LoadReport:
@@ -52,27 +56,33 @@ def read_gauge(text: str, name: str) -> float:
 
 
 def infer_load(server: ServerSpec, server_s: float, steps: int, now: float, classes: int) -> LoadReport:
-    """The load that explains why a task with ``steps`` steps took ``server_s`` seconds on the server.
+    """The load without this task that explains why a task with ``steps`` steps took ``server_s`` seconds on the server.
 
     Up to a full batch, it is the batch whose rounds are as long as observed. Beyond that, the excess time counts as
-    tasks that waited before.
+    tasks that waited before. The task itself has ended, so it is not counted: a server that only this UE uses is idle.
     """
     round_s = max(server_s - server.fixed_s, 0.0) / steps
     batch = (round_s - server.round_intercept_s) / server.round_slope_s
-    running = float(np.clip(batch, 1.0, server.batch_limit))
-    full_s = server.fixed_s + steps * (server.round_intercept_s + server.round_slope_s * server.batch_limit)
+    full_s = server.full_batch_s(steps)
     waited_s = max(server_s - full_s, 0.0)
-    waiting = waited_s / (full_s / server.batch_limit)
+    others = float(np.clip(batch, 1.0, server.batch_limit)) + waited_s / (full_s / server.batch_limit) - 1.0
+    running = min(others, server.batch_limit)
+    waiting = others - running
     return classless_load(now, running, 0.5 * steps * running, waiting, steps, classes)
 
 
 def fade_load(
     load: LoadReport, server: ServerSpec, in_flight: int, mean_steps: float, now: float, classes: int
 ) -> LoadReport:
-    """An inferred load at a later time: it decays to this UE's own tasks at the BS, ``in_flight`` in number."""
-    factor = math.exp(-(now - load.time) / FADE_S)
+    """An inferred load at a later time: it decays to this UE's own tasks at the BS, ``in_flight`` in number.
+
+    The waiting tasks also drain as fast as full batches can work them off.
+    """
+    elapsed_s = now - load.time
+    factor = math.exp(-elapsed_s / FADE_S)
+    drained = elapsed_s * server.batch_limit / server.full_batch_s(mean_steps)
     running = max(load.running * factor, min(in_flight, server.batch_limit))
-    waiting = max(load.waiting[0] * factor, in_flight - server.batch_limit, 0.0)
+    waiting = max(min(load.waiting[0] * factor, load.waiting[0] - drained), in_flight - server.batch_limit, 0.0)
     return classless_load(load.time, running, 0.5 * mean_steps * running, waiting, mean_steps, classes)
 
 
