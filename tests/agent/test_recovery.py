@@ -15,7 +15,7 @@ from edgebrush.agent.stations import build_stations
 from edgebrush.policies.load import load_policy
 from edgebrush.scenario.schema import Endpoint
 from edgebrush.testbed.links import Band
-from tests.support.agents import TESTBED, make_task, running_agent
+from tests.support.agents import TESTBED, PreferSlots, make_task, running_agent
 from tests.support.fakes import LOAD, REPLY, FakeStation, fake_server
 from tests.support.virtual_time import run_virtual
 
@@ -208,3 +208,22 @@ def test_a_busy_event_loop_does_not_count_as_transfer():
     with fake_server(delay_s=0.1) as server:
         result = asyncio.run(generate(server.url))
     assert 0.09 < result.up_s + result.down_s < 0.6
+
+
+def test_a_load_request_raises_the_rates_of_an_unused_link_and_never_lowers_them(tmp_path):
+    async def run():
+        async with running_agent(tmp_path, PreferSlots(1), {"large": large}) as agent:
+            view, rates = agent.stations[0].view, []
+            large.extra_s = 0.5
+            await agent.generate(make_task("t"))
+            for slowdown in (1.0, 50.0):
+                rates.append(view.up_bps)
+                large.slowdown = slowdown
+                await asyncio.sleep(1.9 if slowdown == 1.0 else 5.0)
+                rates.append(view.up_bps)
+                await asyncio.sleep(0.5)
+            return rates
+
+    large = VirtualStation()
+    after_image, within_2_s, after_2_s, on_a_slow_link = run_virtual(run())
+    assert after_image == within_2_s < LINK_BPS / 5 and after_2_s == on_a_slow_link > LINK_BPS / 2

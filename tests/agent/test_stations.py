@@ -81,7 +81,10 @@ def test_a_load_is_read_from_prometheus(tmp_path, caplog):
     assert caplog.text.count("large: cannot read its load") == 1 and "num_requests_running: missing" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["", "other 1", "load nan", "load -1", "load inf", 'load{a="b"} x'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "other 1", "load nan", "load -1", "load inf", 'load{a="b"} x', "load ", "load{}", "load 1e308\nload 1e308"],
+)
 def test_an_invalid_metric_is_an_error(text):
     with pytest.raises(ValueError):
         read_gauge(text, "load")

@@ -127,7 +127,8 @@ class ImagesClient:
     async def _exchange(self, method: str, url: str, **content: Any) -> tuple[httpx.Response, bytes, float]:
         timer = TransferTimer(self.clock)
         async with self.http.stream(method, url, extensions={"trace": timer.trace}, **content) as response:
-            timer.stream = response.extensions.get("network_stream")
+            if method == "POST":  # a load request bounds the rate from below: rounded ages could make it look too fast
+                timer.stream = response.extensions.get("network_stream")
             body = await read_body(response)
         timer.finish()
         return response, body, timer.seconds

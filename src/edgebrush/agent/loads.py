@@ -11,7 +11,7 @@ from edgebrush.api.schema import Load
 from edgebrush.decision.observation import LoadReport
 from edgebrush.scenario.schema import Endpoint
 
-FADE_S = 3.0  # time constant with which an inferred load decays: a server that looked busy is tried again after seconds
+FADE_S = 3.0  # time constant of an inferred load's decay: within 10 s, a server that looked busy is tried again
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def parse_metrics(body: bytes, endpoint: Endpoint, mean_steps: float, now: float
 def read_gauge(text: str, name: str) -> float:
     """A metric in Prometheus' text format, summed over its labels. Raises ``ValueError`` where it is missing."""
     lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
-    value = math.fsum(float(line.rpartition("}")[2].split()[0 if "}" in line else 1]) for line in lines)
+    value = sum(float(line[len(name) :].rpartition("}")[2].strip().partition(" ")[0]) for line in lines)
     if not lines or not 0 <= value < math.inf:
         raise ValueError(f"metric {name}: {value if lines else 'missing'}")
     return value
@@ -81,7 +81,8 @@ def fade_load(
     elapsed_s = now - load.time
     factor = math.exp(-elapsed_s / FADE_S)
     drained = elapsed_s * server.batch_limit / server.full_batch_s(mean_steps)
-    running = max(load.running * factor, min(in_flight, server.batch_limit))
+    faded = load.running * factor if load.running * factor >= 0.5 else 0.0  # half a task or less is none
+    running = max(faded, min(in_flight, server.batch_limit))
     waiting = max(min(load.waiting[0] * factor, load.waiting[0] - drained), in_flight - server.batch_limit, 0.0)
     return classless_load(load.time, running, 0.5 * mean_steps * running, waiting, mean_steps, classes)
 

@@ -23,14 +23,14 @@ class TransferTimer:
 
     def __init__(self, clock: Callable[[], float]):
         self.clock = clock
-        self.sending_at = self.sent_at = self.received_at = clock()
+        self.started_at = self.sent_at = self.received_at = clock()
         self.received = False
-        self.stream: Any = None  # the network stream of the response, once it has headers
+        self.stream: Any = None  # the response's network stream, once there are headers, if the kernel is to be asked
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
         """The callback for httpx's extension ``trace``."""
         if event == SENDING:
-            self.sending_at = self.sent_at = self.clock()
+            self.started_at = self.sent_at = self.clock()
         elif event == SENT:
             self.sent_at = self.clock()
         elif event == RECEIVED:
@@ -40,26 +40,28 @@ class TransferTimer:
         """The whole response was read. Only the first call counts."""
         if self.received:
             return
-        self.received, now = True, self.clock()
-        sent_age_s, received_age_s = data_ages(self.stream)
-        # The kernel's ages have a resolution of some milliseconds, so the events bound them.
-        self.sent_at = min(max(now - sent_age_s, self.sending_at), self.sent_at)
-        self.received_at = max(now - received_age_s, self.sent_at)
+        self.received, self.received_at = True, self.clock()
+        ages = data_ages(self.stream)
+        if ages:
+            sent_age_s, received_age_s = ages
+            # The ages have a resolution of some milliseconds, but the last byte was sent between these two events.
+            self.started_at = min(max(self.received_at - sent_age_s, self.started_at), self.sent_at)
+            self.received_at = max(self.received_at - received_age_s, self.started_at)
 
     @property
     def seconds(self) -> float:
-        """From the request's last byte sent to the response's last byte received."""
-        return self.received_at - self.sent_at
+        """From sending the request to receiving the response's last byte; never too short without the kernel's ages."""
+        return self.received_at - self.started_at
 
 
-def data_ages(stream: Any) -> tuple[float, float]:
-    """Seconds since a network stream's socket last sent and last received data; 0 where that is unknown."""
+def data_ages(stream: Any) -> tuple[float, float] | None:
+    """Seconds since a network stream's socket last sent and last received data; None where that is unknown."""
     connection = stream.get_extra_info("socket") if stream else None
     if sys.platform != "linux" or connection is None:
-        return 0.0, 0.0
+        return None
     try:
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
         sent_ms, _, received_ms = struct.unpack_from("3I", info, AGES_OFFSET)
     except (OSError, struct.error):  # a closed socket, or a shorter structure
-        return 0.0, 0.0
+        return None
     return sent_ms / 1e3, received_ms / 1e3
