@@ -6,15 +6,16 @@ ARGS ?=
 # One pytest worker per core, at most 8: each compiles the simulator and the learners for itself.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: help compare check lint test test-fast test-process test-diffusers test-slow docs bench clean
+.PHONY: help compare check lint test test-fast test-training test-process test-diffusers test-slow docs bench clean
 
 help:
 	@echo "make compare     train MAPPO and compare it with every rule on campus: runs/<...>/report.html (6 minutes)"
 	@echo "                 ARGS='mine.yaml --seconds 60' passes arguments; '$(BIN)/edgebrush compare --help' lists them"
-	@echo "make test        test-fast and test-process"
-	@echo "make check       lint, test-fast, test-process, test-diffusers, docs: what a change must pass"
+	@echo "make test        test-fast, test-training and test-process"
+	@echo "make check       lint, test-fast, test-training, test-process, test-diffusers, docs: what a change must pass"
 	@echo "make lint        ruff check, ruff format --check, mypy"
 	@echo "make test-fast   the tests that start no process and no server, in parallel"
+	@echo "make test-training   the tests that train every learner, in parallel"
 	@echo "make test-process    the tests that start processes or servers"
 	@echo "make test-diffusers  the tests that need PyTorch and diffusers, which it installs"
 	@echo "make test-slow   the tests that take minutes each"
@@ -24,17 +25,20 @@ help:
 compare: .venv/ready
 	$(BIN)/edgebrush compare $(ARGS)
 
-check: lint test-fast test-process test-diffusers docs
+check: lint test-fast test-training test-process test-diffusers docs
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check src tests tools benchmarks examples
 	$(BIN)/ruff format --check src tests tools benchmarks examples
 	$(BIN)/mypy
 
-test: test-fast test-process
+test: test-fast test-training test-process
 
 test-fast: .venv/ready-dev
-	$(BIN)/python -m pytest -m "not process and not diffusers and not slow" $(PARALLEL) $(ARGS)
+	$(BIN)/python -m pytest -m "not training and not process and not diffusers and not slow" $(PARALLEL) $(ARGS)
+
+test-training: .venv/ready-dev
+	$(BIN)/python -m pytest -m "training and not slow" $(PARALLEL) $(ARGS)
 
 test-process: .venv/ready-dev
 	$(BIN)/python -m pytest -m "process and not slow" $(ARGS)

@@ -11,6 +11,8 @@ from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.scenario.load import load_scenario
 from tests.support import toys
 
+pytestmark = pytest.mark.training
+
 SIZE = {"copies": 4, "groups": 16, "length": 32, "learning_rate": 0.02, "discount_per_s": toys.TwoStates.DISCOUNT_PER_S}
 NETWORKS = {"minibatches": 4, "critic_updates": 2, "actor_hidden": 16, "critic_hidden": 16}
 REPLAYED = {

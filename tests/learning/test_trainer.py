@@ -23,6 +23,7 @@ TINY = {
 }
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", TINY)
 def test_a_resumed_training_is_the_uninterrupted_one(name, tmp_path):
     pair, algorithm = load_scenario("pair"), ALGORITHMS[name]
