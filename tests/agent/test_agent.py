@@ -193,16 +193,6 @@ def test_past_its_deadline_a_task_ends_with_an_error(tmp_path):
     assert audit_journal(tmp_path, 2) == 1
 
 
-def test_if_no_place_can_generate_the_error_names_each(tmp_path):
-    large = FakeStation()
-    large.status, large.reply = 422, {"error": {"message": "class = 'cat': unknown"}}
-    tasks = [make_task("t", prompt="cat"), make_task("u", prompt="cat")]
-    one, other = generate_all(tmp_path, PreferSlots(LARGE, 0), {"large": large}, tasks)
-    assert one.image is None and "large: status 422: class = 'cat'" in one.error and "own device" in one.error
-    assert other.attempts == 2 and len(large.requests) == 2  # the cause is the task, not the BS
-    assert audit_journal(tmp_path, 2) == 0
-
-
 class Blocked(Formula):
     """The formula, whose evaluations wait until ``free`` is set."""
 
@@ -230,7 +220,9 @@ def test_more_tasks_than_the_device_holds_are_errors(tmp_path):
     assert busy.waiting == 8 and busy.busy_s > 0 and busy.work_s[0] == 0
     assert busy.work_s[1] == pytest.approx(8 * (0.0000061 + 2 * 0.000778614) / 0.04, rel=1e-3)
     assert sum(each.image is not None for each in results) == 9  # one in service and queue_limit = 8
-    assert all("no place is left" in each.error for each in results if each.image is None)
+    full = [each for each in results if each.image is None]
+    assert all("no place is left" in each.error and each.kind == "overload" for each in full)
+    assert all(each.retry_after_s == pytest.approx(busy.busy_s, rel=0.5) for each in full)
     assert audit_journal(tmp_path, 12) == 9
 
 

@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from edgebrush.agent.app import create_app
+from edgebrush.api.schema import MAX_SEED
 from tests.support.agents import LARGE, PreferSlots, audit_journal, journal_lines, make_agent
 from tests.support.fakes import PNG, FakeStation
 from tests.support.serving import serve_app
@@ -42,6 +43,13 @@ def test_the_same_seed_gives_the_same_image(own_device):
     client, _ = own_device
     first, again, other = (client.post(IMAGES, json={"prompt": "circle", "seed": seed}).json() for seed in (3, 3, 4))
     assert first["data"] == again["data"] != other["data"]
+
+
+def test_seeds_of_several_images_wrap_around_as_at_a_station(own_device):
+    client, _ = own_device
+    seeds = {"last": {"seed": MAX_SEED}, "first": {"seed": 0}, "both": {"seed": MAX_SEED, "n": 2}}
+    images = {name: client.post(IMAGES, json={"prompt": "circle", **each}).json() for name, each in seeds.items()}
+    assert images["both"]["data"] == images["last"]["data"] + images["first"]["data"]
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,9 @@ from edgebrush.policies.protocol import Policy
 from edgebrush.scenario.expand import expand_ues
 from edgebrush.scenario.schema import Scenario
 
-from .clients import Offload, StationError
-from .device import Device, DeviceError
+from .clients import Offload
+from .device import Device
+from .failures import PlaceError, kind_of_task, retry_after
 from .journal import Journal, Task, TaskResult
 from .observer import Observer
 from .stations import RemoteStation, build_stations
@@ -122,10 +123,11 @@ class Agent:
         except asyncio.CancelledError:
             if task.id not in self.cancelled:  # the process stops; the next one resumes the task
                 raise
-            result = TaskResult(task.id, None, CLIENT_LEFT)
+            result = TaskResult(task.id, None, CLIENT_LEFT, kind="disconnected")
         except Exception as error:
             log.exception("task %s", task.id)
-            result = TaskResult(task.id, None, f"the agent failed: {type(error).__name__}: {error}")
+            reason = f"the agent failed: {type(error).__name__}: {error}"
+            result = TaskResult(task.id, None, reason, kind="failed")
         finally:
             self.cancelled.discard(task.id)
             del self.running[task.id]
@@ -134,23 +136,29 @@ class Agent:
         return result
 
     async def _try_places(self, task: Task) -> TaskResult:
-        """Try one place after the other, in the order that the policy chooses."""
+        """Try one place after the other, in the order that the policy chooses.
+
+        A place that cannot serve the request, whatever its state, is not tried: the own device where its model does not
+        accept the request, and a BS with the model of another one that called the request invalid.
+        """
         context = self.observer.task_context(task.request, task.prompt, task.accepted_s, task.deadline_s)
-        failures: dict[int, str] = {}  # slot -> reason
-        spent_j = 0.0
+        failures = self._own_refusal(task)
+        attempts, spent_j = 0, 0.0
         while True:
             if self.clock() >= context.deadline_at:
-                return TaskResult(task.id, None, "; ".join([DEADLINE_PASSED, *failures.values()]), missed=True)
-            decision = self.decide(context, failures)
+                reason = "; ".join([DEADLINE_PASSED, *map(str, failures.values())])
+                return TaskResult(task.id, None, reason, missed=True, attempts=attempts, kind="deadline")
+            decision = self.decide(context, failures.keys() | self._pointless(failures))
             if decision is None:
-                return self._no_place_left(task, failures)
+                return self._no_place_left(task, failures, attempts)
             self._record_decision(task, decision)
+            attempts += 1
             start = self.clock()
             try:
                 result = await self._generate_at(decision, task, context)
-            except (DeviceError, StationError) as error:
+            except PlaceError as error:
                 self.journal.write(task.id, "failed over", place=decision.place, reason=str(error))
-                failures[decision.slot] = str(error)
+                failures[decision.slot] = error
                 if decision.slot > 0:
                     spent_j += self._charge(float(self.observer.device["standby_w"]) * (self.clock() - start))
                 continue
@@ -160,14 +168,31 @@ class Agent:
                 steps=decision.steps,
                 service_class=decision.service_class,
                 energy_ue_j=result.energy_ue_j + spent_j,
-                attempts=len(failures) + 1,
+                attempts=attempts,
                 missed=self.clock() > context.deadline_at,
             )
 
-    def _no_place_left(self, task: Task, failures: dict[int, str]) -> TaskResult:
-        own = failures.get(0, "own device: its queue is full")
-        reasons = [own, *(failures[slot] for slot in failures if slot > 0)]
-        return TaskResult(task.id, None, f"no place is left: {'; '.join(reasons)}", attempts=len(failures))
+    def _own_refusal(self, task: Task) -> dict[int, PlaceError]:
+        """The error of the own device, by slot, where its model does not accept the request."""
+        try:
+            self.device.check(own_request(task, self.observer.step_grid[0]))
+        except PlaceError as error:
+            return {0: error}
+        return {}
+
+    def _pointless(self, failures: Mapping[int, PlaceError]) -> set[int]:
+        """The slots of BSs with a model that called the request invalid at another BS."""
+        models = {self.stations[slot - 1].model for slot, error in failures.items() if slot and error.kind == "invalid"}
+        return {slot for slot, station in enumerate(self.stations, 1) if station.model in models}
+
+    def _no_place_left(self, task: Task, failures: dict[int, PlaceError], attempts: int) -> TaskResult:
+        if 0 not in failures and self.observer.common["local"] == 1:
+            failures = {0: self.device.full_error()} | failures
+        reasons = "; ".join(str(failures[slot]) for slot in sorted(failures)) or "no base station has an address"
+        kind = kind_of_task(failures.values())
+        reason = f"the request is invalid: {reasons}" if kind == "invalid" else f"no place is left: {reasons}"
+        wait_s = retry_after(failures.values())
+        return TaskResult(task.id, None, reason, attempts=attempts, kind=kind, retry_after_s=wait_s)
 
     def _record_decision(self, task: Task, decision: Decision) -> None:
         self.journal.write(
@@ -186,8 +211,7 @@ class Agent:
         return await self._offload(decision, task, context, left_s)
 
     async def _generate_locally(self, decision: Decision, task: Task, left_s: float) -> TaskResult:
-        prompt = Prompt(task.prompt, task.negative, task.guidance)
-        request = Request(prompt, decision.steps, task.seed, decision.service_class)
+        request = own_request(task, decision.steps, decision.service_class)
         job = await self.device.generate(request, left_s if left_s < np.inf else None)
         assert job.image is not None
         spent_j = self._charge(self.observer.own_j(decision.steps))
@@ -284,6 +308,11 @@ class Agent:
             "loads": loads,
             "battery": round(self.observer.level, 4),
         }
+
+
+def own_request(task: Task, steps: int, service_class: int = 0) -> Request:
+    """A task as the own device's engine takes it."""
+    return Request(Prompt(task.prompt, task.negative, task.guidance), steps, task.seed, service_class)
 
 
 def build_agent(

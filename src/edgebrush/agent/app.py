@@ -17,7 +17,7 @@ from pydantic import Field
 
 from edgebrush.api.errors import ApiError, add_error_handlers, error_response
 from edgebrush.api.middleware import BodyMiddleware, wait_for_disconnect
-from edgebrush.api.schema import IMAGES_PATH, ErrorReply, Health, Image, ImageReply, ImageRequest
+from edgebrush.api.schema import IMAGES_PATH, MAX_SEED, ErrorReply, Health, Image, ImageReply, ImageRequest
 from edgebrush.errors import UserError
 
 from .agent import CLIENT_LEFT, DEADLINE_PASSED, Agent
@@ -119,7 +119,7 @@ def tasks_of(body: AgentImageRequest, agent: Agent, key: str) -> list[Task]:
             f"{key}-{n}",
             body.prompt,
             kind,
-            seed + n,
+            (seed + n) % (MAX_SEED + 1),  # as a station does
             body.negative_prompt or "",
             body.guidance_scale or 1.0,
             body.deadline_s,

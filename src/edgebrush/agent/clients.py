@@ -20,6 +20,7 @@ import httpx
 
 from edgebrush.scenario.schema import Endpoint
 
+from .failures import FailureKind, PlaceError
 from .journal import Task
 from .transfers import TransferTimer
 
@@ -27,20 +28,27 @@ CONNECT_TIMEOUT_S = 2.0
 KEEPALIVE_S = 2.0
 UNAVAILABLE_S = 5.0  # how long a BS that failed is avoided, unless a load report arrives earlier
 MAX_RETRY_AFTER_S = 60.0  # longer values of Retry-After are cut
-TASK_ERRORS = (400, 404, 409, 413, 422, 504)  # statuses whose cause is the task, not the BS
+INVALID = (400, 413, 422)  # statuses of a request that the BS calls invalid
+DEADLINE_CODE = "deadline_exceeded"  # of an `edgebrush serve`, with status 504
 MAX_REPLY_BYTES = 64 * 2**20
 MAX_ERROR_CHARACTERS = 200
 IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")  # PNG, JPEG, WebP
 
 
-class StationError(Exception):
+class StationError(PlaceError):
     """A BS did not generate an image. The BS should be avoided for ``avoid_s`` seconds.
 
     With ``retry_after`` the BS requested that time itself, so a load report does not end it earlier.
     """
 
-    def __init__(self, reason: str, avoid_s: float = UNAVAILABLE_S, retry_after: bool = False):
-        super().__init__(reason)
+    def __init__(
+        self,
+        reason: str,
+        avoid_s: float = UNAVAILABLE_S,
+        retry_after: bool = False,
+        kind: FailureKind = "failed",
+    ):
+        super().__init__(reason, kind, avoid_s if kind == "overload" else 0.0)
         self.avoid_s, self.retry_after = avoid_s, retry_after
 
 
@@ -174,18 +182,25 @@ async def read_body(response: httpx.Response) -> bytes:
 
 def error_of(response: httpx.Response, body: bytes) -> StationError:
     """A response other than 200 as an error, with the time for which to avoid the BS."""
+    status, code = response.status_code, None
     try:
-        message = str(json.loads(body)["error"]["message"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        detail = json.loads(body)["error"]
+        message, code = str(detail["message"]), detail.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         message = body[:80].decode("utf-8", "replace")
-    reason = f"status {response.status_code}: {message[:MAX_ERROR_CHARACTERS]}"
-    if response.status_code in (429, 503):
+    reason = f"status {status}: {message[:MAX_ERROR_CHARACTERS]}"
+    if status in INVALID:
+        return StationError(reason, 0.0, kind="invalid")
+    if status == 504 and code == DEADLINE_CODE:
+        return StationError(reason, 0.0, kind="deadline")
+    if status in (429, 503):
         try:
             retry_after_s = float(response.headers["retry-after"])
         except (KeyError, ValueError):  # no such header, or a date
-            return StationError(reason)
-        return StationError(reason, min(max(retry_after_s, 0.0), MAX_RETRY_AFTER_S), retry_after=True)
-    return StationError(reason, 0.0 if response.status_code in TASK_ERRORS else UNAVAILABLE_S)
+            return StationError(reason, kind="overload")
+        wait_s = min(max(retry_after_s, 0.0), MAX_RETRY_AFTER_S)
+        return StationError(reason, wait_s, retry_after=True, kind="overload")
+    return StationError(reason)
 
 
 def parse_reply(body: bytes) -> Reply:

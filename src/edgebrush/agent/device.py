@@ -7,17 +7,18 @@ import threading
 import time
 
 from edgebrush.diffusion.backend import Backend
-from edgebrush.diffusion.engine import Engine, Job, Request
+from edgebrush.diffusion.engine import Engine, Job, QueueFull, Request
 from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.errors import UserError
 
+from .failures import PlaceError
 from .observer import OwnQueue
 
 MIN_BUSY_S = 1e-6  # remaining seconds of a job that takes longer than expected
 
 
-class DeviceError(Exception):
-    """The device did not generate the image; the message states the reason."""
+class DeviceError(PlaceError):
+    """The device did not generate the image."""
 
 
 class Device:
@@ -55,11 +56,25 @@ class Device:
         """Seconds of one image."""
         return self.fixed_s + steps * self.step_s
 
+    def check(self, request: Request) -> None:
+        """Raises ``DeviceError`` of kind "invalid" for a request that the model cannot serve."""
+        try:
+            self.engine.check(request)
+        except UserError as error:
+            raise DeviceError(f"own device: {error}", "invalid") from None
+
+    def full_error(self) -> DeviceError:
+        """The error of a queue that is full until the running task has ended."""
+        queue = self.queue()
+        reason = f"own device: {queue.waiting} tasks are waiting, which is the limit"
+        return DeviceError(reason, "overload", queue.busy_s)
+
     async def generate(self, request: Request, queue_timeout_s: float | None) -> Job:
         """The finished job. Raises ``DeviceError``, also where it still waits after ``queue_timeout_s`` seconds."""
+        self.check(request)
         queue = self.queue()
         if queue.busy_s > 0 and queue.waiting >= self.queue_limit:
-            raise DeviceError(f"own device: {queue.waiting} tasks are waiting, which is the limit")
+            raise self.full_error()
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
         def on_end(_: Job) -> None:
@@ -67,8 +82,8 @@ class Device:
 
         try:
             job = self.engine.submit(request, on_end=on_end)
-        except UserError as error:
-            raise DeviceError(f"own device: {error}") from None
+        except QueueFull:
+            raise self.full_error() from None
         try:
             async with asyncio.timeout(queue_timeout_s):
                 await ended.wait()

@@ -19,6 +19,8 @@ from typing import Any
 from edgebrush.errors import UserError
 from edgebrush.files import write_bytes, write_text
 
+from .failures import FailureKind
+
 TASKS, IMAGES = "tasks.jsonl", "images"
 KEPT_TASKS = 1000  # ended tasks that are kept at a start, with their images
 
@@ -54,6 +56,8 @@ class TaskResult:
     energy_bs_j: float = 0.0
     missed: bool = False
     attempts: int = 0
+    kind: FailureKind = ""  # of the error
+    retry_after_s: float = 0.0  # for the kind "overload": when to try again
 
 
 class Journal:

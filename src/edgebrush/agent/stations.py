@@ -59,8 +59,10 @@ class RemoteStation:
         client: ImagesClient,
         server: ServerSpec,
         classes: int,
+        model: str,
         clock: Callable[[], float] = time.monotonic,
     ):
+        self.model = model  # BSs with equal ones serve the same requests
         self.name, self.client, self.server, self.clock, self.classes = name, client, server, clock, classes
         self.view = StationView(number, LoadReport.empty(clock(), classes), INITIAL_BPS, INITIAL_BPS)
         self.probes_bps: deque[float] = deque(maxlen=PROBES)  # of load requests since the last image
@@ -127,7 +129,7 @@ class RemoteStation:
             self.retry_after_until = until
         else:
             self.unavailable_until = until
-        return StationError(f"{self.name}: {error}", error.avoid_s, error.retry_after)
+        return StationError(f"{self.name}: {error}", error.avoid_s, error.retry_after, error.kind)
 
     def _update_estimates(self, offload: Offload, result: OffloadResult) -> None:
         """Update the link's rates from the travel time, and the load where the BS does not report it."""
@@ -244,7 +246,8 @@ def build_stations(
         )
         client = ImagesClient(endpoint, server.size_px, read_key(endpoint), transport, clock)
         check_address(name, client.load_url)
-        stations.append(RemoteStation(name, number, client, server, space.classes, clock))
+        model = endpoint.model or bs.profile
+        stations.append(RemoteStation(name, number, client, server, space.classes, model, clock))
     if len(stations) > space.slots - 1:
         raise UserError(
             f"station: {len(stations)} given, but a UE of {scenario.name} considers {space.slots - 1} "
