@@ -15,13 +15,13 @@ def headers_of(error, **options):
 
 
 def test_the_body_has_openais_fields():
-    response = error_response(ApiError(422, "n = 9: must be at most 8", param="n", code="less_than_equal"))
-    assert response.status_code == 422
+    response = error_response(ApiError(400, "n = 11: must be at most 10", param="n", code="invalid_value"))
+    assert response.status_code == 400
     assert json.loads(response.body)["error"] == {
-        "message": "n = 9: must be at most 8",
+        "message": "n = 11: must be at most 10",
         "type": "invalid_request_error",
         "param": "n",
-        "code": "less_than_equal",
+        "code": "invalid_value",
     }
 
 
@@ -49,12 +49,12 @@ def client():
     ("content", "status", "message", "param"),
     [
         (b"{", 400, "the body is not valid JSON", None),
-        (b"", 422, "the body this field is missing; add it; send a JSON object as application/json", None),
-        (b"[]", 422, "the body must be a mapping of fields; send a JSON object as application/json", None),
-        (b"{}", 422, "prompt: this field is missing; add it", "prompt"),
-        (b'{"prompt": "x", "n": 9}', 422, "n = 9: must be at most 8", "n"),
-        (b'{"prompt": "x", "sed": 1}', 422, "sed: no such field; remove it or check its spelling", "sed"),
-        (b'{"prompt": "x", "size": 5}', 422, "size = 5: must be text; put it in quotes", "size"),
+        (b"", 400, "the body this field is missing; add it; send a JSON object as application/json", None),
+        (b"[]", 400, "the body must be a mapping of fields; send a JSON object as application/json", None),
+        (b"{}", 400, "prompt: this field is missing; add it", "prompt"),
+        (b'{"prompt": "x", "n": 11}', 400, "n = 11: must be at most 10", "n"),
+        (b'{"prompt": "x", "sed": 1}', 400, "sed: no such field; remove it or check its spelling", "sed"),
+        (b'{"prompt": "x", "size": 5}', 400, "size = 5: must be text; put it in quotes", "size"),
     ],
 )
 def test_invalid_requests_name_field_value_and_reason(client, content, status, message, param):

@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import ApiError, error_response
+from .files import FILES_PATH
 
-OPEN_PATHS = {"/healthz", "/readyz", "/metrics"}  # monitoring needs no token
-MAX_BODY = 64 * 1024  # bytes
+OPEN_PATHS = ("/healthz", "/readyz", "/metrics")  # monitoring needs no token
+MAX_BODY = 128 * 1024  # bytes; the longest prompt has 32,000 characters of at most 4 bytes
 MAX_DRAINED = 4 * 1024 * 1024  # bytes read and discarded, so that a client that sends too much can read the answer
 BODY_TIMEOUT_S = 10.0
 MISSING_TOKEN = ApiError(
@@ -30,7 +31,7 @@ class TokenMiddleware:
         self.app, self.expected = app, f"bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self.is_authorized(scope):
+        if scope["type"] != "http" or is_open(scope["path"]) or self.is_authorized(scope):
             await self.app(scope, receive, send)
         else:
             await error_response(MISSING_TOKEN)(scope, receive, send)
@@ -83,6 +84,11 @@ class BodyMiddleware:
                 raise too_large
             if not message.get("more_body", False):
                 return b"".join(parts)
+
+
+def is_open(path: str) -> bool:
+    """Whether a path needs no token: monitoring, and files, whose names nobody can guess."""
+    return path in OPEN_PATHS or path.startswith(FILES_PATH)
 
 
 async def wait_for_disconnect(request: Request) -> None:

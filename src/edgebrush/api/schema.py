@@ -13,42 +13,69 @@ from edgebrush.scenario.schema import MAX_CLASSES
 
 IMAGES_PATH = "/v1/images/generations"
 LOAD_PATH = "/v1/load"
-MAX_IMAGES = 8  # per request
-MAX_PROMPT = 4000  # characters
+MODELS_PATH = "/v1/models"
+MAX_IMAGES = 10  # per request
+MAX_PROMPT = 32_000  # characters
+MAX_NAME = 200  # characters of a model's name or of an identifier
 MAX_STEPS = 1000  # of any server; each server has its own, lower limit
 MAX_SEED = 2**63 - 1
 MAX_PARTIAL_IMAGES = 3
 DAY_S = 86_400.0
 
 PromptText = Annotated[str, Field(max_length=MAX_PROMPT)]
+Name = Annotated[str, Field(max_length=MAX_NAME)]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+OutputFormat = Literal["png", "jpeg", "webp"]
+NO_EFFECT = "accepted, without effect"
+NO_ANIMATION = "not supported, because the images are neither GIF nor SVG"
 
 
-class ImageRequest(BaseModel):
-    """A request for images. Null means the same as leaving a field out."""
+class OpenAiFields(BaseModel):
+    """The fields of OpenAI's `images.generate`, as in the package openai 3.54 (November 2026)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT)] = Field(
         description="for a class-conditional model: the name of a class"
     )
-    model: Annotated[str, Field(max_length=200)] | None = Field(
-        default=None, description="default: the model that the server runs"
+    model: Name | None = Field(
+        default=None, description="a name that /v1/models lists; OpenAI's names mean the served model"
     )
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = Field(
         default=None, description="number of images; default: 1"
     )
     size: Annotated[str, Field(max_length=20)] | None = Field(
-        default=None, description="the model's image size, or auto"
+        default=None, description="auto or the model's own size; OpenAI's sizes mean the model's own"
     )
-    response_format: Literal["b64_json"] | None = Field(default=None, description="images are returned inline; no URLs")
-    output_format: Literal["png"] | None = None
+    response_format: Literal["url", "b64_json"] | None = Field(
+        default=None, description="inline (default), or the address of a file that is kept for an hour"
+    )
+    output_format: OutputFormat | None = Field(default=None, description="default: png")
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        default=None, description="quality of jpeg and webp; default: 100"
+    )
+    background: Literal["opaque", "auto"] | None = Field(default=None, description="images have no transparency")
     stream: bool | None = Field(default=None, description="reply with server-sent events; only for one image")
     partial_images: Annotated[int, Field(ge=0, le=MAX_PARTIAL_IMAGES)] | None = Field(
-        default=None, description="partial images in a stream; default: one per step"
+        default=None, description="partial images in a stream; default: 0"
     )
-    user: Annotated[str, Field(max_length=200)] | None = None
+    quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] | None = Field(
+        default=None, description=NO_EFFECT
+    )
+    style: Literal["vivid", "natural"] | None = Field(default=None, description=NO_EFFECT)
+    complexity: Literal["low", "medium", "high"] | None = Field(default=None, description=NO_EFFECT)
+    moderation: Literal["low", "auto"] | None = Field(default=None, description=NO_EFFECT)
+    user: Name | None = Field(default=None, description=NO_EFFECT)
+    safety_identifier: Name | None = Field(default=None, description=NO_EFFECT)
+    frame_count: None = Field(default=None, description=NO_ANIMATION)
+    frame_duration_ms: None = Field(default=None, description=NO_ANIMATION)
+    svg: None = Field(default=None, description=NO_ANIMATION)
+
+
+class ImageRequest(OpenAiFields):
+    """A request for images. Null means the same as leaving a field out."""
+
     num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = Field(
         default=None, description="denoising steps; the server may have a lower limit"
     )
@@ -68,55 +95,10 @@ class ImageRequest(BaseModel):
 
 
 class Image(BaseModel):
-    b64_json: str = Field(description="a PNG file, base64")
+    """One image: inline, or the address of its file."""
 
-
-class ImageReply(BaseModel):
-    """The images and their cost. Servers other than edgebrush do not report the cost."""
-
-    created: int = Field(description="Unix time")
-    data: list[Image]
-    steps_used: int | None = None
-    served_by: str | None = None
-    queue_s: Seconds | None = Field(default=None, description="from admission to the first step of the last image")
-    compute_s: Seconds | None = Field(
-        default=None, description="from an image's first step to its end; the longest of all images"
-    )
-    energy_j: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="by the profile: the images' shares of their rounds, plus the fixed energy per image"
-    )
-
-
-class PartialImage(BaseModel):
-    """An event of a stream: the sample after a denoising step."""
-
-    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
-    b64_json: str
-    partial_image_index: Count
-    created_at: int
-    size: str
-    step: Annotated[int, Field(ge=1)]
-    steps: Annotated[int, Field(ge=1)]
-    background: Literal["opaque"] = "opaque"
-    output_format: Literal["png"] = "png"
-    quality: Literal["auto"] = "auto"
-
-
-class CompletedImage(BaseModel):
-    """The last event of a stream: the image and its cost."""
-
-    type: Literal["image_generation.completed"] = "image_generation.completed"
-    b64_json: str
-    created_at: int
-    size: str
-    background: Literal["opaque"] = "opaque"
-    output_format: Literal["png"] = "png"
-    quality: Literal["auto"] = "auto"
-    steps_used: int
-    served_by: str
-    queue_s: Seconds
-    compute_s: Seconds
-    energy_j: float
+    b64_json: str | None = Field(default=None, description="an image file, base64")
+    url: str | None = Field(default=None, description="address of an image file, for an hour")
 
 
 class ErrorDetail(BaseModel):
@@ -132,6 +114,74 @@ class ErrorReply(BaseModel):
     """The body of every error."""
 
     error: ErrorDetail
+
+
+class Cost(BaseModel):
+    """What the images cost. Servers other than edgebrush do not report it."""
+
+    steps_used: int | None = None
+    served_by: str | None = None
+    queue_s: Seconds | None = Field(default=None, description="from admission to the first step of the last image")
+    compute_s: Seconds | None = Field(
+        default=None, description="from an image's first step to its end; the longest of all images"
+    )
+    energy_j: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="by the profile: the images' shares of their rounds, plus the fixed energy per image"
+    )
+
+
+class ImageReply(Cost):
+    """The images and their cost."""
+
+    created: int = Field(description="Unix time")
+    data: list[Image]
+    background: Literal["opaque"] = "opaque"
+    output_format: OutputFormat = "png"
+    size: str | None = Field(default=None, description="of the first image")
+    ignored: list[str] = Field(default=[], description="fields of the request that had no effect")
+    errors: list[ErrorDetail] = Field(default=[], description="one per image that could not be made, of several")
+
+
+class StreamEvent(BaseModel):
+    """What both events of a stream have."""
+
+    b64_json: str
+    created_at: int
+    size: str
+    background: Literal["opaque"] = "opaque"
+    output_format: OutputFormat = "png"
+    quality: Literal["auto"] = "auto"
+
+
+class PartialImage(StreamEvent):
+    """An event of a stream: the sample after a denoising step."""
+
+    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+    partial_image_index: Count
+    step: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1)]
+
+
+class TokenDetails(BaseModel):
+    image_tokens: int = 0
+    text_tokens: int = 0
+
+
+class Usage(BaseModel):
+    """OpenAI's count of tokens, all 0: these models have none."""
+
+    input_tokens: int = 0
+    input_tokens_details: TokenDetails = TokenDetails()
+    output_tokens: int = 0
+    total_tokens: int = 0
+
+
+class CompletedImage(StreamEvent, Cost):
+    """The last event of a stream: the image and its cost."""
+
+    type: Literal["image_generation.completed"] = "image_generation.completed"
+    usage: Usage = Usage()
+    ignored: list[str] = []
 
 
 JobStatus = Literal["queued", "in_progress", "completed", "failed", "cancelled"]

@@ -6,24 +6,38 @@ import asyncio
 import base64
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
+from PIL.Image import fromarray
 
 from edgebrush.api.errors import ApiError
-from edgebrush.api.schema import CompletedImage, Image, ImageReply, ImageRequest, JobReply, JobStatus, PartialImage
+from edgebrush.api.pictures import MEDIA_TYPES, encode, output_format, size_of
+from edgebrush.api.schema import (
+    CompletedImage,
+    ErrorDetail,
+    Image,
+    ImageReply,
+    ImageRequest,
+    JobReply,
+    JobStatus,
+    PartialImage,
+)
 from edgebrush.diffusion.engine import Job
-from edgebrush.diffusion.images import png
+
+KeepFile = Callable[[bytes, str], str]  # content and media type to the file's address
 
 
 class Generation:
     """The engine jobs of one request.
 
+    ``ignored`` names the request's fields without effect; ``keep_file`` makes the addresses of a reply with addresses.
     The engine's thread calls ``show_step``. Everything else runs in the event loop's thread.
     """
 
-    def __init__(self, request: ImageRequest, steps: int, served_by: str):
+    def __init__(self, request: ImageRequest, steps: int, served_by: str, ignored: Sequence[str], keep_file: KeepFile):
         self.request, self.steps, self.served_by = request, steps, served_by
+        self.ignored, self.keep_file = list(ignored), keep_file
         self.id = f"img-{secrets.token_hex(12)}"
         self.jobs: list[Job] = []
         self.energy_j = 0.0
@@ -33,6 +47,7 @@ class Generation:
         self.deadline_timer: asyncio.TimerHandle | None = None
         self.events: asyncio.Queue[PartialImage | None] = asyncio.Queue()  # None: the end; one entry per step at most
         self.shown = 0  # partial images so far
+        self.made_reply: asyncio.Future[ImageReply] | None = None
 
     @property
     def jobs_ended(self) -> bool:
@@ -50,34 +65,39 @@ class Generation:
             for job in self.jobs:
                 job.cancel()
 
-    def on_job_end(self, job: Job) -> None:
-        """End with the last job. If one job fails, cancel the others: the reply needs all images."""
+    def on_job_end(self) -> None:
+        """End with the last job."""
         if self.jobs_ended:
             self.ended.set()
             self.events.put_nowait(None)
-        elif job.state == "failed":
-            self.cancel(generation_error(job))
 
     def show_step(self, job: Job) -> None:
         """In the engine's thread, after a step: add the sample to the stream."""
         if job.trajectory is None or job.trajectory.finished or not self._is_shown(job.steps_done):
             return
         sample = job.engine.backend.decode(job.trajectory.sample)
-        self.loop.call_soon_threadsafe(self._add_partial_image, job.steps_done, sample)
+        content, size = self._encode(sample)
+        self.loop.call_soon_threadsafe(self._add_partial_image, job.steps_done, content, size)
 
     def _is_shown(self, step: int) -> bool:
-        """Whether the sample after ``step`` is streamed: every step, or ``partial_images`` evenly spaced ones."""
-        wanted = self.request.partial_images
-        return wanted is None or step * (wanted + 1) // self.steps > (step - 1) * (wanted + 1) // self.steps
+        """Whether the sample after ``step`` is streamed: ``partial_images`` evenly spaced steps are."""
+        wanted = self.request.partial_images or 0
+        return step * (wanted + 1) // self.steps > (step - 1) * (wanted + 1) // self.steps
 
-    def _add_partial_image(self, step: int, sample: np.ndarray) -> None:
+    def _encode(self, image: np.ndarray) -> tuple[bytes, str]:
+        """The file of an image in the requested format, and its size."""
+        picture = fromarray(image)
+        return encode(picture, self.request), size_of(picture)
+
+    def _add_partial_image(self, step: int, content: bytes, size: str) -> None:
         self.shown += 1
         self.events.put_nowait(
             PartialImage(
-                b64_json=base64_png(sample),
+                b64_json=base64.b64encode(content).decode(),
+                output_format=output_format(self.request),
                 partial_image_index=self.shown - 1,
                 created_at=int(time.time()),
-                size=image_size(sample),
+                size=size,
                 step=step,
                 steps=self.steps,
             )
@@ -87,38 +107,53 @@ class Generation:
         """The partial images, then the image. Raises ``ApiError`` where the generation failed."""
         while event := await self.events.get():
             yield event
-        reply = self.reply()
-        image = self.jobs[0].image
-        assert image is not None
-        yield CompletedImage(
-            b64_json=reply.data[0].b64_json,
-            created_at=reply.created,
-            size=image_size(image),
-            **reply.model_dump(exclude={"created", "data"}),
-        )
+        reply = await self.reply()
+        fields = reply.model_dump(exclude={"created", "data", "errors"})
+        yield CompletedImage(b64_json=reply.data[0].b64_json or "", created_at=reply.created, **fields)
 
-    def reply(self) -> ImageReply:
-        """The images, after the end. Raises ``ApiError`` where the generation failed."""
-        images = [job.image for job in self.jobs if job.state == "done" and job.image is not None]
-        if len(images) < len(self.jobs):
-            raise self.error or generation_error(self.jobs[0])
+    async def reply(self) -> ImageReply:
+        """The images that were made, and an error for each other one, after the end.
+
+        Raises ``ApiError`` where no image was made, or where the request as a whole was cancelled.
+        """
+        missing = [job for job in self.jobs if job.image is None]
+        if missing and (self.error or len(missing) == len(self.jobs)):
+            raise self.error or generation_error(missing[0])
+        if self.made_reply is None:  # once, because it may keep files
+            self.made_reply = asyncio.ensure_future(self._make_reply())
+        return await asyncio.shield(self.made_reply)
+
+    async def _make_reply(self) -> ImageReply:
+        made = [job.image for job in self.jobs if job.image is not None]
+        files = await asyncio.to_thread(lambda: [self._encode(image) for image in made])
         return ImageReply(
             created=int(time.time()),
-            data=[Image(b64_json=base64_png(image)) for image in images],
+            data=[self._image(content) for content, _ in files],
+            output_format=output_format(self.request),
+            size=files[0][1],
             steps_used=self.steps,
             served_by=self.served_by,
             queue_s=max(job.queue_s for job in self.jobs),
             compute_s=max(job.compute_s for job in self.jobs),
             energy_j=self.energy_j,
+            ignored=self.ignored,
+            errors=[generation_error(job).detail for job in self.jobs if job.image is None],
         )
 
-    def status(self) -> JobReply:
+    def _image(self, content: bytes) -> Image:
+        """An image as the request asks for it: inline, or as an address."""
+        if self.request.response_format == "url":
+            return Image(url=self.keep_file(content, MEDIA_TYPES[output_format(self.request)]))
+        return Image(b64_json=base64.b64encode(content).decode())
+
+    async def status(self) -> JobReply:
         """Progress, and the result or the error after the end."""
-        result, error = None, None
+        result: ImageReply | None = None
+        error: ErrorDetail | None = None
         status: JobStatus = "queued" if all(job.state == "waiting" for job in self.jobs) else "in_progress"
         if self.jobs_ended:
             try:
-                result, status = self.reply(), "completed"
+                result, status = await self.reply(), "completed"
             except ApiError as failure:
                 error = failure.detail
                 status = "cancelled" if error.code == "cancelled" else "failed"
@@ -137,12 +172,3 @@ def generation_error(job: Job) -> ApiError:
     """The error of a generation whose job failed."""
     message = job.error or "the image could not be generated"
     return ApiError(503, message, "server_error", code="generation_failed", retry_after_s=1)
-
-
-def base64_png(image: np.ndarray) -> str:
-    return base64.b64encode(png(image)).decode()
-
-
-def image_size(image: np.ndarray) -> str:
-    """Width and height in OpenAI's notation, e.g. ``28x28``."""
-    return f"{image.shape[1]}x{image.shape[0]}"

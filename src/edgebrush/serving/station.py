@@ -11,7 +11,12 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 
+from PIL.Image import fromarray
+
 from edgebrush.api.errors import ApiError
+from edgebrush.api.files import FileStore
+from edgebrush.api.pictures import size_of
+from edgebrush.api.rules import check_request, ignored_fields, image_seeds
 from edgebrush.api.schema import MAX_SEED, ImageRequest, Load
 from edgebrush.diffusion import engine as engines
 from edgebrush.diffusion.backend import Backend, Prompt
@@ -22,7 +27,7 @@ from edgebrush.errors import UserError
 from edgebrush.profiles.schema import Profile
 from edgebrush.scenario.schema import MAX_CLASSES
 
-from .generation import Generation, image_size
+from .generation import Generation
 from .metrics import Metrics
 
 DEFAULT_STEPS = 15  # of a request without num_inference_steps
@@ -58,7 +63,8 @@ class Station:
         speed: float | None = None,
     ):
         self.name, self.profile, self.limits = name, profile, limits or Limits()
-        self.size = image_size(backend.decode(backend.noise(0)))
+        self.sizes = [size_of(fromarray(backend.decode(backend.noise(0))))]
+        self.files = FileStore()
         self.backend = PacedBackend(backend, profile.compute, speed, self.on_round)
         self.engine = Engine(self.backend, sampler, self.limits.batch, self.limits.queue, self.limits.steps)
         self.metrics = Metrics()
@@ -76,13 +82,14 @@ class Station:
 
     # -- requests
 
-    def submit(self, request: ImageRequest) -> Generation:
-        """Admit all images of a request, or none. Raises ``ApiError``."""
+    def submit(self, request: ImageRequest, base_url: str) -> Generation:
+        """Admit all images of a request, or none. Addresses of images begin with ``base_url``. Raises ``ApiError``."""
         if self.stopping:
             raise stopping_error()
         steps = request.num_inference_steps or min(DEFAULT_STEPS, self.limits.steps)
-        generation = Generation(request, steps, self.name)
         self.check(request, steps)
+        ignored = ignored_fields(request, self.backend.name, self.sizes)
+        generation = Generation(request, steps, self.name, ignored, self.files.keeper(base_url))
         self._submit_jobs(generation)
         self.active.add(generation)
         if request.deadline_s is not None:
@@ -98,8 +105,7 @@ class Station:
         on_end = partial(self.on_job_end, generation)
         with self.engine.changed:  # so that no round starts with only some of the images
             try:
-                for number in range(request.n or 1):
-                    seed = (first_seed + number) % (MAX_SEED + 1)
+                for seed in image_seeds(first_seed, request.n or 1):
                     task = engines.Request(prompt, generation.steps, seed, request.service_class or 0)
                     generation.jobs.append(self.engine.submit(task, on_step, on_end))
             except QueueFull as full:
@@ -109,18 +115,10 @@ class Station:
 
     def check(self, request: ImageRequest, steps: int) -> None:
         """Raises ``ApiError`` for what this station's model cannot generate."""
-        if request.model not in (None, self.backend.name):
-            message = f"model = {request.model!r}: {self.name} serves {self.backend.name}"
-            raise ApiError(404, message, param="model", code="model_not_found")
+        check_request(request, self.backend.name, self.sizes)
         if steps > self.limits.steps:
             message = f"num_inference_steps = {steps}: {self.name} allows at most {self.limits.steps}"
             raise ApiError(422, message, param="num_inference_steps", code="invalid_value")
-        if request.size not in (None, "auto", self.size):
-            message = f"size = {request.size!r}: {self.backend.name} generates {self.size}"
-            raise ApiError(422, message, param="size", code="invalid_value")
-        if request.stream and (request.n or 1) > 1:
-            message = f"n = {request.n}: a stream carries one image; set n to 1"
-            raise ApiError(422, message, param="n", code="invalid_value")
         try:
             self.backend.check(prompt_of(request))
         except UserError as error:
@@ -167,10 +165,10 @@ class Station:
             generation.show_step(job)
 
     def on_job_end(self, generation: Generation, job: Job) -> None:
-        generation.loop.call_soon_threadsafe(self._end_job, generation, job)
+        generation.loop.call_soon_threadsafe(self._end_job, generation)
 
-    def _end_job(self, generation: Generation, job: Job) -> None:
-        generation.on_job_end(job)
+    def _end_job(self, generation: Generation) -> None:
+        generation.on_job_end()
         if generation.ended.is_set():
             self.active.discard(generation)
             if generation.deadline_timer:
