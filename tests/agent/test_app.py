@@ -59,7 +59,7 @@ def test_seeds_of_several_images_wrap_around_as_at_a_station(own_device):
         ({"prompt": "circle", "service_class": 0}, 422, "service_class: the agent decides it"),
         ({"prompt": "circle", "stream": True}, 422, "stream: the agent sends one complete reply"),
         ({"prompt": "circle", "request": "lazy"}, 422, "request = 'lazy': the scenario has waiting, browsing, idle"),
-        ({"prompt": "circle", "sedd": 1}, 422, "sedd: no such field"),
+        ({"prompt": "circle", "sedd": 1}, 400, "sedd: no such field"),
         ({"prompt": "circle", "deadline_s": 1e-9}, 504, "its deadline has passed"),
         ({"prompt": "cat"}, 502, "own device: class = 'cat': formula knows"),
     ],
@@ -85,7 +85,7 @@ def test_a_repeated_request_gets_the_first_ones_images(own_device):
     assert replies[0]["data"] == replies[1]["data"]
     accepted = [line["task"] for line in journal_lines(folder)[before:] if line["event"] == "accepted"]
     assert accepted == ["mine-0", "mine-1"]
-    assert client.post(IMAGES, json={"prompt": "circle"}, headers={"idempotency-key": "../x"}).status_code == 422
+    assert client.post(IMAGES, json={"prompt": "circle"}, headers={"idempotency-key": "../x"}).status_code == 400
 
 
 async def post(app, headers, disconnect_s):

@@ -63,6 +63,29 @@ def test_invalid_requests_name_field_value_and_reason(client, content, status, m
     assert response.status_code == status and error["message"].startswith(message) and error["param"] == param
 
 
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b'{"prompt": "x", "sed": 1}', "unknown_parameter"),
+        (b"{}", "missing_required_parameter"),
+        (b'{"prompt": 5}', "invalid_type"),
+        (b'{"prompt": "x", "n": 11}', "invalid_value"),
+        (b'{"prompt": "x", "svg": {}}', "invalid_value"),
+    ],
+)
+def test_codes_are_openais(client, content, code):
+    response = client.post("/", content=content, headers={"content-type": "application/json"})
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["code"]) == (400, "invalid_request_error", code)
+
+
+def test_unknown_paths_and_methods_have_openais_format(client):
+    for response, status in ((client.get("/nowhere"), 404), (client.delete("/"), 405)):
+        assert response.status_code == status
+        assert response.json()["error"]["type"] == "invalid_request_error"
+    assert client.delete("/").headers["allow"] == "POST"
+
+
 def test_messages_are_one_line_of_valid_utf8():
     assert printable("a\r\nb\tc") == "a b c"
     assert printable("\ud800").isascii()

@@ -67,8 +67,8 @@ def test_openais_client_gets_its_images(tmp_path):
         with pytest.raises(openai.UnprocessableEntityError, match="class = 'cat'") as raised:
             client.images.generate(prompt="cat")
         assert raised.value.param == "prompt"
-        with pytest.raises(openai.NotFoundError, match="model = 'dall-e-3'"):
-            client.images.generate(prompt="bag", model="dall-e-3")
+        with pytest.raises(openai.NotFoundError, match="model = 'sdxl'"):
+            client.images.generate(prompt="bag", model="sdxl")
         with pytest.raises(openai.AuthenticationError):
             client.with_options(api_key="s3cre").images.generate(prompt="bag")
 

@@ -134,6 +134,62 @@ def test_errors_have_openais_format(client, change, status, param, message):
     assert error["param"] == param and message in error["message"] and error["type"] == "invalid_request_error"
 
 
+# -- formats, files, models
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+def test_images_have_the_requested_format(client, format):
+    reply = client.post(IMAGES, json={**CIRCLE, "n": 2, "output_format": format}).json()
+    pictures = [Image.open(io.BytesIO(base64.b64decode(each["b64_json"]))) for each in reply["data"]]
+    assert [each.format for each in pictures] == [format.upper()] * 2
+    assert (reply["output_format"], reply["size"], reply["background"]) == (format, "28x28", "opaque")
+
+
+def test_ignored_fields_are_listed(client):
+    body = {**CIRCLE, "quality": "high", "style": "vivid", "model": "dall-e-3", "size": "1024x1024"}
+    assert client.post(IMAGES, json=body).json()["ignored"] == ["model", "quality", "size", "style"]
+    assert client.post(IMAGES, json=CIRCLE).json()["ignored"] == []
+    [(_, completed)] = events_of(client.post(IMAGES, json={**CIRCLE, "stream": True, "user": "me"}))
+    assert completed.ignored == ["user"] and completed.usage.total_tokens == 0
+
+
+def test_images_can_be_downloaded_without_the_token():
+    with in_memory(make_station(), token="s3cret") as client:
+        body, token = {**CIRCLE, "response_format": "url", "output_format": "jpeg"}, {"authorization": "Bearer s3cret"}
+        [image] = client.post(IMAGES, json=body, headers=token).json()["data"]
+        response = client.get(image["url"])
+        assert image["b64_json"] is None and Image.open(io.BytesIO(response.content)).format == "JPEG"
+        assert response.headers["content-type"] == "image/jpeg"
+        assert client.get("/files/x.jpeg").status_code == 404
+
+
+def test_a_jobs_files_are_kept_once(client):
+    response = client.post(IMAGES, json={**CIRCLE, "response_format": "url"}, headers=AS_JOB)
+    first = wait_for(client, response).result
+    assert status_of(client, response).result == first and client.get(first.data[0].url).status_code == 200
+
+
+def test_the_model_is_described(client):
+    assert client.get("/v1/models/formula").json()["owned_by"] == "bs"
+    response = client.get("/v1/models/dall-e/3")
+    assert response.status_code == 404 and response.json()["error"]["code"] == "model_not_found"
+
+
+def test_images_that_could_be_made_are_delivered_beside_the_errors_of_the_others(client):
+    class SecondFails(Formula):
+        decoded = 0
+
+        def decode(self, sample):
+            self.decoded += 1
+            if self.decoded == 3:  # the first one gives the size
+                raise RuntimeError("no decoder")
+            return super().decode(sample)
+
+    with in_memory(make_station(backend=SecondFails())) as client:
+        reply = client.post(IMAGES, json={**CIRCLE, "n": 3}).json()
+    assert len(reply["data"]) == 2 and "no decoder" in reply["errors"][0]["message"]
+
+
 # -- streams
 
 

@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
+import numpy as np
 import pytest
 
 from edgebrush.api import server
 from edgebrush.serving.app import create_app
+from tests.support.models import Formula
 from tests.support.serving import (
     AS_JOB,
     CIRCLE,
@@ -67,14 +69,21 @@ def test_a_client_that_disconnects_cancels_its_waiting_request(stream):
         until(lambda: station.connections == 1 and len(station.active) == 1 and not station.engine.waiting)
 
 
+class LargeImages(Formula):
+    """Its images have 512 x 512 pixels, a quarter of a megabyte."""
+
+    def decode(self, sample):
+        return np.random.default_rng(0).integers(0, 256, (512, 512), np.uint8)
+
+
 def test_a_client_that_does_not_read_its_stream_cancels_it(monkeypatch):
     monkeypatch.setattr(server, "READ_TIMEOUT_S", 0.3)
     monkeypatch.setattr(server, "listen", with_small_buffers(server.listen))
-    station = make_station(steps=1000)
+    station = make_station(backend=LargeImages())
     with served(station) as client, socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect((client.base_url.host, client.base_url.port))
-        send(deaf, {"prompt": "circle", "num_inference_steps": 1000, "stream": True})
+        send(deaf, {**CIRCLE, "num_inference_steps": 100, "stream": True, "partial_images": 3})
         until(lambda: station.connections == 1)
         until(lambda: station.connections == 0)
         assert not station.active and b"image_generation.completed" not in read_all(deaf)
