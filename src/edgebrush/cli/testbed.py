@@ -36,7 +36,7 @@ def testbed(
     seconds: Annotated[float, typer.Option(min=1.0, max=3600.0, help="Duration of the arrivals, in real time.")] = 60.0,
     seed: Annotated[int, typer.Option(min=0, max=10**6, help="Number of the held-out episode, from 0.")] = 0,
     against_sim: Annotated[
-        bool, typer.Option("--against-sim", help="Replay the decisions in the simulator and report its error.")
+        bool, typer.Option("--against-sim", help="Report the simulator's error, and what it decides itself.")
     ] = False,
     live_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve a live page at this port; 0 chooses a free one.")
@@ -54,6 +54,7 @@ def testbed(
     from edgebrush.errors import UserError
     from edgebrush.scenario.load import load_scenario
     from edgebrush.sim.episode_seeds import HELD_OUT_SEEDS
+    from edgebrush.testbed import closed_loop
     from edgebrush.testbed.experiment import run_experiment
     from edgebrush.testbed.gallery import GALLERY
     from edgebrush.testbed.live import LivePage
@@ -89,22 +90,43 @@ def testbed(
     print_outcomes(run.results["testbed"], console)
     console.print(f"gallery: {folder / GALLERY}")
     if against_sim:
-        console.print(f"picture: {folder / PICTURE}")
+        console.print(f"pictures: {folder / PICTURE}, {folder / closed_loop.PICTURE}")
 
 
 def print_outcomes(results: dict[str, Any], console: Console) -> None:
-    """What became of the tasks under each policy and, where it was measured, the error of the simulator."""
+    """What became of the tasks under each policy, the comparison with the simulator if there is one, and warnings."""
+    from rich.markup import escape
+
     for name, each in results["rounds"].items():
         counts = ", ".join(f"{each[count]} {count}" for count in ("images", "errors", "lost", "twice"))
         console.print(f"{name}: {each['asked']} requested, {counts}")
     for name, errors in results.get("against_sim", {}).items():
         delay = errors["delay_s"]
         console.print(
-            f"{name}, measured against simulated: mean delay {delay['mean']['measured']:.4f} s against "
+            f"{name}, measured against simulated, same decisions: mean delay {delay['mean']['measured']:.4f} s against "
             f"{delay['mean']['simulated']:.4f} s ({100 * delay['mean']['relative']:+.1f}%), "
             f"p95 {100 * delay['p95']['relative']:+.1f}%, cost {100 * errors['cost']['mean']['relative']:+.1f}%, "
             f"phone energy {100 * errors['energy_ue_j']['mean']['relative']:+.1f}%"
         )
+    if "closed_loop" in results:
+        print_closed_loop(results["closed_loop"], console)
+    for warning in results["warnings"]:
+        console.print(f"[yellow]warning:[/] {escape(warning)}")
+
+
+def print_closed_loop(closed_loop: dict[str, Any], console: Console) -> None:
+    """Where testbed and simulator, each deciding for itself, made the images, and at which cost."""
+    from rich.table import Table
+
+    from edgebrush.report.closed_loop import CAPTION, table
+
+    header, *rows = table(closed_loop)
+    shown = Table(title=CAPTION, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in header:
+        shown.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown)
 
 
 def inject_fault(name: str, scenario: str, policy: str, seconds: float, seed: int, out: Path, overwrite: bool) -> None:

@@ -11,7 +11,7 @@ from edgebrush.evaluation.run_folder import Run, load_run
 from edgebrush.files import check_writable, write_text
 from edgebrush.plotting import percent, save_figure
 
-from . import description, text
+from . import closed_loop, description, text
 from .figures import figures
 from .groups import groups
 from .pages import TEMPLATES, fill
@@ -137,6 +137,7 @@ def render_again(folder: Path) -> Run:
 def page(run: Run, images: dict[str, bytes]) -> str:
     """The report as one HTML page that loads nothing from the network."""
     parts = groups(run)
+    found = run.results.get("testbed", {}).get("closed_loop")
     encoded = {name: base64.b64encode(image).decode("ascii") for name, image in images.items()}
     return fill(
         TEMPLATES / REPORT,
@@ -152,6 +153,8 @@ def page(run: Run, images: dict[str, bytes]) -> str:
         rows=table_rows(run),
         groups=parts,
         differences=text.differences(run, parts),
+        closed_loop=closed_loop.table(found) if found else [],
+        closed_loop_caption=closed_loop.CAPTION,
     )
 
 

@@ -1,6 +1,6 @@
 """A simulator episode for the testbed to replay: its tasks, batteries and link rates.
 
-Also the reverse: the simulator's outcomes for the decisions that the testbed's agents made.
+Also the reverse: the simulator's outcomes for the decisions that the testbed's agents made, or for its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import numpy as np
 
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.errors import UserError
+from edgebrush.evaluation.episodes import play
+from edgebrush.policies.protocol import Policy
 from edgebrush.scenario.parameters import Params
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.channel import capacity_bps
@@ -112,14 +114,27 @@ def _episode_task(scenario: Scenario, seed: int, task: np.void, classes: Sequenc
 
 def simulate(episode: Episode, decisions: Sequence[tuple[int, int, int]]) -> np.ndarray:
     """The simulator's ``state.OUTCOME`` rows for (place, steps, class) of each task, in the order of the tasks."""
-    scenario = episode.scenario.model_copy(update={"horizon_s": episode.seconds})
+    scenario = _shortened(episode)
     simulator = Simulator(scenario, 1, records=records_needed(scenario))
     grid = scenario.decision.step_grid
     simulator.reset(np.array([episode.seed]))
     for task, (place, steps, service_class) in zip(episode.tasks, decisions, strict=True):
         slot = 0 if place == 0 else 1 + episode.neighbours[task.ue].index(place - 1)
         simulator.step(np.array([simulator.action_space.encode(slot, grid.index(steps), service_class)]))
-    rows = simulator.outcomes()
+    return _by_task(episode, simulator.outcomes())
+
+
+def decide_in_simulator(episode: Episode, policy: Policy) -> np.ndarray:
+    """The simulator's ``state.OUTCOME`` rows where it decides by a policy itself, in the order of the tasks."""
+    return _by_task(episode, play(_shortened(episode), policy, np.array([episode.seed])))
+
+
+def _shortened(episode: Episode) -> Scenario:
+    """The scenario with arrivals only within the episode."""
+    return episode.scenario.model_copy(update={"horizon_s": episode.seconds})
+
+
+def _by_task(episode: Episode, rows: np.ndarray) -> np.ndarray:
     order = {(task.ue, task.number): n for n, task in enumerate(episode.tasks)}
     return rows[np.argsort([order[row["ue"], row["number"]] for row in rows])]
 

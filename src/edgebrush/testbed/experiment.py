@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgebrush.agent.agent import OWN
 from edgebrush.evaluation.results import Stopwatch, pool, results_of
 from edgebrush.evaluation.run_folder import Run, new_folder, store_run, store_scenario
 from edgebrush.evaluation.statistics import Digest, digest, load_edges
@@ -19,28 +20,28 @@ from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.report.rendering import render
 from edgebrush.scenario.load import load_scenario
 
-from . import validation
-from .episode import Episode, draw_episode, simulate
+from . import busy_machine, closed_loop, validation
+from .busy_machine import Timing, denoising_s
+from .closed_loop import BLOCK_S
+from .episode import Episode, decide_in_simulator, draw_episode, simulate
 from .gallery import make_section, write_gallery
 from .live import LivePage
-from .outcomes import Audit, TaskRecord, audit, decisions, outcomes, read_journal, task_records
+from .outcomes import Audit, TaskRecord, audit, decisions, outcomes, read_journal, task_id, task_records
 from .processes import run_interruptible
 from .testbed import Testbed
-
-BLOCK_S = 10.0  # of arrivals: the unit that confidence intervals resample (block bootstrap, Künsch 1989)
 
 
 @dataclass(frozen=True)
 class PolicyRun:
-    """What one policy's run gave: an outcome row and a record per task, the audit, and the timing quality."""
+    """What one policy's run gave: an outcome row and a record per task, the audit, and how well times were kept."""
 
     policy: str
+    source: str  # the policy as the user gave it: a rule's name, a folder or a class
     folder: Path
     outcomes: np.ndarray
     records: dict[str, TaskRecord]
     audit: Audit
-    max_lateness_s: float  # of a request behind its scheduled time
-    load_average: float  # of the machine at the start
+    timing: Timing
 
 
 def run_experiment(
@@ -59,8 +60,8 @@ def run_experiment(
     """Run ``policies`` (names of rules, policy folders) on ``seconds`` of arrivals and write the run folder ``out``.
 
     Beside the files of a comparison, ``out`` gets ``gallery.html``, ``rounds/`` with the journals and logs, and, with
-    ``against_sim``, the simulator's error. Raises ``UserError`` for invalid input before any process starts, and
-    ``KeyboardInterrupt`` on SIGINT, SIGTERM and SIGHUP after all processes have ended.
+    ``against_sim``, the simulator's error and its own decisions. Raises ``UserError`` for invalid input before any
+    process starts, and ``KeyboardInterrupt`` on SIGINT, SIGTERM and SIGHUP after all processes have ended.
     """
     scenario = load_scenario(source)
     named = [(policy, load_policy(policy, scenario).name) for policy in policies]
@@ -74,6 +75,8 @@ def run_experiment(
         if against_sim:
             with stopwatch("simulator"):
                 facts["testbed"]["against_sim"] = _validate(episode, runs, folder)
+                facts["testbed"]["closed_loop"], parted = _close_loop(episode, runs, folder)
+                facts["testbed"]["warnings"] += parted
         sections = [make_section(each.folder.name, episode, each.outcomes, each.folder) for each in runs]
         write_gallery(episode, sections, folder)
         digests = _digests(episode, runs)
@@ -92,6 +95,15 @@ def _validate(episode: Episode, runs: list[PolicyRun], folder: Path) -> dict[str
         simulated = simulate(episode, decisions(episode, each.records))
         pairs[each.folder.name] = validation.common_images(each.outcomes, simulated)
     return validation.write_validation(episode.scenario, pairs, folder)
+
+
+def _close_loop(episode: Episode, runs: list[PolicyRun], folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """The simulator's own decisions under the policy of each run, beside the testbed's; and what to warn about."""
+    pairs = {}
+    for each in runs:
+        policy = load_policy(each.source, episode.scenario)
+        pairs[each.folder.name] = each.outcomes, decide_in_simulator(episode, policy)
+    return closed_loop.write_closed_loop(episode.scenario, pairs, folder)
 
 
 async def _run_policies(
@@ -132,10 +144,27 @@ async def _run_policy(
     progress(f"running {name}", 0.0, "starting the processes")
     async with Testbed(source, episode, policy, folder) as testbed, _watch(live, testbed, name):
         await testbed.play(count_one)
+        pages = await testbed.metrics()
     records = task_records(line for journal in testbed.journals for line in read_journal(journal))
     rows = outcomes(episode, records, testbed.start_s)
     checked = audit(count, testbed.journals)
-    return PolicyRun(name, folder, rows, records, checked, testbed.max_lateness_s, load_average)
+    timing = Timing(load_average, testbed.lateness_s, *_denoising_s(episode, records, pages))
+    return PolicyRun(name, policy, folder, rows, records, checked, timing)
+
+
+def _denoising_s(episode: Episode, records: dict[str, TaskRecord], pages: list[str]) -> tuple[float, float]:
+    """Paced and taken seconds of denoising at the BSs (from their metrics) and of the images of the own devices."""
+    times = [
+        denoising_s(page, float(bs["round_intercept_s"]), float(bs["round_slope_s"]))
+        for page, bs in zip(pages, episode.params.bs, strict=True)
+    ]
+    for task in episode.tasks:
+        ended, device = records[task_id(task)].ended, episode.params.ue[task.ue]
+        if ended and ended["ok"] and ended["ended"]["place"] == OWN:
+            made = ended["ended"]
+            times.append((float(device["fixed_s"] + made["steps"] * device["step_s"]), made["compute_s"]))
+    paced_s, taken_s = np.sum(times, axis=0).tolist()
+    return paced_s, taken_s
 
 
 def _watch(live: LivePage | None, testbed: Testbed, policy: str) -> contextlib.AbstractAsyncContextManager[None]:
@@ -150,11 +179,14 @@ def _facts(episode: Episode, runs: list[PolicyRun]) -> dict[str, Any]:
         "rounds": {
             each.folder.name: {
                 **each.audit.entries(),
-                "asked_too_late_s": round(each.max_lateness_s, 4),
-                "load_average": round(each.load_average, 2),
+                **each.timing.entries(),
             }
             for each in runs
         },
+        "warnings": [
+            *busy_machine.load_warnings(runs[0].timing.load_average),
+            *(each for run in runs for each in busy_machine.timing_warnings(run.folder.name, run.timing)),
+        ],
     }
 
 

@@ -47,7 +47,7 @@ class Testbed:
         self.ues = [self._ue_process(ue, source, policy) for ue in range(episode.scenario.ue_count)]
         self.links: dict[tuple[int, int], Link] = {}  # by (UE, BS)
         self.start_s = 0.0  # of the episode, on the monotonic clock
-        self.max_lateness_s = 0.0  # the largest delay of a request behind its scheduled time
+        self.lateness_s: list[float] = []  # of each request behind its scheduled time
 
     def _bs_process(self, name: str, bs: Bs) -> Process:
         directory, grid = self.episode.scenario.directory, self.episode.scenario.decision.step_grid
@@ -114,6 +114,11 @@ class Testbed:
                 while (await client.get(f"{process.url}/readyz")).status_code != 200:
                     await asyncio.sleep(POLL_S)
 
+    async def metrics(self) -> list[str]:
+        """The BSs' metrics in Prometheus' text format."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return [(await client.get(f"{bs.url}/metrics")).text for bs in self.bss]
+
     async def play(self, on_end: Callable[[EpisodeTask], None] = lambda task: None) -> None:
         """Request every task at its time, and wait until the last one has ended.
 
@@ -131,7 +136,7 @@ class Testbed:
         self, task: EpisodeTask, client: httpx.AsyncClient, on_end: Callable[[EpisodeTask], None]
     ) -> None:
         await asyncio.sleep(self.start_s + task.at_s - time.monotonic())
-        self.max_lateness_s = max(self.max_lateness_s, time.monotonic() - self.start_s - task.at_s)
+        self.lateness_s.append(time.monotonic() - self.start_s - task.at_s)
         response = await self._request_image(task, client)
         if response.status_code not in FINAL_STATUSES:
             raise UserError(f"{self.ues[task.ue].name} refused {task.key}: {response.text[:300]}")
