@@ -39,7 +39,7 @@ def test_the_simulator_decides_by_the_policy_itself():
 
 
 def test_shares_that_part_are_a_warning():
-    pairs = {"a-rule": (tasks([0.95, 1.0, 0.98, 1.0]), tasks([0.2, 0.3, 0.25, 0.25]))}
+    pairs = {"a-rule": (tasks([0.95, 1.0, 0.975, 1.0]), tasks([0.2, 0.3, 0.25, 0.25]))}
     found = compare_all(TESTBED, pairs)
     own = found["a-rule"]["share own device"]
     assert own.testbed == pytest.approx(0.98, abs=0.01) and own.simulator == 0.25
