@@ -116,17 +116,14 @@ def print_outcomes(results: dict[str, Any], console: Console) -> None:
 
 def print_closed_loop(closed_loop: dict[str, Any], console: Console) -> None:
     """Where testbed and simulator, each deciding for itself, made the images, and at which cost."""
-    from rich.table import Table
-
     from edgebrush.report.closed_loop import CAPTION, table
 
-    header, *rows = table(closed_loop)
-    shown = Table(title=CAPTION, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in header:
-        shown.add_column(column, justify="right" if column else "left", no_wrap=True)
-    for row in rows:
-        shown.add_row(*row)
-    console.print(shown)
+    rows = table(closed_loop)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    console.print(f"{CAPTION}:")
+    for name, *cells in rows:
+        padded = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        console.print("  ".join([name.ljust(widths[0]), *padded]), markup=False)
 
 
 def inject_fault(name: str, scenario: str, policy: str, seconds: float, seed: int, out: Path, overwrite: bool) -> None:
