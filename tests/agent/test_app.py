@@ -55,13 +55,16 @@ def test_seeds_of_several_images_wrap_around_as_at_a_station(own_device):
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
-        ({"prompt": "circle", "num_inference_steps": 4}, 422, "num_inference_steps: the agent decides it"),
-        ({"prompt": "circle", "service_class": 0}, 422, "service_class: the agent decides it"),
-        ({"prompt": "circle", "stream": True}, 422, "stream: the agent sends one complete reply"),
-        ({"prompt": "circle", "request": "lazy"}, 422, "request = 'lazy': the scenario has waiting, browsing, idle"),
+        ({"prompt": "circle", "num_inference_steps": 4}, 400, "num_inference_steps: the agent decides it"),
+        ({"prompt": "circle", "service_class": 0}, 400, "service_class: the agent decides it"),
+        ({"prompt": "circle", "stream": True, "n": 2}, 400, "n = 2: a stream carries one image"),
+        ({"prompt": "circle", "background": "transparent"}, 400, "background = 'transparent': must be"),
+        ({"prompt": "circle", "size": "99x99"}, 400, "size = '99x99': must be 28x28, auto, or a standard size"),
+        ({"prompt": "circle", "model": "sdxl"}, 404, "model = 'sdxl': this server has edgebrush"),
+        ({"prompt": "circle", "request": "lazy"}, 400, "request = 'lazy': the scenario has waiting, browsing, idle"),
         ({"prompt": "circle", "sedd": 1}, 400, "sedd: no such field"),
         ({"prompt": "circle", "deadline_s": 1e-9}, 504, "its deadline has passed"),
-        ({"prompt": "cat"}, 502, "own device: class = 'cat': formula knows"),
+        ({"prompt": "cat"}, 422, "own device: class = 'cat': formula knows"),
     ],
 )
 def test_errors_have_openais_format(own_device, body, status, message):
@@ -70,9 +73,25 @@ def test_errors_have_openais_format(own_device, body, status, message):
     assert reply.status_code == status and message in reply.json()["error"]["message"]
 
 
-def test_a_request_that_failed_everywhere_should_not_be_retried(own_device):
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("PUT", IMAGES, 405)])
+def test_unknown_paths_and_methods_have_openais_format(own_device, method, path, status):
     client, _ = own_device
-    assert client.post(IMAGES, json={"prompt": "cat"}).headers["x-should-retry"] == "false"
+    reply = client.request(method, path)
+    assert reply.status_code == status and reply.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_body_that_is_too_large_or_no_json_has_openais_format(own_device):
+    client, _ = own_device
+    for content, status in ((b"{", 400), (b" " * 200_000, 413)):
+        reply = client.post(IMAGES, content=content, headers={"content-type": "application/json"})
+        assert reply.status_code == status and set(reply.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_the_agents_model_is_listed(own_device):
+    client, _ = own_device
+    [model] = client.get("/v1/models").json()["data"]
+    assert model["id"] == "edgebrush" and client.get("/v1/models/edgebrush").json() == model
+    assert client.get("/v1/models/light").status_code == 404
 
 
 def test_a_repeated_request_gets_the_first_ones_images(own_device):

@@ -6,13 +6,13 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from edgebrush.api.disconnects import wait_for_disconnect
 from edgebrush.api.middleware import (
     BODY_TIMEOUT_S,
     MAX_BODY,
     MAX_DRAINED,
     BodyMiddleware,
     TokenMiddleware,
-    wait_for_disconnect,
 )
 from tests.support.virtual_time import START_S, run_virtual
 

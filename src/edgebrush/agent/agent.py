@@ -19,7 +19,7 @@ import numpy as np
 from edgebrush.decision import observation as obs
 from edgebrush.decision.observation import TaskContext
 from edgebrush.diffusion.backend import Prompt
-from edgebrush.diffusion.engine import Request
+from edgebrush.diffusion.engine import Job, Request
 from edgebrush.diffusion.images import png
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.diffusion.pacing import PacedBackend
@@ -73,6 +73,7 @@ class Agent:
         self.places = [OWN, *(station.name for station in stations)]
         self.running: dict[str, asyncio.Task[TaskResult]] = {}
         self.cancelled: set[str] = set()
+        self.viewers: dict[str, Callable[[Job], None]] = {}  # of the samples that the own device makes, by task
         self.polls: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -212,7 +213,7 @@ class Agent:
 
     async def _generate_locally(self, decision: Decision, task: Task, left_s: float) -> TaskResult:
         request = own_request(task, decision.steps, decision.service_class)
-        job = await self.device.generate(request, left_s if left_s < np.inf else None)
+        job = await self.device.generate(request, left_s if left_s < np.inf else None, self.viewers.get(task.id))
         assert job.image is not None
         spent_j = self._charge(self.observer.own_j(decision.steps))
         return TaskResult(task.id, png(job.image), queue_s=job.queue_s, compute_s=job.compute_s, energy_ue_j=spent_j)

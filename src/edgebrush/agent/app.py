@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import SystemRandom
 from typing import Annotated, Any
@@ -15,16 +13,24 @@ from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from edgebrush.api.errors import ApiError, add_error_handlers, error_response
-from edgebrush.api.middleware import BodyMiddleware, wait_for_disconnect
-from edgebrush.api.schema import IMAGES_PATH, MAX_SEED, ErrorReply, Health, Image, ImageReply, ImageRequest
+from edgebrush.api.disconnects import ClientLeft, unless_disconnected
+from edgebrush.api.errors import ApiError, add_error_handlers, error_response, error_responses
+from edgebrush.api.files import FileStore, add_file_route
+from edgebrush.api.middleware import BodyMiddleware
+from edgebrush.api.models import add_model_routes
+from edgebrush.api.rules import check_request, ignored_fields, image_seeds
+from edgebrush.api.schema import IMAGES_PATH, Health, ImageReply, ImageRequest
+from edgebrush.api.streaming import open_stream
 from edgebrush.errors import UserError
+from edgebrush.scenario.expand import expand_ues
 
-from .agent import CLIENT_LEFT, DEADLINE_PASSED, Agent
+from .agent import Agent
 from .journal import Task, TaskResult
+from .replies import reply_of
+from .streams import stream_task
 
+MODEL = "edgebrush"  # the agent's model: whichever its places have
 DECIDED_FIELDS = ("num_inference_steps", "service_class")
-UNSUPPORTED_FIELDS = ("stream", "partial_images")
 RANDOM_SEEDS = 2**31  # seeds of requests without one are below
 
 
@@ -46,9 +52,12 @@ def create_app(agent: Agent) -> FastAPI:
         await agent.stop()
 
     app = FastAPI(title="edgebrush ue", lifespan=lifespan, docs_url=None, redoc_url=None)
+    files, model, sizes = FileStore(), MODEL, image_sizes(agent)
     app.add_middleware(BodyMiddleware)
     add_error_handlers(app)
     add_journal_error_handler(app)
+    add_model_routes(app, model, f"ue {agent.observer.ue + 1} of {agent.observer.scenario.name}")
+    add_file_route(app, files)
 
     @app.get("/healthz")
     async def healthz() -> Health:
@@ -58,37 +67,51 @@ def create_app(agent: Agent) -> FastAPI:
     async def readyz() -> Health:
         return Health()
 
-    @app.post(IMAGES_PATH, responses={502: {"model": ErrorReply}, 504: {"model": ErrorReply}})
+    stream = {"description": "The images; for a stream, server-sent events.", "content": {"text/event-stream": {}}}
+
+    @app.post(
+        IMAGES_PATH,
+        response_model=ImageReply,
+        responses={200: stream, **error_responses(400, 404, 408, 413, 422, 429, 502, 503, 504)},
+    )
     async def generate(
         body: AgentImageRequest,
         request: Request,
         idempotency_key: Annotated[str | None, Header(pattern=r"^[A-Za-z0-9_-]{1,80}$")] = None,
-    ) -> ImageReply:
-        """Generate images at the places that the policy chooses.
+    ) -> Any:
+        """Generate images at the places that the policy chooses: in one reply, or as a stream.
 
         A request repeated with the same `Idempotency-Key` gets the images of the first one, also after a restart of the
         agent. Without a key, a client that disconnects cancels its tasks.
         """
+        check_request(body, model, sizes)
+        ignored = ignored_fields(body, model, sizes if len(sizes) == 1 else [])
         tasks = tasks_of(body, agent, idempotency_key or uuid.uuid4().hex)
-        return reply_of(await run_tasks(agent, tasks, request, cancel_on_disconnect=idempotency_key is None))
+
+        def cancel() -> None:
+            if idempotency_key is None:
+                for task in tasks:
+                    agent.cancel(task.id)
+
+        async def make_reply(results: list[TaskResult]) -> ImageReply:
+            return await reply_of(results, body, ignored, files.keeper(str(request.base_url)))
+
+        if body.stream:
+            return await open_stream(stream_task(agent, tasks[0], body, make_reply), request, cancel)
+        return await make_reply(await run_tasks(agent, tasks, request, cancel))
 
     return app
 
 
-async def run_tasks(agent: Agent, tasks: list[Task], request: Request, cancel_on_disconnect: bool) -> list[TaskResult]:
-    """Run tasks until all have ended. Raises ``ApiError`` where the client disconnects first."""
-    results: asyncio.Future[list[TaskResult]] = asyncio.gather(*(agent.generate(task) for task in tasks))
-    disconnect: asyncio.Future[None] = asyncio.ensure_future(wait_for_disconnect(request))
-    waits: set[asyncio.Future[Any]] = {results, disconnect}
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    disconnect.cancel()
-    if results.done():
-        return results.result()
-    if cancel_on_disconnect:
-        for task in tasks:
-            agent.cancel(task.id)
-    results.cancel()
-    raise ApiError(499, CLIENT_LEFT)  # nobody reads it
+async def run_tasks(
+    agent: Agent, tasks: list[Task], request: Request, on_disconnect: Callable[[], None]
+) -> list[TaskResult]:
+    """Run tasks until all have ended. Raises ``ClientLeft`` where the client disconnects first."""
+    try:
+        return await unless_disconnected(asyncio.gather(*(agent.generate(task) for task in tasks)), request)
+    except ClientLeft:
+        on_disconnect()
+        raise
 
 
 def add_journal_error_handler(app: FastAPI) -> None:
@@ -104,43 +127,32 @@ def add_journal_error_handler(app: FastAPI) -> None:
 def tasks_of(body: AgentImageRequest, agent: Agent, key: str) -> list[Task]:
     """One task per image. Raises ``ApiError`` for fields or values that the agent does not accept."""
     given = body.model_dump(exclude_none=True)
-    for name in (*DECIDED_FIELDS, *UNSUPPORTED_FIELDS):
-        if name in given and given[name] is not False:
-            reason = "the agent decides it" if name in DECIDED_FIELDS else "the agent sends one complete reply"
-            raise ApiError(422, f"{name}: {reason}; leave it out", param=name, code="unsupported_parameter")
+    for name in DECIDED_FIELDS:
+        if name in given:
+            raise ApiError(400, f"{name}: the agent decides it; leave it out", param=name, code="unsupported_parameter")
     kinds = agent.observer.scenario.requests
     kind = body.request or max(kinds, key=lambda each: each.share).name
     if kind not in [each.name for each in kinds]:
         known = ", ".join(each.name for each in kinds)
-        raise ApiError(422, f"request = {kind!r}: the scenario has {known}", param="request", code="invalid_value")
-    seed = SystemRandom().randrange(RANDOM_SEEDS) if body.seed is None else body.seed
+        raise ApiError(400, f"request = {kind!r}: the scenario has {known}", param="request", code="invalid_value")
+    first_seed = SystemRandom().randrange(RANDOM_SEEDS) if body.seed is None else body.seed
     return [
         Task(
             f"{key}-{n}",
             body.prompt,
             kind,
-            (seed + n) % (MAX_SEED + 1),  # as a station does
+            seed,
             body.negative_prompt or "",
             body.guidance_scale or 1.0,
             body.deadline_s,
         )
-        for n in range(body.n or 1)
+        for n, seed in enumerate(image_seeds(first_seed, body.n or 1))
     ]
 
 
-def reply_of(results: list[TaskResult]) -> ImageReply:
-    """The images and their cost. Raises ``ApiError`` where a task ended with an error."""
-    for each in results:
-        if each.image is None:
-            late = each.error.startswith(DEADLINE_PASSED)
-            code = "deadline_passed" if late else "no_image"
-            raise ApiError(504 if late else 502, f"task {each.task}: {each.error}", "server_error", code=code)
-    return ImageReply(
-        created=int(time.time()),
-        data=[Image(b64_json=base64.b64encode(each.image or b"").decode()) for each in results],
-        steps_used=max(each.steps for each in results),
-        served_by=", ".join(dict.fromkeys(each.place for each in results)),
-        queue_s=max(each.queue_s for each in results),
-        compute_s=max(each.compute_s for each in results),
-        energy_j=sum(each.energy_ue_j + each.energy_bs_j for each in results),
-    )
+def image_sizes(agent: Agent) -> list[str]:
+    """The sizes of the images that the agent's places make, by their profiles."""
+    scenario, observer = agent.observer.scenario, agent.observer
+    _, own = expand_ues(scenario)[observer.ue]
+    sides = {own.resolution_px, *(station.server.size_px for station in agent.stations)}
+    return [f"{side}x{side}" for side in sorted(sides)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 from edgebrush.diffusion.backend import Backend
 from edgebrush.diffusion.engine import Engine, Job, QueueFull, Request
@@ -69,8 +70,13 @@ class Device:
         reason = f"own device: {queue.waiting} tasks are waiting, which is the limit"
         return DeviceError(reason, "overload", queue.busy_s)
 
-    async def generate(self, request: Request, queue_timeout_s: float | None) -> Job:
-        """The finished job. Raises ``DeviceError``, also where it still waits after ``queue_timeout_s`` seconds."""
+    async def generate(
+        self, request: Request, queue_timeout_s: float | None, on_step: Callable[[Job], None] | None = None
+    ) -> Job:
+        """The finished job. The engine's thread calls ``on_step`` after each step.
+
+        Raises ``DeviceError``, also where the job still waits after ``queue_timeout_s`` seconds.
+        """
         self.check(request)
         queue = self.queue()
         if queue.busy_s > 0 and queue.waiting >= self.queue_limit:
@@ -81,7 +87,7 @@ class Device:
             loop.call_soon_threadsafe(ended.set)
 
         try:
-            job = self.engine.submit(request, on_end=on_end)
+            job = self.engine.submit(request, on_step, on_end)
         except QueueFull:
             raise self.full_error() from None
         try:

@@ -6,7 +6,6 @@ import asyncio
 import hmac
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import ApiError, error_response
@@ -89,12 +88,6 @@ class BodyMiddleware:
 def is_open(path: str) -> bool:
     """Whether a path needs no token: monitoring, and files, whose names nobody can guess."""
     return path in OPEN_PATHS or path.startswith(FILES_PATH)
-
-
-async def wait_for_disconnect(request: Request) -> None:
-    """Return when the client has disconnected. The request's body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def replay_body(body: bytes, receive: Receive) -> Receive:

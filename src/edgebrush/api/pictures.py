@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 from PIL import Image, UnidentifiedImageError
@@ -28,17 +30,24 @@ def encode(picture: Image.Image, request: OpenAiFields) -> bytes:
     return file.getvalue()
 
 
-def convert(image: bytes, request: OpenAiFields) -> tuple[bytes, str]:
-    """An image file in the requested format, and its size, e.g. ``28x28``. A PNG that may stay one is not changed.
+def inspect(image: bytes) -> tuple[str, str]:
+    """The format of an image file, e.g. ``png``, and its size, by its head. Raises ``ValueError``."""
+    with opened(image) as picture:
+        return str(picture.format).lower(), size_of(picture)
 
-    Raises ``ValueError`` where ``image`` cannot be read.
-    """
+
+def convert(image: bytes, request: OpenAiFields) -> bytes:
+    """An image file in the format that a request asks for. Raises ``ValueError`` where it cannot be read."""
+    with opened(image) as picture:
+        return encode(picture, request)
+
+
+@contextmanager
+def opened(image: bytes) -> Iterator[Image.Image]:
+    """An image file. Raises ``ValueError`` where it cannot be read, also while it is used."""
     try:
         with Image.open(BytesIO(image)) as picture:
-            size = size_of(picture)
-            if picture.format == "PNG" and output_format(request) == "png":
-                return image, size
-            return encode(picture, request), size
+            yield picture
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise ValueError(f"the image cannot be read: {error}") from None
 

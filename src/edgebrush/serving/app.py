@@ -11,16 +11,16 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from edgebrush.api.disconnects import unless_disconnected
 from edgebrush.api.errors import ApiError, add_error_handlers, error_responses
 from edgebrush.api.files import add_file_route
 from edgebrush.api.middleware import BodyMiddleware, TokenMiddleware
 from edgebrush.api.models import add_model_routes
 from edgebrush.api.schema import IMAGES_PATH, LOAD_PATH, Health, ImageReply, ImageRequest, JobReply, Load
-from edgebrush.api.streaming import EventStream
+from edgebrush.api.streaming import open_stream
 
 from .middleware import RequestLimitMiddleware, ResponseCountMiddleware
 from .station import SHUTDOWN_RETRY_S, Station, cancelled_error, stopping_error
-from .waiting import wait_for_end
 
 COMMON_STATUSES = (400, 401, 408, 413)
 JOB_PATH = IMAGES_PATH + "/{id}"
@@ -69,8 +69,11 @@ def add_image_routes(app: FastAPI, station: Station, dependencies: Dependencies)
             headers = {"location": f"{IMAGES_PATH}/{generation.id}", "preference-applied": "respond-async"}
             return JSONResponse((await generation.status()).model_dump(), 202, headers)
         if body.stream:
-            return EventStream(generation.stream(), lambda: generation.cancel(cancelled_error()))
-        await wait_for_end(generation, request)
+            return await open_stream(generation.stream(), request, lambda: generation.cancel(cancelled_error()))
+        try:
+            await unless_disconnected(generation.ended.wait(), request)
+        finally:
+            generation.cancel(cancelled_error())  # no effect after the end
         return await generation.reply()
 
     @app.get(

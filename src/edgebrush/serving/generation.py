@@ -23,6 +23,7 @@ from edgebrush.api.schema import (
     JobStatus,
     PartialImage,
 )
+from edgebrush.api.streaming import PartialImages
 from edgebrush.diffusion.engine import Job
 
 KeepFile = Callable[[bytes, str], str]  # content and media type to the file's address
@@ -45,8 +46,8 @@ class Generation:
         self.loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
         self.deadline_timer: asyncio.TimerHandle | None = None
-        self.events: asyncio.Queue[PartialImage | None] = asyncio.Queue()  # None: the end; one entry per step at most
-        self.shown = 0  # partial images so far
+        self.events: asyncio.Queue[PartialImage | None] = asyncio.Queue()  # None: the end
+        self.partial_images = PartialImages(request)
         self.made_reply: asyncio.Future[ImageReply] | None = None
 
     @property
@@ -72,36 +73,18 @@ class Generation:
             self.events.put_nowait(None)
 
     def show_step(self, job: Job) -> None:
-        """In the engine's thread, after a step: add the sample to the stream."""
-        if job.trajectory is None or job.trajectory.finished or not self._is_shown(job.steps_done):
+        """In the engine's thread, after a step: add the sample to the stream, where it is wanted."""
+        trajectory = job.trajectory
+        if trajectory is None or trajectory.finished or not self.partial_images.wants(job.steps_done, self.steps):
             return
-        sample = job.engine.backend.decode(job.trajectory.sample)
-        content, size = self._encode(sample)
-        self.loop.call_soon_threadsafe(self._add_partial_image, job.steps_done, content, size)
-
-    def _is_shown(self, step: int) -> bool:
-        """Whether the sample after ``step`` is streamed: ``partial_images`` evenly spaced steps are."""
-        wanted = self.request.partial_images or 0
-        return step * (wanted + 1) // self.steps > (step - 1) * (wanted + 1) // self.steps
+        picture = fromarray(job.engine.backend.decode(trajectory.sample))
+        event = self.partial_images.event(picture, job.steps_done, self.steps)
+        self.loop.call_soon_threadsafe(self.events.put_nowait, event)
 
     def _encode(self, image: np.ndarray) -> tuple[bytes, str]:
         """The file of an image in the requested format, and its size."""
         picture = fromarray(image)
         return encode(picture, self.request), size_of(picture)
-
-    def _add_partial_image(self, step: int, content: bytes, size: str) -> None:
-        self.shown += 1
-        self.events.put_nowait(
-            PartialImage(
-                b64_json=base64.b64encode(content).decode(),
-                output_format=output_format(self.request),
-                partial_image_index=self.shown - 1,
-                created_at=int(time.time()),
-                size=size,
-                step=step,
-                steps=self.steps,
-            )
-        )
 
     async def stream(self) -> AsyncIterator[PartialImage | CompletedImage]:
         """The partial images, then the image. Raises ``ApiError`` where the generation failed."""
