@@ -10,8 +10,8 @@ import pytest
 
 from edgebrush.agent.agent import OWN
 from edgebrush.agent.clients import Offload
+from edgebrush.agent.endpoints import build_stations
 from edgebrush.agent.observer import Observer
-from edgebrush.agent.stations import build_stations
 from edgebrush.policies.load import load_policy
 from edgebrush.scenario.schema import Endpoint
 from edgebrush.testbed.links import Band

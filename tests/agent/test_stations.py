@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from edgebrush.agent.endpoints import build_stations
 from edgebrush.agent.loads import ServerSpec, infer_load, read_gauge
 from edgebrush.agent.observer import Observer
-from edgebrush.agent.stations import HEADER_BYTES, build_stations, update_rate
+from edgebrush.agent.stations import HEADER_BYTES, update_rate
 from edgebrush.decision import observation as obs
 from edgebrush.errors import UserError
 from edgebrush.scenario.expand import bs_names
@@ -78,7 +79,7 @@ def test_a_load_is_read_from_prometheus(tmp_path, caplog):
     _, candidates, _ = policy.layout.split(policy.seen[0])
     assert candidates[LARGE, obs.LOAD] == (3 + 5) / 4 and candidates[LARGE, obs.QUEUED] == 5
     assert not station.unavailable and station.view.load.running == 0  # it generated the image all the same
-    assert caplog.text.count("large: cannot read its load") == 1 and "num_requests_running: missing" in caplog.text
+    assert caplog.text.count("large: its load cannot be read") == 1 and "num_requests_running: missing" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 from edgebrush.agent.agent import Agent
 from edgebrush.agent.device import Device
+from edgebrush.agent.endpoints import build_stations
 from edgebrush.agent.journal import TASKS, Journal, Task
 from edgebrush.agent.observer import Observer
-from edgebrush.agent.stations import build_stations
 from edgebrush.scenario.load import load_scenario
 from tests.support.fakes import FakeNetwork
 from tests.support.models import Formula

@@ -54,7 +54,8 @@ class FakeStation:
 
     def __init__(self, delay_s=0.0):
         self.delay_s, self.status, self.reply, self.headers, self.hang_up = delay_s, 200, REPLY, {}, False
-        self.load, self.pages = LOAD, {}
+        self.load, self.load_status, self.pages = LOAD, 200, {}
+        self.reachable = True  # in memory; otherwise connections are refused
         self.requests, self.load_requests = [], 0
 
     async def page_delay(self):
@@ -72,7 +73,7 @@ class FakeStation:
         if path in self.pages:
             return 200, self.pages[path], {}
         if path == "/v1/load" and self.load is not None:
-            return 200, self.load, {}
+            return self.load_status, self.load, {}
         return 404, {"error": {"message": "no such page"}}, {}
 
 
@@ -89,7 +90,7 @@ class FakeNetwork(httpx.MockTransport):
 
     async def respond(self, request):
         station = self.stations.get(request.url.host)
-        if station is None:
+        if station is None or not station.reachable:
             raise httpx.ConnectError("connection refused", request=request)
         if request.method == "POST":
             station.requests.append((json.loads(request.content), request.headers))

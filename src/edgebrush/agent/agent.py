@@ -31,10 +31,11 @@ from edgebrush.scenario.schema import Scenario
 
 from .clients import Offload
 from .device import Device
+from .endpoints import build_stations
 from .failures import PlaceError, kind_of_task, retry_after
 from .journal import Journal, Task, TaskResult
 from .observer import Observer
-from .stations import RemoteStation, build_stations
+from .stations import RemoteStation
 
 OWN = "own"  # the name of the UE's own device as a place
 TIMEOUT_FACTOR, TIMEOUT_MARGIN_S = 3.0, 2.0  # a BS may take the expected time times the factor, plus the margin
@@ -221,7 +222,15 @@ class Agent:
     async def _offload(self, decision: Decision, task: Task, context: TaskContext, left_s: float) -> TaskResult:
         station, power = self.stations[decision.slot - 1], self.observer.device
         deadline_s = left_s if left_s < np.inf else None
-        offload = Offload(task, decision.steps, decision.service_class, context.bits_in, context.bits_out, deadline_s)
+        offload = Offload(
+            task,
+            decision.steps,
+            decision.service_class,
+            context.bits_in,
+            context.bits_out,
+            deadline_s,
+            is_valid=not self._own_refusal(task),
+        )
         self.journal.write(task.id, "sent", place=decision.place)
         reply = await station.generate(offload, self._timeout_s(decision, left_s))
         spent_j = self._charge(

@@ -1,4 +1,4 @@
-"""HTTP clients of image servers: what `edgebrush serve` and third-party servers are sent, and how replies are read.
+"""HTTP clients of image servers: what `edgebrush serve` and third-party servers are sent.
 
 A third-party server is any server with OpenAI's images API (``Endpoint`` in the scenario). It gets only the fields that
 it knows.
@@ -6,10 +6,6 @@ it knows.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,41 +16,21 @@ import httpx
 
 from edgebrush.scenario.schema import Endpoint
 
-from .failures import FailureKind, PlaceError
 from .journal import Task
+from .station_replies import StationError, error_of
 from .transfers import TransferTimer
 
 CONNECT_TIMEOUT_S = 2.0
 KEEPALIVE_S = 2.0
-UNAVAILABLE_S = 5.0  # how long a BS that failed is avoided, unless a load report arrives earlier
-MAX_RETRY_AFTER_S = 60.0  # longer values of Retry-After are cut
-INVALID = (400, 413, 422)  # statuses of a request that the BS calls invalid
-DEADLINE_CODE = "deadline_exceeded"  # of an `edgebrush serve`, with status 504
-MAX_REPLY_BYTES = 64 * 2**20
-MAX_ERROR_CHARACTERS = 200
-IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")  # PNG, JPEG, WebP
-
-
-class StationError(PlaceError):
-    """A BS did not generate an image. The BS should be avoided for ``avoid_s`` seconds.
-
-    With ``retry_after`` the BS requested that time itself, so a load report does not end it earlier.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        avoid_s: float = UNAVAILABLE_S,
-        retry_after: bool = False,
-        kind: FailureKind = "failed",
-    ):
-        super().__init__(reason, kind, avoid_s if kind == "overload" else 0.0)
-        self.avoid_s, self.retry_after = avoid_s, retry_after
+MAX_IMAGE_BYTES, MAX_LOAD_BYTES = 64 * 2**20, 4 * 2**20  # of a response
 
 
 @dataclass(frozen=True)
 class Offload:
-    """A task for a BS, after the decision. ``deadline_s`` counts from now; sizes in bits as in the scenario."""
+    """A task for a BS, after the decision. ``deadline_s`` counts from now; sizes in bits as in the scenario.
+
+    ``is_valid``: the UE's own model accepts the request, so a BS that calls it invalid is at fault.
+    """
 
     task: Task
     steps: int
@@ -62,16 +38,7 @@ class Offload:
     bits_in: float
     bits_out: float
     deadline_s: float | None
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An image file and what the server reports about it; 0 where it reports nothing."""
-
-    image: bytes
-    queue_s: float
-    compute_s: float
-    energy_j: float
+    is_valid: bool = False
 
 
 class ImagesClient:
@@ -87,8 +54,11 @@ class ImagesClient:
     ):
         self.endpoint, self.size_px, self.clock = endpoint, size_px, clock
         self.base_url = endpoint.base_url.rstrip("/")
+        headers = {"Accept-Encoding": "identity"}  # so that the size of a body is what was transferred
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
         self.http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers=headers,
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S),
             transport=transport,
@@ -119,25 +89,29 @@ class ImagesClient:
 
         Raises ``StationError`` or ``httpx.HTTPError``.
         """
-        response, content, seconds = await self._exchange("POST", self.images_url, json=self.request_body(offload))
+        response, content, seconds = await self._exchange(
+            "POST", self.images_url, MAX_IMAGE_BYTES, json=self.request_body(offload)
+        )
         if response.status_code != 200:
             raise error_of(response, content)
         return content, seconds
 
-    async def get_load(self) -> tuple[bytes, float]:
-        """The body of ``load_url``, whatever its status, and the seconds of the exchange on the network.
+    async def get_load(self) -> tuple[int, bytes, float]:
+        """Status and body of ``load_url``, and the seconds of the exchange on the network.
 
         Raises ``StationError`` or ``httpx.HTTPError``.
         """
-        _, content, seconds = await self._exchange("GET", self.load_url)
-        return content, seconds
+        response, content, seconds = await self._exchange("GET", self.load_url, MAX_LOAD_BYTES)
+        return response.status_code, content, seconds
 
-    async def _exchange(self, method: str, url: str, **content: Any) -> tuple[httpx.Response, bytes, float]:
+    async def _exchange(
+        self, method: str, url: str, max_bytes: int, **content: Any
+    ) -> tuple[httpx.Response, bytes, float]:
         timer = TransferTimer(self.clock)
         async with self.http.stream(method, url, extensions={"trace": timer.trace}, **content) as response:
             if method == "POST":  # a load request bounds the rate from below: rounded ages could make it look too fast
                 timer.stream = response.extensions.get("network_stream")
-            body = await read_body(response)
+            body = await read_body(response, max_bytes)
         timer.finish()
         return response, body, timer.seconds
 
@@ -168,64 +142,13 @@ class ImagesClient:
         await self.http.aclose()
 
 
-async def read_body(response: httpx.Response) -> bytes:
-    """The whole body. Raises ``StationError`` where it is larger than ``MAX_REPLY_BYTES``."""
+async def read_body(response: httpx.Response, max_bytes: int) -> bytes:
+    """The whole body. Raises ``StationError`` where it is larger than ``max_bytes``."""
     parts: list[bytes] = []
     size = 0
     async for part in response.aiter_bytes():
         size += len(part)
-        if size > MAX_REPLY_BYTES:
-            raise StationError(f"its reply is larger than {MAX_REPLY_BYTES // 2**20} MiB")
+        if size > max_bytes:
+            raise StationError(f"its reply is larger than {max_bytes // 2**20} MiB")
         parts.append(part)
     return b"".join(parts)
-
-
-def error_of(response: httpx.Response, body: bytes) -> StationError:
-    """A response other than 200 as an error, with the time for which to avoid the BS."""
-    status, code = response.status_code, None
-    try:
-        detail = json.loads(body)["error"]
-        message, code = str(detail["message"]), detail.get("code")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        message = body[:80].decode("utf-8", "replace")
-    reason = f"status {status}: {message[:MAX_ERROR_CHARACTERS]}"
-    if status in INVALID:
-        return StationError(reason, 0.0, kind="invalid")
-    if status == 504 and code == DEADLINE_CODE:
-        return StationError(reason, 0.0, kind="deadline")
-    if status in (429, 503):
-        try:
-            retry_after_s = float(response.headers["retry-after"])
-        except (KeyError, ValueError):  # no such header, or a date
-            return StationError(reason, kind="overload")
-        wait_s = min(max(retry_after_s, 0.0), MAX_RETRY_AFTER_S)
-        return StationError(reason, wait_s, retry_after=True, kind="overload")
-    return StationError(reason)
-
-
-def parse_reply(body: bytes) -> Reply:
-    """The image and its cost in the body of a reply. Raises ``StationError`` where there is no image."""
-    try:
-        reply = json.loads(body)
-    except (ValueError, RecursionError):
-        raise StationError("its reply is not JSON") from None
-    if not isinstance(reply, dict):
-        raise StationError("its reply is not a JSON object")
-    cost = (non_negative(reply.get(name)) for name in ("queue_s", "compute_s", "energy_j"))
-    return Reply(decode_image(reply), *cost)
-
-
-def decode_image(reply: dict[str, Any]) -> bytes:
-    """The image file in a reply. Raises ``StationError`` where there is none."""
-    try:
-        image = base64.b64decode(reply["data"][0]["b64_json"], validate=True)
-    except (KeyError, IndexError, TypeError, ValueError, binascii.Error):
-        raise StationError("its reply has no image under data[0].b64_json") from None
-    if not image.startswith(IMAGE_SIGNATURES):
-        raise StationError("the image in its reply is neither PNG, JPEG nor WebP")
-    return image
-
-
-def non_negative(value: Any) -> float:
-    """``value`` as a float; 0 where it is missing or no valid measurement."""
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0 else 0.0

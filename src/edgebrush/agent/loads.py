@@ -11,6 +11,7 @@ from edgebrush.api.schema import Load
 from edgebrush.decision.observation import LoadReport
 from edgebrush.scenario.schema import Endpoint
 
+MAX_COUNT = 1e9  # tasks or steps; a report with a larger number is invalid
 FADE_S = 3.0  # time constant of an inferred load's decay: within 10 s, a server that looked busy is tried again
 
 
@@ -33,8 +34,10 @@ def parse_load(body: bytes, now: float, classes: int) -> LoadReport:
     """The load in a reply of `edgebrush serve`. Raises ``ValueError`` where it is invalid."""
     load = Load.model_validate_json(body)
     waiting, steps = load.waiting[:classes], load.waiting_steps[:classes]
+    if max(load.running, load.steps_left, load.connections, *waiting, *steps) > MAX_COUNT:
+        raise ValueError(f"{load.name[:80]} reports a number above {MAX_COUNT:g}")
     if len(waiting) < classes or len(steps) < classes:
-        raise ValueError(f"{load.name} reports {len(waiting)} classes, but the scenario has {classes}")
+        raise ValueError(f"{load.name[:80]} reports {len(waiting)} classes, but the scenario has {classes}")
     return LoadReport(now, load.running, load.steps_left, load.connections, waiting, steps)
 
 
@@ -50,7 +53,7 @@ def read_gauge(text: str, name: str) -> float:
     """A metric in Prometheus' text format, summed over its labels. Raises ``ValueError`` where it is missing."""
     lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
     value = sum(float(line[len(name) :].rpartition("}")[2].strip().partition(" ")[0]) for line in lines)
-    if not lines or not 0 <= value < math.inf:
+    if not lines or not 0 <= value <= MAX_COUNT:
         raise ValueError(f"metric {name}: {value if lines else 'missing'}")
     return value
 
@@ -76,14 +79,16 @@ def fade_load(
 ) -> LoadReport:
     """An inferred load at a later time: it decays to this UE's own tasks at the BS, ``in_flight`` in number.
 
-    The waiting tasks also drain as fast as full batches can work them off.
+    The waiting tasks also drain as fast as full batches can work them off. ``load`` may also be the last report that
+    could be read.
     """
     elapsed_s = now - load.time
     factor = math.exp(-elapsed_s / FADE_S)
     drained = elapsed_s * server.batch_limit / server.full_batch_s(mean_steps)
     faded = load.running * factor if load.running * factor >= 0.5 else 0.0  # half a task or less is none
     running = max(faded, min(in_flight, server.batch_limit))
-    waiting = max(min(load.waiting[0] * factor, load.waiting[0] - drained), in_flight - server.batch_limit, 0.0)
+    waited = sum(load.waiting)
+    waiting = max(min(waited * factor, waited - drained), in_flight - server.batch_limit, 0.0)
     return classless_load(load.time, running, 0.5 * mean_steps * running, waiting, mean_steps, classes)
 
 

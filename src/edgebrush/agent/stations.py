@@ -6,31 +6,33 @@ import asyncio
 import itertools
 import logging
 import math
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import httpx
 
+from edgebrush.api.errors import printable
 from edgebrush.decision.observation import LoadReport
-from edgebrush.errors import UserError
-from edgebrush.scenario.expand import bs_names, expand_bss
-from edgebrush.scenario.schema import Endpoint
 
-from .clients import UNAVAILABLE_S, ImagesClient, Offload, StationError, parse_reply
+from .clients import ImagesClient, Offload
+from .health import Health
 from .loads import ServerSpec, fade_load, infer_load, parse_load, parse_metrics
-from .observer import Observer, StationView
+from .observer import StationView
+from .reasons import reason_of, reason_of_status
+from .station_replies import StationError, parse_reply
 
 POLL_TIMEOUT_S = 2.0
 MIN_POLL_INTERVAL_S = 0.05  # where the scenario's broadcast interval is 0
 MAX_POLL_INTERVAL_S = 2.0  # where it is longer, the load requests between two broadcasts only measure the link
+MAX_BACKOFF_S = 4.0  # between load requests to a dropped BS that answers none, or with errors
 NEWEST_WEIGHT = 0.2  # of the newest measurement in an exponential average
 HEADER_BYTES = 400  # of a load request and its response, without the response's body
 INITIAL_BPS = 1e3  # rate of a link without any measurement
 PROBES = 5  # the newest load requests, whose fastest round trip estimates the rates of an unused link
 UNUSED_S = 2.0  # a link is unused when no image has measured it for this time
+MAX_REASON_CHARACTERS = 300  # in the log
 INITIAL_STEPS = 15.0  # mean steps of this UE's tasks at a BS, before the first
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,10 @@ class OffloadResult:
 
 
 class RemoteStation:
-    """One BS. ``view`` is what the UE knows about it. Times are on ``clock``, monotonic."""
+    """One BS. ``view`` is what the UE knows about it. Times are on ``clock``, monotonic.
+
+    ``model`` names the model that it runs: two BSs with equal names accept the same requests.
+    """
 
     def __init__(
         self,
@@ -62,24 +67,31 @@ class RemoteStation:
         model: str,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.model = model  # BSs with equal ones serve the same requests
         self.name, self.client, self.server, self.clock, self.classes = name, client, server, clock, classes
+        self.model = model
         self.view = StationView(number, LoadReport.empty(clock(), classes), INITIAL_BPS, INITIAL_BPS)
+        self.health = Health(clock)
         self.probes_bps: deque[float] = deque(maxlen=PROBES)  # of load requests since the last image
         self.measured_at = -math.inf  # when an image last measured the rates
-        self.unavailable_until = -math.inf  # after a failure; a load report ends it
-        self.retry_after_until = -math.inf  # requested by the BS; a load report does not end it
-        self.load_readable = True  # whether the last load report could be parsed
+        self.load_readable = True  # whether the last load report could be read
+        self.was_reached = False  # at least once
+        self.told_unreachable = False  # in the log
         self.mean_steps = INITIAL_STEPS
 
     @property
     def unavailable(self) -> bool:
-        """Whether the BS failed, or requested a pause, so recently that it should be avoided."""
-        return self.clock() < max(self.unavailable_until, self.retry_after_until)
+        """Whether the BS should be avoided now, because it failed or asked for a pause."""
+        return not self.health.available
 
     @property
     def reports_load(self) -> bool:
+        """Whether the BS is asked for its load."""
         return self.client.endpoint.load != "none"
+
+    @property
+    def infers_load(self) -> bool:
+        """Whether the load is inferred, because the BS does not report it or its report cannot be read."""
+        return not (self.reports_load and self.load_readable)
 
     async def close(self) -> None:
         await self.client.close()
@@ -89,17 +101,23 @@ class RemoteStation:
     async def generate(self, offload: Offload, timeout_s: float) -> OffloadResult:
         """Send a task and wait for its image. Raises ``StationError``; the connection is closed then."""
         self.view.in_flight += 1
+        self.health.image_started()
         try:
             async with asyncio.timeout(timeout_s):
                 result = await self._exchange(offload)
+        except asyncio.CancelledError:
+            self.health.image_ended_otherwise()
+            raise
         except TimeoutError:
-            raise self._record_failure(StationError(f"no image after {timeout_s:.3g} s")) from None
+            raise self._record_failure(StationError(f"no image after {timeout_s:.3g} s"), offload) from None
         except httpx.HTTPError as error:
-            raise self._record_failure(StationError(f"{type(error).__name__}: {error}".rstrip(": "))) from None
+            reached = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+            raise self._record_failure(StationError(reason_of(error), reached=reached), offload) from None
         except StationError as error:
-            raise self._record_failure(error) from None
+            raise self._record_failure(error, offload) from None
         finally:
             self.view.in_flight -= 1
+        self.health.image_succeeded()
         self._update_estimates(offload, result)
         return result
 
@@ -122,18 +140,23 @@ class RemoteStation:
             reply.energy_j,
         )
 
-    def _record_failure(self, error: StationError) -> StationError:
-        """Avoid the BS for the error's time. Returns the error with the BS's name."""
-        until = self.clock() + error.avoid_s
-        if error.retry_after:
-            self.retry_after_until = until
+    def _record_failure(self, error: StationError, offload: Offload) -> StationError:
+        """Record what an error says about the BS. Returns it with the BS's name."""
+        error.station = self.name
+        if error.kind == "invalid" and offload.is_valid:
+            error.kind, error.is_fault = "failed", True
+        if error.is_fault:
+            self.health.image_failed(error.reached)
+            self._tell_if_dropped(f"its last image failed: {error.reason}")
         else:
-            self.unavailable_until = until
-        return StationError(f"{self.name}: {error}", error.avoid_s, error.retry_after, error.kind)
+            self.health.image_ended_otherwise()
+        if error.kind == "overload":
+            self.health.pause(error.retry_after_s)
+        return error
 
     def _update_estimates(self, offload: Offload, result: OffloadResult) -> None:
         """Update the link's rates from the travel time, and the load where the BS does not report it."""
-        self.unavailable_until = -math.inf
+        self._tell_if_reached()
         self.mean_steps += NEWEST_WEIGHT * (offload.steps - self.mean_steps)
         view = self.view
         if self.client.is_edgebrush:
@@ -141,62 +164,84 @@ class RemoteStation:
             self.probes_bps.clear()
             view.up_bps = update_rate(view.up_bps, offload.bits_in / result.up_s)
             view.down_bps = update_rate(view.down_bps, offload.bits_out / result.down_s)
-        if not self.reports_load:
+        if self.infers_load:
             view.load = infer_load(self.server, result.server_s, offload.steps, self.clock(), self.classes)
 
     # -- load
 
     async def poll_loop(self, interval_s: float) -> None:
-        """Poll the load at an interval, forever. A response also shows that the BS is available again.
+        """Poll the load at an interval, forever. A dropped BS with bad answers is polled less and less often.
 
         Where the interval is long, requests in between measure the link; the load that they report is not used.
         """
         is_finite = interval_s < math.inf
         per_report = max(1, math.ceil(interval_s / MAX_POLL_INTERVAL_S)) if is_finite else math.inf
         pause_s = max(interval_s / per_report, MIN_POLL_INTERVAL_S) if is_finite else MAX_POLL_INTERVAL_S
+        wait_s = pause_s
         for number in itertools.count(1):
-            due = self.clock() + pause_s
-            await self.poll_load(is_report=number % per_report == 0)
+            due = self.clock() + wait_s
+            is_good = await self.poll_load(is_report=number % per_report == 0)
             await asyncio.sleep(max(0.0, due - self.clock()))
+            backs_off = self.health.dropped and not is_good
+            wait_s = min(2.0 * wait_s, MAX_BACKOFF_S) if backs_off else pause_s
 
-    async def poll_load(self, is_report: bool = True) -> None:
-        """Request the load once. Any response makes the BS available; an unreadable one keeps the last load.
+    async def poll_load(self, is_report: bool = True) -> bool:
+        """Request the load once. Returns whether the BS answered as it should.
 
         Without ``is_report``, the response only measures the link.
         """
         start = self.clock()
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
-                body, seconds = await self.client.get_load()
-        except (TimeoutError, httpx.HTTPError, StationError):
-            self.unavailable_until = self.clock() + UNAVAILABLE_S
-            return
+                status, body, seconds = await self.client.get_load()
+        except (TimeoutError, httpx.HTTPError, StationError) as error:
+            self.health.load_unanswered()
+            self._tell_if_dropped(reason_of(error))
+            return False
         self._probe_rates(8 * (HEADER_BYTES + len(body)), seconds)
-        if self.unavailable_until < start + UNAVAILABLE_S:  # otherwise it failed after this request was sent
-            self.unavailable_until = -math.inf
-        if self.reports_load and is_report:
-            self._read_load(body, start)
-
-    def _read_load(self, body: bytes, now: float) -> None:
-        """Keep the load in a response. Logs the first of several unreadable ones.
-
-        ``now`` is the time of the request, so the age of the load is never underestimated.
-        """
-        try:
-            if self.client.is_edgebrush:
-                self.view.load = parse_load(body, now, self.classes)
-            else:
-                self.view.load = parse_metrics(body, self.client.endpoint, self.mean_steps, now, self.classes)
-        except ValueError as error:
-            if self.load_readable:
-                log.warning("%s: cannot read its load from %s: %s", self.name, self.client.load_url, error)
-            self.load_readable = False
+        is_good = status == 200 or (not self.reports_load and status < 500 and status not in (401, 403))
+        self.health.load_answered(start, is_good)
+        if is_good:
+            self._tell_if_reached()
         else:
-            self.load_readable = True
+            self._tell_if_dropped(reason_of_status(status))
+        if self.reports_load and is_report:
+            self._read_load(status, body, start)
+        return is_good
+
+    def _read_load(self, status: int, body: bytes, sent_at: float) -> None:
+        """Keep the load in a response; where there is none, the load is inferred. Logs changes between the two.
+
+        ``sent_at`` is the time of the request, so the age of the load is never underestimated.
+        """
+        was_readable, self.load_readable = self.load_readable, True
+        try:
+            if status != 200:
+                raise ValueError(f"status {status}")
+            if self.client.is_edgebrush:
+                load = parse_load(body, sent_at, self.classes)
+            else:
+                load = parse_metrics(body, self.client.endpoint, self.mean_steps, sent_at, self.classes)
+        except ValueError as error:
+            self.load_readable = False
+            if was_readable:
+                reason = printable(str(error))[:MAX_REASON_CHARACTERS]
+                log.warning(
+                    "%s: its load cannot be read from %s: %s. It is inferred from this UE's own tasks now",
+                    self.name,
+                    self.client.load_url,
+                    reason,
+                )
+            return
+        self.view.load = load
+        if load.running + sum(load.waiting) < self.server.batch_limit:
+            self.health.room_reported(sent_at)
+        if not was_readable:
+            log.warning("%s: its load can be read again", self.name)
 
     def view_at(self, now: float) -> StationView:
         """What is known about the BS at a time: an inferred load decays."""
-        if self.reports_load:
+        if not self.infers_load:
             return self.view
         load = fade_load(self.view.load, self.server, self.view.in_flight, self.mean_steps, now, self.classes)
         return replace(self.view, load=load)
@@ -215,72 +260,19 @@ class RemoteStation:
         elif self.clock() - self.measured_at > UNUSED_S:
             view.up_bps, view.down_bps = max(view.up_bps, fastest), max(view.down_bps, fastest)
 
+    # -- log
 
-def build_stations(
-    observer: Observer,
-    urls: Mapping[str, str],
-    transport: httpx.AsyncBaseTransport | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> list[RemoteStation]:
-    """The BSs that a UE may use, in the scenario's order: those with an address in ``urls`` or in the scenario.
+    def _tell_if_dropped(self, reason: str) -> None:
+        """Log once that the BS is not used: at the first failure if it was never reached, else when it is dropped."""
+        if not self.told_unreachable and (self.health.dropped or not self.was_reached):
+            log.warning("%s at %s is not used: %s", self.name, self.client.base_url, reason)
+            self.told_unreachable = True
 
-    Raises ``UserError`` for a name that is not in the scenario, too many BSs, or a key that is not in the environment.
-    """
-    scenario, space = observer.scenario, observer.layout.action_space
-    names = bs_names(scenario)
-    for name in urls:
-        if name not in names:
-            raise UserError(f"station = {name!r}: {scenario.name} has {', '.join(names)}")
-    stations = []
-    for number, ((bs, profile), name) in enumerate(zip(expand_bss(scenario), names, strict=True)):
-        endpoint = with_address(bs.endpoint, name, urls[name]) if name in urls else bs.endpoint
-        if endpoint is None:
-            continue
-        row = observer.bss[number]
-        server = ServerSpec(
-            float(row["encode_s"] + row["decode_s"]),
-            float(row["round_intercept_s"]),
-            float(row["round_slope_s"]),
-            bs.batch_limit,
-            profile.resolution_px,
-        )
-        client = ImagesClient(endpoint, server.size_px, read_key(endpoint), transport, clock)
-        check_address(name, client.load_url)
-        model = endpoint.model or bs.profile
-        stations.append(RemoteStation(name, number, client, server, space.classes, model, clock))
-    if len(stations) > space.slots - 1:
-        raise UserError(
-            f"station: {len(stations)} given, but a UE of {scenario.name} considers {space.slots - 1} "
-            "(decision.neighbours); give the ones with the best links"
-        )
-    return stations
-
-
-def with_address(endpoint: Endpoint | None, name: str, url: str) -> Endpoint:
-    """The endpoint of a BS at another address; an `edgebrush serve` where it has none. Raises ``UserError``."""
-    check_address(name, url)
-    base_url = f"{url.rstrip('/')}/v1"
-    return endpoint.model_copy(update={"base_url": base_url}) if endpoint else Endpoint(base_url=base_url)
-
-
-def check_address(name: str, url: str) -> None:
-    """Raises ``UserError`` where ``url`` is not a valid HTTP address."""
-    try:
-        address = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise UserError(f"station = {name}={url}: {error}; give http://HOST:PORT") from None
-    if address.scheme not in ("http", "https") or not address.host:
-        raise UserError(f"station = {name}={url}: not an address; give http://HOST:PORT")
-
-
-def read_key(endpoint: Endpoint) -> str | None:
-    """The server's API key, from the environment. Raises ``UserError`` where it is missing."""
-    if endpoint.api_key_env is None:
-        return None
-    key = os.environ.get(endpoint.api_key_env, "").strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise UserError(f"api_key_env = {endpoint.api_key_env!r}: no such key in the environment; export it")
-    return key
+    def _tell_if_reached(self) -> None:
+        self.was_reached = True
+        if self.told_unreachable and not self.health.dropped:
+            log.warning("%s at %s is used again", self.name, self.client.base_url)
+            self.told_unreachable = False
 
 
 def update_rate(bps: float, newest_bps: float) -> float:
