@@ -5,7 +5,7 @@ Initial weights come from NumPy, orthogonal (Saxe et al. 2014): QR inside a comp
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -29,6 +29,13 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int, gain: float) -
     return (gain * (q if rows >= columns else q.T)).astype(np.float32)
 
 
+class ActorInputs(NamedTuple):
+    """What an actor makes of observations ``(B, ...)`` whatever its weights: worked out once, used in every epoch."""
+
+    observations: jax.Array  # (B, layout.size)
+    scaled: jax.Array  # (B, S, input_size)
+
+
 class Actor(eqx.Module):
     """The actor of policies/actor.py, which explains the weights. ``scale`` is not trained."""
 
@@ -38,7 +45,17 @@ class Actor(eqx.Module):
 
     def __call__(self, observations: jax.Array, draws: jax.Array | None = None) -> jax.Array:
         """Logits ``(B, C)`` of observations ``(B, layout.size)``; ``draws`` are for diffusion policies alone."""
-        return acting.logits(self.all_weights(), self.layout, observations, jnp)
+        return self.logits(self.prepare(observations))
+
+    def prepare(self, observations: jax.Array) -> ActorInputs:
+        """The inputs of ``logits``."""
+        raw = acting.raw_inputs(self.layout, observations, jnp)
+        return ActorInputs(observations, acting.scale_inputs(raw, self.scale, jnp))
+
+    def logits(self, inputs: ActorInputs) -> jax.Array:
+        """Logits ``(B, C)`` of prepared observations."""
+        outputs = acting.forward(self.weights, inputs.scaled, jnp)
+        return acting.combine_logits(self.weights, self.layout, inputs.observations, outputs, jnp)
 
     def all_weights(self) -> dict[str, jax.Array]:
         """The arrays of a policy folder."""
@@ -138,7 +155,14 @@ class Critic(eqx.Module):
 
     def outputs(self, states: jax.Array) -> jax.Array:
         """All outputs, ``(B, n)``."""
-        x = jnp.arcsinh(states / jax.lax.stop_gradient(self.scale))
+        return self.outputs_of(self.prepare(states))
+
+    def prepare(self, states: jax.Array) -> jax.Array:
+        """The scaled inputs of ``outputs_of``: worked out once, used in every epoch."""
+        return acting.scale_inputs(states, jax.lax.stop_gradient(self.scale), jnp)
+
+    def outputs_of(self, x: jax.Array) -> jax.Array:
+        """All outputs, ``(B, n)``, of prepared states."""
         for w, b in zip(self.w[:-1], self.b[:-1], strict=True):
             x = jax.nn.relu(x @ w + b)
         return x @ self.w[-1] + self.b[-1]

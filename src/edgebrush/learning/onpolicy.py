@@ -14,7 +14,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from edgebrush.policies.actor import raw_inputs
 
-from .networks import Actor, Critic, fit_input_scale, new_actor, new_critic, sharpen
+from .networks import Actor, ActorInputs, Critic, fit_input_scale, new_actor, new_critic, sharpen
 from .optimiser import Stats, TrainState, gradient_step, make_optimiser, new_train_state, select
 from .returns import gae, subtract_group_mean
 from .rollout import Array, Rollout
@@ -61,8 +61,8 @@ class Learner(NamedTuple):
 class Batch(NamedTuple):
     """A rollout's decisions without their order in time: ``(B, ...)``, or ``(rows, copies, ...)``, see ``to_rows``."""
 
-    observations: Array  # (..., O)
-    states: Array  # (..., Z)
+    inputs: ActorInputs  # of the actor
+    states: Array  # (..., Z), as the critic has prepared them
     choices: Array
     log_probs: Array  # under the actor that collected the rollout
     advantages: Array
@@ -74,16 +74,17 @@ ActorLoss = Callable[[Actor, Batch, AnyConfig], tuple[jax.Array, Stats]]
 
 
 def compute_advantages(
-    config: ActorCriticConfig, learner: Learner, rollout: Rollout
+    config: ActorCriticConfig, learner: Learner, rollout: Rollout, states: jax.Array
 ) -> tuple[Learner, jax.Array, jax.Array, Stats]:
     """The learner with its value normalisation updated, advantages and value targets ``(T, E)``, and stats.
 
-    Advantages and targets are normalised. With copies, the group's mean is subtracted from both: the baseline takes
-    what the copies have in common, and the critic learns how they *differ*.
+    ``states`` are the rollout's, as the critic has prepared them. Advantages and targets are normalised. With copies,
+    the group's mean is subtracted from both: the baseline takes what the copies have in common, and the critic learns
+    how they *differ*.
     """
     length, episodes = rollout.rewards.shape
-    states = rollout.states.reshape(-1, rollout.states.shape[-1])
-    normalised_values = learner.critic.network(states).reshape(length + 1, episodes)
+    outputs = learner.critic.network.outputs_of(states.reshape(-1, states.shape[-1]))
+    normalised_values = outputs[:, 0].reshape(length + 1, episodes)
     values = learner.value_mean + learner.value_deviation * normalised_values
     advantages = gae(rollout.rewards, rollout.gaps_s, values, config.discount_per_s, config.trace_decay_per_s)
     targets = advantages + values[:-1]
@@ -119,10 +120,19 @@ def _update_value_normalisation(learner: Learner, targets: jax.Array, decay: flo
     return learner._replace(critic=learner.critic._replace(network=critic), value_mean=mean, value_deviation=deviation)
 
 
-def to_rows(rollout: Rollout, advantages: jax.Array, targets: jax.Array, copies: int) -> Batch:
+def to_rows(
+    actor: Actor, rollout: Rollout, states: jax.Array, advantages: jax.Array, targets: jax.Array, copies: int
+) -> Batch:
     """The rollout by row: a row is one task in all copies of its group. The arrays are ``(rows, copies, ...)``."""
     length, episodes = rollout.rewards.shape
-    batch = Batch(rollout.observations, rollout.states, rollout.choices, rollout.log_probs, advantages, targets)
+    batch = Batch(
+        jax.vmap(actor.prepare)(rollout.observations),
+        states,
+        rollout.choices,
+        rollout.log_probs,
+        advantages,
+        targets,
+    )
     return jax.tree.map(lambda x: x[:length].reshape(length * (episodes // copies), copies, *x.shape[2:]), batch)
 
 
@@ -148,7 +158,7 @@ def actor_critic_step(
 
 def critic_loss(critic: Critic, minibatch: Batch, config: ActorCriticConfig) -> tuple[jax.Array, Stats]:
     """Mean squared error of the values; with copies, without their group mean, as the targets."""
-    values = critic(minibatch.states)
+    values = critic.outputs_of(minibatch.states)[:, 0]
     if config.copies > 1:
         values = subtract_group_mean(values, config.copies)
     loss = jnp.mean((values - minibatch.targets) ** 2)

@@ -63,8 +63,8 @@ def logits(weights: Weights, layout: ObservationLayout, observations: Array, xp:
 
     ``xp`` is numpy or jax.numpy, as in all functions here.
     """
-    outputs = forward(weights, raw_inputs(layout, observations, xp), xp)
-    return combine_logits(weights, layout, observations, outputs, xp)
+    inputs = scale_inputs(raw_inputs(layout, observations, xp), weights["scale"], xp)
+    return combine_logits(weights, layout, observations, forward(weights, inputs, xp), xp)
 
 
 def combine_logits(
@@ -72,20 +72,20 @@ def combine_logits(
 ) -> Array:
     """The logits, from the network's ``outputs (B, S, output_size)`` and the priced expected cost."""
     space = layout.action_space
-    step_grid = xp.asarray(space.step_grid, dtype=np.float32)
     task, candidates, cost = layout.split(observations)
-    scores = outputs[..., space.classes :].reshape(*outputs.shape[:-1], space.grid_size, space.classes)
+    # The choices at a candidate stay on one axis, (B, S, K x P): a last axis of P classes alone is slow on CPUs.
+    each_steps = xp.asarray(np.tile(np.eye(space.classes, dtype=np.float32), space.grid_size))  # (P, K x P)
+    steps = xp.asarray(np.repeat(np.array(space.step_grid, np.float32), space.classes))
+    server_s = server_seconds(candidates[..., FIXED_S, None], candidates[..., SERVER_STEP_S, None], steps)
     price = _price(weights, candidates, xp)[..., None] + outputs[..., : space.classes]  # (B, S, P)
-    server_s = server_seconds(candidates[..., FIXED_S, None], candidates[..., SERVER_STEP_S, None], step_grid)
     waits_s = candidates[..., WAIT_S : WAIT_S + space.classes]
-    waiting = weights["wait_factor"] * task[:, None, DELAY_WEIGHT, None] * waits_s
-    social = cost + price[..., None, :] * server_s[..., None] + waiting[..., None, :]
+    waiting = weights["wait_factor"] * (task[:, None, DELAY_WEIGHT, None] * waits_s)
+    social = cost.reshape(*server_s.shape) + (price @ each_steps) * server_s + waiting @ each_steps
     urgent = xp.log(task[:, DELAY_WEIGHT] + 1e-6) - weights["log_urgency"]
-    rank = xp.linspace(0.5, -0.5, space.classes) if space.classes > 1 else xp.zeros(1)
-    out = scores - xp.exp(weights["log_kappa"]) * social
-    out = out + weights["class_slope"] * urgent[:, None, None, None] * rank
-    present = candidates[..., PRESENT, None, None]
-    return xp.where(present > 0, out, FORBIDDEN).reshape(observations.shape[0], space.count)
+    rank = xp.asarray(np.tile(np.linspace(0.5, -0.5, space.classes) if space.classes > 1 else [0.0], space.grid_size))
+    out = outputs[..., space.classes :] - xp.exp(weights["log_kappa"]) * social
+    out = out + (weights["class_slope"] * urgent)[:, None, None] * rank
+    return xp.where(candidates[..., PRESENT, None] > 0, out, FORBIDDEN).reshape(observations.shape[0], space.count)
 
 
 def _price(weights: Weights, candidates: Array, xp: ModuleType) -> Array:
@@ -98,15 +98,19 @@ def _price(weights: Weights, candidates: Array, xp: ModuleType) -> Array:
     return xp.where(number < 0, server_price(weights["price_own"], weights["growth_own"], load), bs)
 
 
+def scale_inputs(inputs: Array, scale: Array, xp: ModuleType) -> Array:
+    """The network's inputs, compressed: linear up to ``scale``, logarithmic beyond it."""
+    return xp.arcsinh(inputs / scale)
+
+
 def forward(weights: Weights, inputs: Array, xp: ModuleType) -> Array:
-    """The network's outputs ``(B, S, output_size)`` for ``inputs (B, S, n)``."""
+    """The network's outputs ``(B, S, output_size)`` for scaled ``inputs (B, S, n)``."""
     return head(weights, first_layer(weights, inputs, slice(None), xp), xp)
 
 
 def first_layer(weights: Weights, inputs: Array, which: slice, xp: ModuleType) -> Array:
-    """The first layer's sums ``(B, S, hidden)`` over ``inputs (B, S, n)``, the columns ``which`` of all inputs."""
-    x = xp.arcsinh(inputs / weights["scale"][which])
-    return (x.reshape(-1, x.shape[-1]) @ weights["w_in"][which]).reshape(*x.shape[:-1], -1)
+    """The first layer's sums ``(B, S, hidden)`` over scaled ``inputs (B, S, n)``, the columns ``which`` of all."""
+    return (inputs.reshape(-1, inputs.shape[-1]) @ weights["w_in"][which]).reshape(*inputs.shape[:-1], -1)
 
 
 def head(weights: Weights, x: Array, xp: ModuleType) -> Array:

@@ -39,11 +39,13 @@ def logits(weights: Weights, layout: ObservationLayout, observations: Array, noi
     space, batch = layout.action_space, len(observations)
     raw = actor.raw_inputs(layout, observations, xp)
     noise = noise.reshape(batch, STEPS, space.slots, space.per_slot)
-    known = actor.first_layer(weights, raw, slice(raw.shape[-1]), xp)  # the same in all steps
-    noisy, at = slice(raw.shape[-1], -STEPS), weights["w_in"][-STEPS:]
+    first, noisy, at = slice(raw.shape[-1]), slice(raw.shape[-1], -STEPS), weights["w_in"][-STEPS:]
+    inputs = actor.scale_inputs(raw, weights["scale"][first], xp)
+    known = actor.first_layer(weights, inputs, first, xp)  # the same in all steps
     x = noise[:, STEPS - 1]
     for t in reversed(range(STEPS)):
-        outputs = actor.head(weights, known + actor.first_layer(weights, x, noisy, xp) + at[t], xp)
+        scores = actor.scale_inputs(x, weights["scale"][noisy], xp)
+        outputs = actor.head(weights, known + actor.first_layer(weights, scores, noisy, xp) + at[t], xp)
         if t:
             x = _posterior_mean(x, outputs[..., space.classes :], t) + _posterior_std(t) * noise[:, t - 1]
     combined = actor.combine_logits(weights, layout, observations, outputs, xp)

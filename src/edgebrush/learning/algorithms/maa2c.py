@@ -48,8 +48,9 @@ def update(
     config: Maa2cConfig, learner: Learner, rollout: Rollout, key: jax.Array, learning_rate: jax.Array
 ) -> tuple[Learner, Stats]:
     """One update: one pass through the minibatches."""
-    learner, advantages, targets, stats = compute_advantages(config, learner, rollout)
-    batch = to_rows(rollout, advantages, targets, config.copies)
+    states = learner.critic.network.prepare(rollout.states)
+    learner, advantages, targets, stats = compute_advantages(config, learner, rollout, states)
+    batch = to_rows(learner.actor.network, rollout, states, advantages, targets, config.copies)
 
     def minibatch_step(learner: Learner, rows: jax.Array) -> tuple[Learner, Stats]:
         return actor_critic_step(config, learner, take_rows(batch, rows), learning_rate, actor_loss)
@@ -61,7 +62,7 @@ def update(
 
 def actor_loss(actor: Actor, minibatch: Batch, config: Maa2cConfig) -> tuple[jax.Array, Stats]:
     """The policy gradient's surrogate loss, minus the entropy bonus."""
-    logits = actor(minibatch.observations)
+    logits = actor.logits(minibatch.inputs)
     log_probs = jax.nn.log_softmax(logits)
     entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
     gain = (log_prob(logits, minibatch.choices) * minibatch.advantages).mean()

@@ -54,8 +54,9 @@ def update(
     config: MappoConfig, learner: Learner, rollout: Rollout, key: jax.Array, learning_rate: jax.Array
 ) -> tuple[Learner, Stats]:
     """One update: all epochs and minibatches."""
-    learner, advantages, targets, stats = compute_advantages(config, learner, rollout)
-    batch = to_rows(rollout, advantages, targets, config.copies)
+    states = learner.critic.network.prepare(rollout.states)
+    learner, advantages, targets, stats = compute_advantages(config, learner, rollout, states)
+    batch = to_rows(learner.actor.network, rollout, states, advantages, targets, config.copies)
 
     def minibatch_step(learner: Learner, rows: jax.Array) -> tuple[Learner, Stats]:
         return actor_critic_step(config, learner, take_rows(batch, rows), learning_rate, actor_loss)
@@ -70,7 +71,7 @@ def update(
 
 def actor_loss(actor: Actor, minibatch: Batch, config: MappoConfig) -> tuple[jax.Array, Stats]:
     """PPO's clipped objective on the probability of the joint choice, minus the entropy bonus."""
-    log_probs = jax.nn.log_softmax(actor(minibatch.observations))
+    log_probs = jax.nn.log_softmax(actor.logits(minibatch.inputs))
     ratio = jnp.exp(jnp.take_along_axis(log_probs, minibatch.choices[:, None], axis=-1)[:, 0] - minibatch.log_probs)
     clipped = jnp.clip(ratio, 1.0 - config.clip, 1.0 + config.clip)
     gain = jnp.minimum(ratio * minibatch.advantages, clipped * minibatch.advantages).mean()
