@@ -35,7 +35,7 @@ BODIES = {
 }
 NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 400, "9" * 5000, "-0.0", "1e-400", "0.1e1", "true"]
 FIELDS = ["n", "num_inference_steps", "guidance_scale", "seed", "service_class", "deadline_s", "partial_images"]
-POST = f"POST {IMAGES} HTTP/1.1\r\nhost: x\r\n".encode()
+POST = f"POST {IMAGES} HTTP/1.1\r\nhost: localhost\r\n".encode()
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +121,13 @@ def test_a_slow_body_is_408(monkeypatch):
     "garbage",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(300),  # TLS
-        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 3 + b"\x00" * 100,
+        b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n" * 3 + b"\x00" * 100,
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 5000 + b"\r\n",
         POST + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
         POST + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
-        b"GET /v1/load HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+        b"GET /v1/load HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
     ],
 )
 def test_garbage_is_answered_or_disconnected(client, garbage):

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from edgebrush.api import server
+from edgebrush.api import connections, server
 from edgebrush.serving.app import create_app
 from tests.support.models import Formula
 from tests.support.serving import (
@@ -37,7 +37,7 @@ def gated(**limits):
 
 def send(opened, body):
     content = json.dumps(body).encode()
-    headers = f"POST {IMAGES} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    headers = f"POST {IMAGES} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     opened.sendall(f"{headers}content-length: {len(content)}\r\n\r\n".encode() + content)
 
 
@@ -77,7 +77,7 @@ class LargeImages(Formula):
 
 
 def test_a_client_that_does_not_read_its_stream_cancels_it(monkeypatch):
-    monkeypatch.setattr(server, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connections, "READ_TIMEOUT_S", 0.3)
     monkeypatch.setattr(server, "listen", with_small_buffers(server.listen))
     station = make_station(backend=LargeImages())
     with served(station) as client, socket.socket() as deaf:
@@ -102,7 +102,7 @@ def test_too_many_requests_at_once_are_429():
     station, _ = gated(connections=2)
     with served(station) as client:
         with connection(client) as slow:  # its body is on the way
-            slow.sendall(f"POST {IMAGES} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n".encode())
+            slow.sendall(f"POST {IMAGES} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n".encode())
             until(lambda: station.connections == 1)
             job = client.post(IMAGES, json=CIRCLE, headers=AS_JOB)
             rejected = client.post(IMAGES, json=CIRCLE)

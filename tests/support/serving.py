@@ -75,10 +75,10 @@ def served(station, token=None, grace_s=5.0, headers=None):
 
 
 @contextmanager
-def serve_app(app, grace_s=5.0, on_stop=lambda: None):
+def serve_app(app, grace_s=5.0, on_stop=lambda: None, address=Address(port=0)):
     """A server in a thread, and its base URL."""
     ready = threading.Event()
-    server = Server(app, Address(port=0), grace_s, ready.set, on_stop)
+    server = Server(app, address, grace_s, ready.set, on_stop)
     thread = threading.Thread(target=server.run)
     thread.start()
     assert ready.wait(TIMEOUT_S)

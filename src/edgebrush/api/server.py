@@ -1,8 +1,8 @@
-"""The HTTP server of stations and agents: uvicorn with connection limits, timeouts and a graceful shutdown."""
+"""The HTTP server of stations and agents: uvicorn with bounded connections, access checks and a graceful shutdown."""
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import math
 import os
 import signal
@@ -14,68 +14,38 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from edgebrush.errors import UserError
 
-HEADERS_TIMEOUT_S = 10.0  # for a request's headers, from the connection's start or the end of the last response
-READ_TIMEOUT_S = 10.0  # for a client to continue reading, when 64 KiB of its response wait to be sent
-MAX_CONNECTIONS = 512  # further connections are closed
+from .access import AccessMiddleware, checked_host, checked_origin
+from .connections import BoundedProtocol, TlsHandshake
+
 FORCED_SHUTDOWN_S = 5  # after the grace period, until uvicorn closes the remaining connections
-
-
-class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 that closes excess connections, and those of clients too slow to send headers or to read.
-
-    A client that sends its headers slowly on purpose is known as "slow loris".
-    """
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._start_headers_timer()
-        if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
-
-    def on_response_complete(self) -> None:
-        self.headers_timer.cancel()
-        self._start_headers_timer()
-        super().on_response_complete()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self.read_timer = self.loop.call_later(READ_TIMEOUT_S, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self.read_timer.cancel()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.headers_timer.cancel()
-        super().connection_lost(exc)
-
-    def _start_headers_timer(self) -> None:
-        self.headers_timer = self.loop.call_later(HEADERS_TIMEOUT_S, self._abort_without_request)
-
-    def _abort_without_request(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:  # no headers yet, or the rest of a rejected body
-            self.transport.abort()
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens. Port 0 picks a free port. Give both TLS files, or none."""
+    """Where a server listens, and to whom it answers. Port 0 picks a free port. Give both TLS files, or none.
+
+    ``allowed_hosts`` are names of the server beside localhost, ``host`` and IP addresses; ``allowed_origins`` the sites
+    whose pages may use it.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
     certificate: Path | None = None
     key: Path | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
 
 
 class Server(uvicorn.Server):
     """Serves an application. Listens from construction on; calls ``on_ready`` when it accepts requests.
 
     ``on_stop`` is called at the start of a shutdown, so that the application can end its waiting requests. Raises
-    ``UserError`` where the address is taken or the TLS files cannot be used.
+    ``UserError`` where the address is taken, or the TLS files, a host or an origin cannot be used.
     """
 
     def __init__(
@@ -87,7 +57,7 @@ class Server(uvicorn.Server):
         on_stop: Callable[[], None],
     ):
         config = uvicorn.Config(
-            app,
+            guarded(app, address),
             http=BoundedProtocol,
             ws="none",
             lifespan="on",
@@ -103,6 +73,9 @@ class Server(uvicorn.Server):
             config.load()
         except (OSError, ssl.SSLError) as error:
             raise UserError(f"tls: {address.certificate} and {address.key} cannot be used: {error}") from None
+        if config.ssl:  # TlsHandshake makes the handshakes, not asyncio
+            config.http_protocol_class = functools.partial(TlsHandshake, config.ssl)  # type: ignore[assignment]
+            config.ssl = None
         super().__init__(config)
         self.on_ready, self.on_stop = on_ready, on_stop
         self.listener = listen(address)
@@ -120,6 +93,17 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.on_stop()
         await super().shutdown(sockets)
+
+
+def guarded(app: FastAPI, address: Address) -> ASGIApp:
+    """An application behind the checks of ``Host`` and ``Origin``, with CORS headers for the allowed sites alone."""
+    origins = [checked_origin(each) for each in address.allowed_origins]
+    hosts = [address.host, *(checked_host(each) for each in address.allowed_hosts)]
+    shared: ASGIApp = app
+    if origins:
+        methods = ["GET", "POST", "DELETE"]
+        shared = CORSMiddleware(app, allow_origins=origins, allow_methods=methods, allow_headers=["*"])
+    return AccessMiddleware(shared, hosts, origins)
 
 
 def run(server: Server) -> None:

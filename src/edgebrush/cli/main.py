@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from edgebrush.errors import UserError
+from edgebrush.logs import configure_logging, safe_line
 
 from . import (
     compare,
@@ -96,6 +97,7 @@ def edgebrush(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. A user error is one line on stderr and code 2."""
+    configure_logging()
     try:
         with one_line_deprecations():
             code = app(arguments, prog_name="edgebrush", standalone_mode=False)
@@ -138,7 +140,7 @@ def print_line(message: str, style: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True).print(Text(" ".join(message.split()), style), soft_wrap=True)
+    Console(stderr=True).print(Text(safe_line(" ".join(message.split())), style), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -43,3 +43,16 @@ EpisodesOption = Annotated[
 TasksOption = Annotated[bool, typer.Option("--tasks-csv", help="Also write every task of every policy to tasks.csv.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run folder if it exists.")]
 JobsOption = Annotated[int | None, typer.Option(min=1, help="Jobs in parallel.", show_default="one per core")]
+AllowHostOption = Annotated[
+    list[str],
+    typer.Option(
+        metavar="NAME",
+        help="Name under which clients reach this server; repeatable. localhost and IP addresses need none.",
+    ),
+]
+AllowOriginOption = Annotated[
+    list[str],
+    typer.Option(
+        metavar="ORIGIN", help="Site, as https://images.example, whose pages may use this server; repeatable."
+    ),
+]

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .options import AllowHostOption, AllowOriginOption
+
 EPILOG = """\
 edgebrush serve                                              the heavy model on http://127.0.0.1:8000
 
@@ -78,6 +80,8 @@ def serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Serve HTTPS with this certificate.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Key of the certificate.")] = None,
+    allow_host: AllowHostOption = [],  # noqa: B006
+    allow_origin: AllowOriginOption = [],  # noqa: B006
     grace: Annotated[
         float,
         typer.Option(
@@ -96,6 +100,7 @@ def serve(
     from edgebrush.diffusion.onnx import load_model, shipped_models
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
+    from edgebrush.logs import hide_in_logs
     from edgebrush.profiles.catalogue import load_profile
     from edgebrush.serving.app import create_app
     from edgebrush.serving.station import Limits, Station
@@ -103,6 +108,7 @@ def serve(
     if (tls_cert is None) != (tls_key is None):
         raise UserError("tls: --tls-cert and --tls-key must be given together")
     token = read_token(token_env, token_file)
+    hide_in_logs(token or "")
     backend = load_model(model, threads)
     if profile is None and model not in shipped_models():
         raise UserError(f"profile: {model} has none; measure one with `edgebrush profile` and give --profile")
@@ -113,7 +119,8 @@ def serve(
     def ready() -> None:
         typer.echo(f"{name} serves {backend.name} at {server.url}")
 
-    app, address = create_app(station, token), Address(host, port, tls_cert, tls_key)
+    app = create_app(station, token)
+    address = Address(host, port, tls_cert, tls_key, tuple(allow_host), tuple(allow_origin))
     server = Server(app, address, grace, ready, lambda: station.stop(grace))
     run(server)
 

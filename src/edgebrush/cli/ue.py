@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .completion import complete_policy
-from .options import OWN_CODE, ScenarioArgument
+from .options import OWN_CODE, AllowHostOption, AllowOriginOption, ScenarioArgument
 
 GRACE_S = 10.0  # for open requests to finish after SIGTERM; the rest stays in the journal
 EPILOG = """\
@@ -37,6 +37,8 @@ def ue(
     ] = [],  # noqa: B006
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port for tasks; 0 chooses a free one.")] = 8100,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    allow_host: AllowHostOption = [],  # noqa: B006
+    allow_origin: AllowOriginOption = [],  # noqa: B006
     journal: Annotated[
         Path | None,
         typer.Option(
@@ -84,5 +86,6 @@ def ue(
     def ready() -> None:
         typer.echo(f"ue {number} of {loaded.name} accepts tasks at {server.url}, journal {agent.journal.folder}")
 
-    server = Server(create_app(agent), Address(host, port), GRACE_S, ready, lambda: None)
+    address = Address(host, port, allowed_hosts=tuple(allow_host), allowed_origins=tuple(allow_origin))
+    server = Server(create_app(agent), address, GRACE_S, ready, lambda: None)
     run(server)

@@ -15,11 +15,12 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
+from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, format_sse_event
 
 from edgebrush.agent.agent import OWN
 from edgebrush.agent.journal import IMAGES, TASKS
+from edgebrush.api.pages import page_response
 from edgebrush.api.schema import LOAD_PATH
 from edgebrush.api.server import Address, Server
 
@@ -63,8 +64,8 @@ class LivePage:
         app = FastAPI(title="edgebrush testbed", docs_url=None, redoc_url=None)
 
         @app.get("/")
-        async def page() -> FileResponse:
-            return FileResponse(PAGE, headers={"cache-control": "no-store"})
+        async def page() -> HTMLResponse:
+            return page_response(PAGE.read_text())
 
         @app.get("/events")
         async def events() -> EventSourceResponse:

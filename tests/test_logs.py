@@ -1,0 +1,111 @@
+"""Logs: one line per record whatever it quotes, no terminal sequences, no secrets."""
+
+import io
+import logging
+
+import pytest
+
+from edgebrush import logs
+from edgebrush.cli.main import print_line
+from edgebrush.logs import INDENT, MAX_LINE, LineFormatter, hide_in_logs, safe_line
+
+FORGED = "2026-11-26 12:00:00,000 ERROR root: forged"
+INJECTIONS = {
+    "path": f"GET /v1/load%0A\n{FORGED}",
+    "header": f"user-agent: x\r\n{FORGED}",
+    "prompt": f"circle\x0b\x0c\x85\u2028\u2029{FORGED}",
+    "station name": f"bs\r{FORGED}",
+    "error body": f'{{"error": "\n\n{FORGED}"}}',
+    "terminal": "\x1b[2J\x1b[31mred\x1b]0;title\x07\x9b1m\x7f",
+    "direction of text": "abc\u202egnp.exe\u2066",
+    "surrogates and nulls": "\ud800\x00",
+}
+
+
+@pytest.fixture
+def log():
+    """A logger as `edgebrush` configures it, and its output."""
+    output = io.StringIO()
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(LineFormatter(logs.FORMAT))
+    logger = logging.getLogger("tests.logs")
+    logger.propagate = False
+    logger.addHandler(handler)
+    yield logger, output
+    logger.removeHandler(handler)
+    logger.propagate = True
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_what_comes_from_outside_stays_in_its_line(log, name):
+    logger, output = log
+    logger.warning("%s: cannot read its load: %s", INJECTIONS[name], ValueError(INJECTIONS[name]))
+    logger.warning(INJECTIONS[name])  # as a format, too
+    lines = output.getvalue().splitlines()
+    assert len(lines) == 2 and all(line.isprintable() for line in lines)
+    output.getvalue().encode()
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_lines_of_a_traceback_do_not_pass_for_records(log, name):
+    logger, output = log
+    try:
+        raise ValueError(INJECTIONS[name])
+    except ValueError:
+        logger.exception("task failed", stack_info=True)
+    first, *others = output.getvalue().splitlines()
+    assert first.endswith("ERROR tests.logs: task failed")
+    assert all(line.startswith(INDENT) and line.isprintable() for line in others)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://user:s3cret@bs.example/v1/load",
+        "https://s3cret@bs.example",
+        "GET http://bs.example/v1/load?key=s3cret&x=1 failed",
+        "GET /v1/load?s3cret HTTP/1.1",
+        "Authorization: Bearer s3cret",
+        "authorization: Basic s3cret==",
+        "{'Authorization': 'Bearer s3cret', 'x': 1}",
+        "bytearray(b'Authorization : Bearer s3cret')",
+        "the header was bearer s3cret-of-many-letters",
+        "token=s3cret; try again",
+        '{"api_key": "s3cret"}',
+        "x-api-key=s3cret",
+        "password=s3cret&user=x",
+    ],
+)
+def test_passwords_tokens_and_queries_are_not_logged(log, text):
+    logger, output = log
+    logger.error("%s", text)
+    logger.error(text.replace("%", "%%"))
+    assert output.getvalue() and "s3cret" not in output.getvalue() and "***" in output.getvalue()
+
+
+def test_addresses_and_sentences_stay_readable():
+    for text in (
+        "large: cannot read its load from http://10.0.0.5:8000/v1/load: All connection attempts failed",
+        "token-env = 'TOKEN': holds no token (printable ASCII); set it",
+        "a valid token is needed; what now?",
+        "caf\u00e9 \u753b\u50cf",
+    ):
+        assert safe_line(text) == text
+
+
+def test_a_processes_own_tokens_are_hidden_wherever_they_appear(monkeypatch):
+    monkeypatch.setattr(logs, "_own_secrets", set())
+    hide_in_logs("open-sesame")
+    hide_in_logs("")
+    assert safe_line("the station answered: invalid key open-sesame given") == (
+        "the station answered: invalid key *** given"
+    )
+
+
+def test_long_lines_are_cut():
+    assert len(safe_line("x" * 100_000)) == MAX_LINE and safe_line("x" * 100_000).endswith("...")
+
+
+def test_errors_on_the_terminal_are_one_safe_line(capsys):
+    print_line("error: \x1b[2J http://u:s3cret@bs\nforged", "red")
+    assert capsys.readouterr().err == "error: \\x1b[2J http://***@bs forged\n"
