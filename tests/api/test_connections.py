@@ -33,6 +33,7 @@ GET = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
 HEAD = b"POST /echo HTTP/1.1\r\nhost: localhost\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nhost: localhost\r\n\r\n"
+SERVED_S = 5.0  # half of the time after which silent sockets are closed; on a quiet machine it takes 0.1 s
 CERTIFY = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
 
 
@@ -243,7 +244,7 @@ def test_a_client_gets_its_image_beside_600_silent_sockets(sent):
     with served(station) as client, silent_sockets(600, client.base_url.host, client.base_url.port, sent) as silent:
         start = time.monotonic()
         response = httpx.post(f"{client.base_url}{IMAGES}", json=CIRCLE, timeout=TIMEOUT_S)
-        assert response.status_code == 200 and time.monotonic() - start < 1.0
+        assert response.status_code == 200 and time.monotonic() - start < SERVED_S
         closed = sum(map(is_closed, silent))
         assert 600 - closed <= connections.MAX_CONNECTIONS
         assert all(map(is_closed, silent[: closed - 10])), "the longest silent are closed first"
@@ -262,7 +263,7 @@ def test_a_client_gets_its_image_beside_600_silent_tls_sockets(tmp_path):
         start = time.monotonic()
         with httpx.Client(base_url=url, verify=trusted, timeout=TIMEOUT_S) as client:
             assert client.post("/echo", content=b"x" * 40_000).text == f'"{"x" * 40_000}"'
-            assert time.monotonic() - start < 1.0
+            assert time.monotonic() - start < SERVED_S
             assert client.get("/healthz").status_code == 200
         assert 600 - sum(map(is_closed, silent)) <= connections.MAX_CONNECTIONS
 

@@ -100,6 +100,7 @@ class BoundedProtocol(H11Protocol):
             super().handle_events()
         except h11.LocalProtocolError:  # an invalid request after the response has begun: nothing can be answered
             self.transport.abort()
+            self._end_cycle()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, in OpenAI's error format, and close the connection."""
@@ -111,9 +112,7 @@ class BoundedProtocol(H11Protocol):
         for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event))
         self.transport.close()
-        if self.cycle and not self.cycle.response_complete:  # its application must not send another response
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        self._end_cycle()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -126,6 +125,12 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.headers_timer.cancel()
         super().connection_lost(exc)
+
+    def _end_cycle(self) -> None:
+        """Tell the application now that its client has disconnected, so that it sends nothing more."""
+        if self.cycle:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def _start_headers_timer(self) -> None:
         self.headers_timer = self.loop.call_later(HEADERS_TIMEOUT_S, self._abort_without_request)
