@@ -69,6 +69,8 @@ class BoundedProtocol(H11Protocol):
     ``silent_since`` the loop's time at which it last sent something or got a complete response.
     """
 
+    conn: StrictConnection
+
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self.conn = StrictConnection(h11.SERVER, MAX_HEAD)
