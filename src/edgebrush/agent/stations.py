@@ -125,8 +125,9 @@ class RemoteStation:
         body, total_s = await self.client.post(offload)
         reply = parse_reply(body)
         expected_s = offload.bits_in / self.view.up_bps + offload.bits_out / self.view.down_bps
-        if self.client.is_edgebrush:
-            travel_s = max(total_s - reply.queue_s - reply.compute_s, 1e-4)
+        work_s = reply.queue_s + reply.compute_s
+        if self.client.is_edgebrush and work_s <= total_s:  # otherwise the BS's figures are not believed
+            travel_s = max(total_s - work_s, 1e-4)
         else:
             travel_s = min(expected_s, total_s)
         up_s = travel_s * (offload.bits_in / self.view.up_bps) / expected_s

@@ -1,0 +1,75 @@
+"""Images from BSs are decoded to their end: a damaged one is that BS's failure. The journal keeps PNG files only."""
+
+import base64
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from edgebrush.agent import station_replies
+from edgebrush.agent.station_replies import StationError, as_png
+from tests.support.agents import LARGE, SMALL, PreferSlots, generate_all, make_task
+from tests.support.fakes import PNG, REPLY, FakeStation
+
+
+def picture(format, mode="RGB", side=64):
+    file = BytesIO()
+    Image.effect_noise((side, side), 60).convert(mode).save(file, format)
+    return file.getvalue()
+
+
+FILES = {format: picture(format) for format in ("PNG", "JPEG", "WEBP")}
+WAVE = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0" + bytes(24)
+DAMAGED = {
+    "eight magic bytes": b"\x89PNG\r\n\x1a\n",
+    "a WAV in RIFF": WAVE,
+    "a GIF": picture("GIF", "L"),
+    "text": b"<html>busy</html>",
+    "nothing": b"",
+    "changed bytes": FILES["PNG"][:600] + bytes(40) + FILES["PNG"][640:],
+    **{f"half a {format}": file[: len(file) // 2] for format, file in FILES.items()},
+    **{f"a {format} without its last bytes": file[:-3] for format, file in FILES.items()},
+}
+
+
+def reply_with(image):
+    return REPLY | {"data": [{"b64_json": base64.b64encode(image).decode()}]}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_image_is_a_failure_of_the_bs(tmp_path, name):
+    large = FakeStation()
+    large.reply = reply_with(DAMAGED[name])
+    stations = {"large": large, "small": FakeStation()}
+    [result] = generate_all(tmp_path, PreferSlots(LARGE, SMALL), stations, [make_task("t")])
+    assert result.place == "small" and result.attempts == 2 and result.image == PNG
+
+
+def test_every_truncation_is_noticed():
+    for file in FILES.values():
+        for length in {0, 7, 8, 9, 100, *range(0, len(file), 97), *range(len(file) - 12, len(file))}:
+            with pytest.raises(StationError, match="image in its reply"):
+                as_png(file[:length])
+
+
+def test_a_png_is_kept_as_it_is():
+    assert as_png(FILES["PNG"]) == FILES["PNG"]
+
+
+@pytest.mark.parametrize(("format", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("WEBP", "RGBA")])
+def test_the_journal_keeps_every_other_format_as_png(tmp_path, format, mode):
+    large = FakeStation()
+    large.reply = reply_with(picture(format, mode))
+    [result] = generate_all(tmp_path, PreferSlots(LARGE), {"large": large}, [make_task("t")])
+    with Image.open(BytesIO(result.image)) as kept:
+        kept.load()
+        assert kept.format == "PNG" and kept.size == (64, 64)
+
+
+@pytest.mark.parametrize("side", [4200, 15_000])
+def test_a_small_file_with_too_many_pixels_is_not_decoded(side):
+    file = BytesIO()
+    Image.new("1", (side, side)).save(file, "PNG")
+    assert len(file.getvalue()) < 50_000 and side**2 > station_replies.MAX_PIXELS
+    with pytest.raises(StationError, match="pixels"):
+        as_png(file.getvalue())
