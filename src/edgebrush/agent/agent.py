@@ -33,6 +33,7 @@ from .clients import Offload
 from .device import Device
 from .endpoints import build_stations
 from .failures import PlaceError, kind_of_task, retry_after
+from .history import History
 from .journal import Journal, Task, TaskResult
 from .observer import Observer
 from .stations import RemoteStation
@@ -76,6 +77,7 @@ class Agent:
         self.cancelled: set[str] = set()
         self.viewers: dict[str, Callable[[Job], None]] = {}  # of the samples that the own device makes, by task
         self.polls: list[asyncio.Task[None]] = []
+        self.history = History()
 
     async def start(self) -> None:
         """Poll every BS once, start the polling loops, and resume the tasks that an earlier process left unfinished."""
@@ -135,6 +137,7 @@ class Agent:
             del self.running[task.id]
         result = replace(result, delay_s=self.clock() - task.accepted_s)
         self.journal.end(result)
+        self.history.on_end(result)
         return result
 
     async def _try_places(self, task: Task) -> TaskResult:
@@ -160,6 +163,7 @@ class Agent:
                 result = await self._generate_at(decision, task, context)
             except PlaceError as error:
                 self.journal.write(task.id, "failed over", place=decision.place, reason=str(error))
+                self.history.on_failover(task.id, str(error))
                 failures[decision.slot] = error
                 if decision.slot > 0:
                     spent_j += self._charge(float(self.observer.device["standby_w"]) * (self.clock() - start))
@@ -197,6 +201,7 @@ class Agent:
         return TaskResult(task.id, None, reason, attempts=attempts, kind=kind, retry_after_s=wait_s)
 
     def _record_decision(self, task: Task, decision: Decision) -> None:
+        self.history.on_decision(task.id, decision)
         self.journal.write(
             task.id,
             "decided",

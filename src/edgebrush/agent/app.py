@@ -26,6 +26,8 @@ from edgebrush.scenario.expand import expand_ues
 
 from .agent import Agent
 from .journal import Task, TaskResult
+from .metrics import add_metrics_route
+from .page import add_status_page
 from .replies import reply_of
 from .streams import stream_task
 
@@ -58,6 +60,8 @@ def create_app(agent: Agent) -> FastAPI:
     add_journal_error_handler(app)
     add_model_routes(app, model, f"ue {agent.observer.ue + 1} of {agent.observer.scenario.name}")
     add_file_route(app, files)
+    add_status_page(app, agent)
+    add_metrics_route(app, agent)
 
     @app.get("/healthz")
     async def healthz() -> Health:
