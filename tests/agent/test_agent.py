@@ -9,8 +9,6 @@ import pytest
 
 from edgebrush.agent import agent as agents
 from edgebrush.agent import clients, health
-from edgebrush.agent.journal import Journal, Task
-from edgebrush.errors import UserError
 from tests.support.agents import (
     LARGE,
     SMALL,
@@ -249,8 +247,6 @@ def test_the_next_agent_ends_the_tasks_of_a_stopped_one(tmp_path):
             return (await asyncio.gather(*(agent.generate(make_task(f"t{n}")) for n in range(3))))[1]
 
     run_virtual(stopped())
-    with open(tmp_path / "tasks.jsonl", "a") as file:
-        file.write('{"task": "t9", "event": "acc')  # a line that a crashed process left incomplete
     large.delay_s = 0.0
     result = run_virtual(resumed())
     assert result.image == PNG
@@ -284,27 +280,7 @@ def test_a_bug_ends_the_task_not_the_agent(tmp_path):
     assert audit_journal(tmp_path, 1) == 0
 
 
-def test_the_journal_forgets_the_oldest_tasks(tmp_path, monkeypatch):
-    monkeypatch.setattr("edgebrush.agent.journal.KEPT_TASKS", 2)
-    generate_all(tmp_path, PreferSlots(0), {}, [make_task(f"t{n}") for n in range(4)])
-    journal = Journal(tmp_path)
-    journal.accept(Task("new", "circle", "waiting", 1))
-    journal.close()
-    assert len(journal.results) == 2 and len(list((tmp_path / "images").iterdir())) == 2
-    again = Journal(tmp_path)
-    again.close()
-    assert [each.id for each in again.unfinished] == ["new"]
-
-
 def test_a_reply_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(clients, "MAX_IMAGE_BYTES", 100)
     [result] = generate_all(tmp_path, PreferSlots(LARGE, 0), {"large": FakeStation()}, [make_task("t")])
     assert result.place == "own"
-
-
-def test_two_agents_cannot_share_a_journal(tmp_path):
-    first = Journal(tmp_path)
-    with pytest.raises(UserError, match="another agent uses it"):
-        Journal(tmp_path)
-    first.close()
-    Journal(tmp_path).close()

@@ -1,10 +1,10 @@
 """`edgebrush ue` as a command: help with examples, user errors in one line, task files."""
 
 import csv
-import json
 
 import pytest
 
+from edgebrush.agent.journal.reader import read_image, read_journal
 from edgebrush.cli.main import run
 
 
@@ -55,11 +55,11 @@ def test_a_task_file_is_completed_once(capsys, tmp_path, monkeypatch):
     for _ in range(2):
         assert run(["ue", "testbed", "--policy", "selfish-greedy", "--tasks", "tasks.csv", "--journal", "j"]) == 0
         assert "2 images, 1 errors: j" in capsys.readouterr().out
-    lines = [json.loads(line) for line in (tmp_path / "j" / "tasks.jsonl").read_text().splitlines()]
+    lines = read_journal(tmp_path / "j")
     accepted = [line["task"] for line in lines if line["event"] == "accepted"]
     assert accepted == ["row-2", "row-3", "row-1"]  # by time, once
     assert sum(line["event"] == "ended" for line in lines) == 3
-    assert (tmp_path / "j" / "images" / "row-1.png").read_bytes().startswith(b"\x89PNG")
+    assert read_image(tmp_path / "j", "row-1").startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

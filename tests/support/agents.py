@@ -1,14 +1,14 @@
 """Agents to test: the testbed's first UE, with a formula instead of a network, and a policy with fixed preferences."""
 
 import asyncio
-import json
 import time
 from contextlib import asynccontextmanager
 
 from edgebrush.agent.agent import Agent
 from edgebrush.agent.device import Device
 from edgebrush.agent.endpoints import build_stations
-from edgebrush.agent.journal import TASKS, Journal, Task
+from edgebrush.agent.journal import Journal, Task
+from edgebrush.agent.journal.reader import read_image, read_journal
 from edgebrush.agent.observer import Observer
 from edgebrush.scenario.load import load_scenario
 from tests.support.fakes import FakeNetwork
@@ -45,9 +45,10 @@ def make_agent(folder, policy, stations, backend=None, scenario=TESTBED):
     if isinstance(policy, PreferSlots):
         policy.layout = observer.layout
     device = Device(backend or Formula(), 30, 8, *observer.own_parts_s, 2)
-    clock = virtual_clock(device.engine) or time.monotonic
+    journal = Journal(folder)
+    clock = virtual_clock(device.engine, journal) or time.monotonic
     remote = build_stations(observer, urls, FakeNetwork(fakes) if fakes else None, clock)
-    return Agent(observer, policy, remote, device, Journal(folder), lambda: 0.5, clock)
+    return Agent(observer, policy, remote, device, journal, lambda: 0.5, clock)
 
 
 @asynccontextmanager
@@ -74,22 +75,21 @@ def generate_all(folder, policy, stations, tasks, run=run_virtual, **options):
     return run(generate())
 
 
-def journal_lines(folder):
-    return [json.loads(line) for line in (folder / TASKS).read_text().splitlines()]
+journal_lines = read_journal
 
 
 def audit_journal(folder, count):
-    """Assert that ``count`` tasks were accepted, and that each ended once, with an image file or an error.
+    """Assert that ``count`` tasks were accepted, and that each ended once, with an image or an error.
 
     Returns the number of images.
     """
-    lines = journal_lines(folder)
+    lines = read_journal(folder)
     accepted = [line["task"] for line in lines if line["event"] == "accepted"]
     ended = [line["task"] for line in lines if line["event"] == "ended"]
     assert len(accepted) == count and len(set(accepted)) == count
     assert sorted(ended) == sorted(accepted)
     for line in lines:
         if line["event"] == "ended":
-            image = folder / "images" / f"{line['task']}.png"
-            assert image.is_file() == line["ok"] and bool(line["ended"]["error"]) != line["ok"]
+            image = read_image(folder, line["task"])
+            assert bool(image) == line["ok"] and bool(line["ended"]["error"]) != line["ok"]
     return sum(line["event"] == "ended" and line["ok"] for line in lines)

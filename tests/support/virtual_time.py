@@ -1,19 +1,21 @@
 """An asyncio event loop with a virtual clock: tests of delays, timeouts and intervals run at once and exactly.
 
 The clock jumps to the next timer as soon as nothing else can happen. While a watched engine's thread has work, the
-clock stands still.
+clock stands still. The loop waits for the threads of watched journals.
 """
 
 import asyncio
 import selectors
+import time
 
 START_S = 1000.0
 POLL_S = 0.001  # real seconds to wait for an engine's thread
+JOURNAL_S = 0.00005  # and for a journal's
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self):
-        self.now, self.engines = START_S, []
+        self.now, self.engines, self.journals = START_S, [], []
         super().__init__(JumpingSelector(self))
 
     def time(self):
@@ -35,6 +37,8 @@ class JumpingSelector(selectors.DefaultSelector):
         self.loop = loop
 
     def select(self, timeout=None):
+        while any(journal.busy for journal in self.loop.journals):  # all that was written so far is noticed at once
+            time.sleep(JOURNAL_S)
         busy = self.loop.threads_have_work()  # before the look at events: an engine's last event is not missed
         if events := super().select(0):
             return events
@@ -52,8 +56,11 @@ def run_virtual(coroutine):
         return runner.run(coroutine)
 
 
-def virtual_clock(engine):
-    """The running virtual loop's clock, which then also watches an engine; None in other loops and outside of loops."""
+def virtual_clock(engine, journal):
+    """The running virtual loop's clock, which then also watches an engine and a journal.
+
+    None in other loops and outside of loops.
+    """
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -61,4 +68,5 @@ def virtual_clock(engine):
     if not isinstance(loop, VirtualTimeLoop):
         return None
     loop.engines.append(engine)
+    loop.journals.append(journal)
     return loop.time

@@ -1,6 +1,5 @@
 """The live page's monitor: what it reads from growing journals."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from edgebrush.scenario.load import load_scenario
 from edgebrush.testbed import live
 from edgebrush.testbed.live import Monitor
+from tests.support.journals import append_lines
 
 
 @pytest.fixture
@@ -22,16 +22,10 @@ def testbed(tmp_path, monkeypatch):
     return SimpleNamespace(episode=episode, journals=journals, names=["large", "small"], start_s=100.0)
 
 
-def append(folder, *lines, end="\n"):
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    with open(folder / "tasks.jsonl", "a") as file:
-        file.write("\n".join(json.dumps(line) for line in lines) + end)
-
-
 def test_the_monitor_follows_journals_line_by_line(testbed):
     monitor, (first, second) = Monitor(testbed, "a-rule"), testbed.journals
-    append(first, {"task": "a", "event": "accepted"}, {"task": "b", "event": "accepted"})
-    append(first, {"task": "b", "event": "decided", "place": "small", "battery": 0.7})
+    append_lines(first, [{"task": "a", "event": "accepted"}, {"task": "b", "event": "accepted"}])
+    append_lines(first, [{"task": "b", "event": "decided", "place": "small", "battery": 0.7}])
     assert monitor.read_images() == []
     state = monitor.state()
     assert (state["policy"], state["requested"], state["total"], state["images"]) == ("a-rule", 2, 3, 0)
@@ -41,13 +35,12 @@ def test_the_monitor_follows_journals_line_by_line(testbed):
     ]
     result = {"place": "small", "steps": 6, "delay_s": 1.5, "energy_ue_j": 0.25, "energy_bs_j": 0.5}
     done = {"task": "b", "event": "ended", "ok": True, "ended": result}
-    append(first, done, {"task": "a", "event": "ended", "ok": False}, end="")  # the last line is not complete
-    (first / "images" / "b.png").write_bytes(b"png")
+    append_lines(first, [done], ["b"])
     (image,) = monitor.read_images()
     assert (image["ue"], image["place"], image["energy_j"], image["png"]) == (0, 2, 0.75, "cG5n")
     assert [ue["tasks"] for ue in monitor.state()["ues"]] == [[-1], []]
-    append(first, end="\n")
-    append(second, {"task": "c", "event": "accepted"})
+    append_lines(first, [{"task": "a", "event": "ended", "ok": False}])
+    append_lines(second, [{"task": "c", "event": "accepted"}])
     assert monitor.read_images() == []
     state = monitor.state()
     assert (state["images"], state["errors"], state["delay_s"]) == (1, 1, 1.5)

@@ -1,14 +1,14 @@
 """From journals to outcomes and the audit: lost and repeated tasks are counted, and costs are the simulator's."""
 
-import json
-
 import numpy as np
 import pytest
 
+from edgebrush.agent.journal.reader import read_journal
 from edgebrush.errors import UserError
 from edgebrush.scenario.load import load_scenario
 from edgebrush.testbed.episode import draw_episode, simulate
-from edgebrush.testbed.outcomes import Audit, audit, decisions, outcomes, read_journal, task_id, task_records
+from edgebrush.testbed.outcomes import Audit, audit, decisions, outcomes, task_id, task_records
+from tests.support.journals import append_lines
 
 PLACES = ("own", "large", "small")
 
@@ -33,17 +33,10 @@ def ended(task, at_s=1.0, ok=True, **fields):
     return {"task": task, "event": "ended", "at_s": at_s, "ok": ok, "ended": result | fields}
 
 
-def write(folder, lines, images):
-    (folder / "images").mkdir(parents=True)
-    (folder / "tasks.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"task": "half wri')
-    for task in images:
-        (folder / "images" / f"{task}.png").write_bytes(b"png")
-
-
 def test_the_audit_counts_lost_and_repeated_tasks(tmp_path):
     lines = [ended("a"), ended("b"), ended("b"), ended("c", ok=False), ended("d")]
     lines += [{"task": "e", "event": "accepted"}, {"task": "a", "event": "failed over"}]
-    write(tmp_path / "ue-1", lines, ["a", "b"])  # d's image is missing, e never ended, f is in no journal
+    append_lines(tmp_path / "ue-1", lines, ["a", "b"])  # d's image is missing, e never ended, f is in no journal
     found = audit(6, [tmp_path / "ue-1", tmp_path / "not-there"])
     assert found == Audit(requested=6, images=3, errors=1, lost=3, twice=1, failed_over=1)
     assert next(iter(found.entries().items())) == ("asked", 6) and str(found).startswith("6 requested, 3 images")

@@ -34,7 +34,7 @@ from .device import Device
 from .endpoints import build_stations
 from .failures import PlaceError, kind_of_task, retry_after
 from .history import History
-from .journal import Journal, Task, TaskResult
+from .journal import KEEP_DAYS, KEEP_TASKS, Journal, JournalError, Task, TaskResult
 from .observer import Observer
 from .stations import RemoteStation
 
@@ -43,6 +43,10 @@ TIMEOUT_FACTOR, TIMEOUT_MARGIN_S = 3.0, 2.0  # a BS may take the expected time t
 DEADLINE_PASSED, CLIENT_LEFT = "its deadline has passed", "the client has disconnected"
 
 log = logging.getLogger(__name__)
+
+
+class RepeatMismatch(Exception):
+    """A task has the id of an earlier one, but belongs to another request."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Agent:
         self.journal, self.draw, self.clock = journal, draw, clock
         self.places = [OWN, *(station.name for station in stations)]
         self.running: dict[str, asyncio.Task[TaskResult]] = {}
+        self.open_tasks: dict[str, Task] = {}  # the running ones
         self.cancelled: set[str] = set()
         self.viewers: dict[str, Callable[[Job], None]] = {}  # of the samples that the own device makes, by task
         self.polls: list[asyncio.Task[None]] = []
@@ -86,7 +91,7 @@ class Agent:
         self.polls = [asyncio.create_task(station.poll_loop(interval_s)) for station in self.stations]
         for task in self.journal.unfinished:
             self.journal.write(task.id, "resumed")
-            self._start_task(replace(task, accepted_s=min(task.accepted_s, self.clock())))
+            self._start_task(replace(task, accepted_s=min(task.accepted_s, self.clock())), is_accepted=True)
 
     async def stop(self) -> None:
         """Stop at once. Unfinished tasks stay in the journal."""
@@ -100,16 +105,22 @@ class Agent:
     async def generate(self, task: Task) -> TaskResult:
         """Run a task to its end. A task with a known id is not generated again: the first result is returned.
 
-        Cancelling this call does not end the task; ``cancel`` does.
+        Cancelling this call does not end the task; ``cancel`` does. Raises ``JournalError`` where the task cannot be
+        recorded, ``RepeatMismatch`` as ``check_repeat`` does.
         """
+        self.check_repeat(task)
         known = self.journal.result(task.id)
         if known is not None:
             return known
         if task.id not in self.running:
-            task = replace(task, accepted_s=self.clock())
-            self.journal.accept(task)
-            self._start_task(task)
+            self._start_task(replace(task, accepted_s=self.clock()))
         return await asyncio.shield(self.running[task.id])
+
+    def check_repeat(self, task: Task) -> None:
+        """Raises ``RepeatMismatch`` where a task with the same id is known, but from another request."""
+        known = self.open_tasks.get(task.id) or self.journal.task(task.id)
+        if known and known.fingerprint and known.fingerprint != task.fingerprint:
+            raise RepeatMismatch(task.id)
 
     def cancel(self, task_id: str) -> None:
         """End a task with an error, because its client has disconnected."""
@@ -117,28 +128,41 @@ class Agent:
             self.cancelled.add(task_id)
             self.running[task_id].cancel()
 
-    def _start_task(self, task: Task) -> None:
-        self.running[task.id] = asyncio.create_task(self._run(task), name=task.id)
+    def _start_task(self, task: Task, is_accepted: bool = False) -> None:
+        running = asyncio.create_task(self._run(task, is_accepted), name=task.id)
+        running.add_done_callback(self._forget)
+        self.running[task.id], self.open_tasks[task.id] = running, task
 
-    async def _run(self, task: Task) -> TaskResult:
-        """Generate a task's image and record its end. This is the only place where a task ends."""
+    def _forget(self, done: asyncio.Task[TaskResult]) -> None:
+        name = done.get_name()
+        del self.running[name], self.open_tasks[name]
+        self.cancelled.discard(name)
+        if not done.cancelled():
+            done.exception()  # asyncio logs an exception that nobody looked at, as where the client has left
+
+    async def _run(self, task: Task, is_accepted: bool) -> TaskResult:
+        """Take a task to its end and record that. This is the only place where a task ends."""
+        result = replace(await self._result_of(task, is_accepted), delay_s=self.clock() - task.accepted_s)
+        self.history.on_end(result)
+        await self.journal.end(result)
+        return result
+
+    async def _result_of(self, task: Task, is_accepted: bool) -> TaskResult:
+        """Record a task and generate its image. Raises ``JournalError`` where it cannot be recorded."""
         try:
-            result = await self._try_places(task)
+            if not is_accepted:
+                await self.journal.accept(task)
+            return await self._try_places(task)
+        except JournalError:
+            raise
         except asyncio.CancelledError:
             if task.id not in self.cancelled:  # the process stops; the next one resumes the task
                 raise
-            result = TaskResult(task.id, None, CLIENT_LEFT, kind="disconnected")
+            return TaskResult(task.id, None, CLIENT_LEFT, kind="disconnected")
         except Exception as error:
             log.exception("task %s", task.id)
             reason = f"the agent failed: {type(error).__name__}: {error}"
-            result = TaskResult(task.id, None, reason, kind="failed")
-        finally:
-            self.cancelled.discard(task.id)
-            del self.running[task.id]
-        result = replace(result, delay_s=self.clock() - task.accepted_s)
-        self.journal.end(result)
-        self.history.on_end(result)
-        return result
+            return TaskResult(task.id, None, reason, kind="failed")
 
     async def _try_places(self, task: Task) -> TaskResult:
         """Try one place after the other, in the order that the policy chooses.
@@ -340,9 +364,12 @@ def build_agent(
     model: str = "light",
     paced: bool = False,
     battery_level: float | None = None,
+    keep_tasks: int = KEEP_TASKS,
+    keep_days: float = KEEP_DAYS,
 ) -> Agent:
     """The agent of UE number ``ue`` (from 1) of a scenario; ``urls`` maps names of BSs to their addresses.
 
+    Its journal is in the folder ``journal``, with the newest ``keep_tasks`` ended tasks of the last ``keep_days``.
     ``policy`` is a rule's name or a trained policy's folder. With ``paced``, the device is as slow as the scenario
     specifies. Raises ``UserError`` where an argument cannot be used.
     """
@@ -356,4 +383,4 @@ def build_agent(
     backend = PacedBackend(load_model(model), profile.compute, kind.speed if paced else None, lambda seconds: None)
     classes = observer.layout.action_space.classes
     device = Device(backend, observer.step_grid[-1], kind.queue_limit, *observer.own_parts_s, classes)
-    return Agent(observer, loaded_policy, stations, device, Journal(journal))
+    return Agent(observer, loaded_policy, stations, device, Journal(journal, keep_tasks, keep_days))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,11 +22,10 @@ from edgebrush.api.models import add_model_routes
 from edgebrush.api.rules import check_request, ignored_fields, image_seeds
 from edgebrush.api.schema import IMAGES_PATH, Health, ImageReply, ImageRequest
 from edgebrush.api.streaming import open_stream
-from edgebrush.errors import UserError
 from edgebrush.scenario.expand import expand_ues
 
-from .agent import Agent
-from .journal import Task, TaskResult
+from .agent import Agent, RepeatMismatch
+from .journal import JournalError, Task, TaskResult
 from .metrics import add_metrics_route
 from .page import add_status_page
 from .replies import reply_of
@@ -57,7 +57,7 @@ def create_app(agent: Agent) -> FastAPI:
     files, model, sizes = FileStore(), MODEL, image_sizes(agent)
     app.add_middleware(BodyMiddleware)
     add_error_handlers(app)
-    add_journal_error_handler(app)
+    add_journal_error_handlers(app)
     add_model_routes(app, model, f"ue {agent.observer.ue + 1} of {agent.observer.scenario.name}")
     add_file_route(app, files)
     add_status_page(app, agent)
@@ -67,8 +67,11 @@ def create_app(agent: Agent) -> FastAPI:
     async def healthz() -> Health:
         return Health()
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses=error_responses(503))
     async def readyz() -> Health:
+        """Ready while the journal can be written."""
+        if agent.journal.problem:
+            raise unusable_journal(agent.journal.problem)
         return Health()
 
     stream = {"description": "The images; for a stream, server-sent events.", "content": {"text/event-stream": {}}}
@@ -86,7 +89,7 @@ def create_app(agent: Agent) -> FastAPI:
         """Generate images at the places that the policy chooses: in one reply, or as a stream.
 
         A request repeated with the same `Idempotency-Key` gets the images of the first one, also after a restart of the
-        agent. Without a key, a client that disconnects cancels its tasks.
+        agent; another request with that key is refused. Without a key, a client that disconnects cancels its tasks.
         """
         check_request(body, model, sizes)
         ignored = ignored_fields(body, model, sizes if len(sizes) == 1 else [])
@@ -111,6 +114,8 @@ async def run_tasks(
     agent: Agent, tasks: list[Task], request: Request, on_disconnect: Callable[[], None]
 ) -> list[TaskResult]:
     """Run tasks until all have ended. Raises ``ClientLeft`` where the client disconnects first."""
+    for task in tasks:  # all of them, before the first one starts
+        agent.check_repeat(task)
     try:
         return await unless_disconnected(asyncio.gather(*(agent.generate(task) for task in tasks)), request)
     except ClientLeft:
@@ -118,14 +123,21 @@ async def run_tasks(
         raise
 
 
-def add_journal_error_handler(app: FastAPI) -> None:
-    """Answer 503 where the journal cannot be written."""
+def add_journal_error_handlers(app: FastAPI) -> None:
+    """Answer 503 where the journal cannot be used, and 422 where an `Idempotency-Key` comes with another request."""
 
-    @app.exception_handler(OSError)
-    @app.exception_handler(UserError)
-    async def journal_error(_: Request, error: OSError | UserError) -> JSONResponse:
-        message = f"the journal cannot be used: {error}"
-        return error_response(ApiError(503, message, "server_error", code="no_journal"))
+    @app.exception_handler(JournalError)
+    async def journal_error(_: Request, error: JournalError) -> JSONResponse:
+        return error_response(unusable_journal(str(error)))
+
+    @app.exception_handler(RepeatMismatch)
+    async def mismatch(_: Request, error: RepeatMismatch) -> JSONResponse:
+        message = "Idempotency-Key: an earlier request with other fields had this key; use a new key for a new request"
+        return error_response(ApiError(422, message, param="Idempotency-Key", code="idempotency_mismatch"))
+
+
+def unusable_journal(reason: str) -> ApiError:
+    return ApiError(503, f"the journal cannot be used: {reason}", "server_error", code="no_journal")
 
 
 def tasks_of(body: AgentImageRequest, agent: Agent, key: str) -> list[Task]:
@@ -139,6 +151,7 @@ def tasks_of(body: AgentImageRequest, agent: Agent, key: str) -> list[Task]:
     if kind not in [each.name for each in kinds]:
         known = ", ".join(each.name for each in kinds)
         raise ApiError(400, f"request = {kind!r}: the scenario has {known}", param="request", code="invalid_value")
+    fingerprint = hashlib.sha256(body.model_dump_json(exclude_defaults=True).encode()).hexdigest()
     first_seed = SystemRandom().randrange(RANDOM_SEEDS) if body.seed is None else body.seed
     return [
         Task(
@@ -149,6 +162,7 @@ def tasks_of(body: AgentImageRequest, agent: Agent, key: str) -> list[Task]:
             body.negative_prompt or "",
             body.guidance_scale or 1.0,
             body.deadline_s,
+            fingerprint=fingerprint,
         )
         for n, seed in enumerate(image_seeds(first_seed, body.n or 1))
     ]

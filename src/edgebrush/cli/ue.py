@@ -47,6 +47,10 @@ def ue(
             show_default="ue-N",
         ),
     ] = None,
+    keep_tasks: Annotated[
+        int, typer.Option(min=1, help="Ended tasks that the journal keeps, with their images.")
+    ] = 10_000,
+    keep_days: Annotated[float, typer.Option(min=0.0, help="Days that the journal keeps an ended task.")] = 30.0,
     tasks: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Run the tasks in a CSV (at_s, prompt, request, seed) instead of listening."),
@@ -74,7 +78,16 @@ def ue(
     urls = dict(each.partition("=")[::2] for each in station)
     loaded = load_scenario(scenario)
     agent = build_agent(
-        loaded, number, policy, urls, journal or Path(f"ue-{number}"), model=model, paced=paced, battery_level=battery
+        loaded,
+        number,
+        policy,
+        urls,
+        journal or Path(f"ue-{number}"),
+        model=model,
+        paced=paced,
+        battery_level=battery,
+        keep_tasks=keep_tasks,
+        keep_days=keep_days,
     )
 
     if tasks is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgebrush.agent.agent import OWN
+from edgebrush.agent.journal.reader import read_journal
 from edgebrush.evaluation.results import Stopwatch, pool, results_of
 from edgebrush.evaluation.run_folder import Run, new_folder, store_run, store_scenario
 from edgebrush.evaluation.statistics import Digest, digest, load_edges
@@ -26,7 +27,7 @@ from .closed_loop import BLOCK_S
 from .episode import Episode, decide_in_simulator, draw_episode, simulate
 from .gallery import make_section, write_gallery
 from .live import LivePage
-from .outcomes import Audit, TaskRecord, audit, decisions, outcomes, read_journal, task_id, task_records
+from .outcomes import Audit, TaskRecord, audit, decisions, outcomes, task_id, task_records
 from .processes import run_interruptible
 from .testbed import Testbed
 

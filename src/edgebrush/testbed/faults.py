@@ -16,11 +16,12 @@ from typing import TypeVar
 
 import httpx
 
+from edgebrush.agent.journal.reader import read_journal
 from edgebrush.api.schema import IMAGES_PATH, LOAD_PATH
 from edgebrush.errors import UserError
 
 from .episode import Episode
-from .outcomes import Audit, audit, read_journal
+from .outcomes import Audit, audit
 from .processes import POLL_S, Process, run_all, run_interruptible
 from .testbed import Testbed
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgebrush.agent.journal import IMAGES
+from edgebrush.agent.journal.reader import read_image
 from edgebrush.files import write_text
 from edgebrush.report.pages import fill
 from edgebrush.scenario.expand import bs_names
@@ -47,10 +47,10 @@ def make_section(policy: str, episode: Episode, outcomes: np.ndarray, folder: Pa
     places = _places(episode)
     images = []
     for task, row in zip(episode.tasks, outcomes, strict=True):
-        path = folder / f"ue-{task.ue + 1}" / IMAGES / f"{task_id(task)}.png"
+        image = read_image(folder / f"ue-{task.ue + 1}", task_id(task)) if row["steps"] > 0 else None
         images.append(
             GalleryImage(
-                data=base64.b64encode(path.read_bytes()).decode() if row["steps"] > 0 else "",
+                data=base64.b64encode(image or b"").decode(),
                 prompt=task.prompt,
                 place=places[row["place"]],
                 place_number=int(row["place"]),

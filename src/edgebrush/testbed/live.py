@@ -19,7 +19,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, format_sse_event
 
 from edgebrush.agent.agent import OWN
-from edgebrush.agent.journal import IMAGES, TASKS
+from edgebrush.agent.journal.reader import Line, read_image, read_journal
 from edgebrush.api.pages import page_response
 from edgebrush.api.schema import LOAD_PATH
 from edgebrush.api.server import Address, Server
@@ -122,21 +122,17 @@ class LivePage:
 
 
 class JournalTail:
-    """Reads the lines that are appended to an agent's journal."""
+    """Reads the events that are added to an agent's journal."""
 
     def __init__(self, folder: Path):
-        self.folder, self.offset = folder, 0
+        self.folder, self.number = folder, 0
 
-    def new_lines(self) -> list[dict[str, Any]]:
-        """The complete lines since the last call."""
-        path = self.folder / TASKS
-        if not path.is_file():
-            return []
-        with open(path, "rb") as file:
-            file.seek(self.offset)
-            complete, newline, _ = file.read().rpartition(b"\n")
-        self.offset += len(complete) + len(newline)
-        return [json.loads(line) for line in complete.splitlines()]
+    def new_lines(self) -> list[Line]:
+        """The events since the last call."""
+        lines = read_journal(self.folder, after=self.number)
+        if lines:
+            self.number = lines[-1]["number"]
+        return lines
 
 
 class Monitor:
@@ -183,7 +179,7 @@ class Monitor:
     def _image(self, ue: int, line: dict[str, Any]) -> dict[str, Any]:
         """The event of an image that ended."""
         ended = line["ended"]
-        png = (self.tails[ue].folder / IMAGES / f"{line['task']}.png").read_bytes()
+        png = read_image(self.tails[ue].folder, line["task"]) or b""
         return {
             "ue": ue,
             "place": self.places.index(ended["place"]),

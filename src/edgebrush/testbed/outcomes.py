@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,24 +11,13 @@ from typing import Any
 import numpy as np
 
 from edgebrush.agent.agent import OWN
-from edgebrush.agent.journal import IMAGES, TASKS
+from edgebrush.agent.journal.reader import Line, read_image, read_journal
 from edgebrush.decision.task_cost import energy_weight_at, fill_cost, penalty, quality_at
 from edgebrush.errors import UserError
 from edgebrush.scenario.expand import bs_names
 from edgebrush.sim.state import OUTCOME
 
 from .episode import Episode, EpisodeTask
-
-Line = dict[str, Any]  # of a journal
-
-
-def read_journal(folder: Path) -> list[Line]:
-    """The complete lines of an agent's journal; none if there is no journal."""
-    path = folder / TASKS
-    if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 @dataclass(frozen=True)
@@ -65,7 +53,7 @@ class Audit:
     requested: int
     images: int
     errors: int
-    lost: int  # requested but never ended, or ended in an image whose file is missing
+    lost: int  # requested but never ended, or ended in an image that is missing
     twice: int  # ended more than once
     failed_over: int  # failed attempts at a place, after which the task went elsewhere
 
@@ -90,7 +78,7 @@ def audit(requested: int, journals: Sequence[Path]) -> Audit:
             ends[line["task"]] += 1
             if not line["ok"]:
                 errors += 1
-            elif (folder / IMAGES / f"{line['task']}.png").is_file():
+            elif read_image(folder, line["task"]):
                 images += 1
             else:
                 missing += 1

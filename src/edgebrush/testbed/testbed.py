@@ -28,6 +28,7 @@ SETTLE_S = 0.5  # from the last process being ready to the episode's start
 DRAIN_S = 300.0  # for the tasks that are open at the end of the arrivals
 RETRY_S = 0.1  # until the next request to an agent that does not answer
 FINAL_STATUSES = (200, 502, 504)  # an image; no place could make it; its deadline has passed
+KEEP_ALL = 10**9  # tasks in an agent's journal
 MAX_CONNECTIONS = 400  # the highest limit that `edgebrush serve` accepts
 
 
@@ -72,6 +73,7 @@ class Testbed:
             "policy": policy,
             "port": 0,
             "journal": self.folder / name,
+            "keep-tasks": KEEP_ALL,
             "battery": self.episode.battery_levels[ue],
         }
         return Process(name, ["ue", source, "--paced", *_to_arguments(options)], self.folder / f"{name}.log")
