@@ -60,7 +60,7 @@ def test_images_can_be_downloaded(own_device):
     urls = [each["url"] for each in own_device.post(IMAGES, json=body).json()["data"]]
     files = [own_device.get(url) for url in urls]
     assert len(set(urls)) == 9 and {each.headers["content-type"] for each in files} == {"image/webp"}
-    assert Image.open(io.BytesIO(files[9].content)).size == (28, 28)
+    assert Image.open(io.BytesIO(files[-1].content)).size == (28, 28)
 
 
 def test_fields_without_effect_are_listed(own_device):
