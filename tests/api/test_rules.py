@@ -48,7 +48,7 @@ def test_fields_without_effect_are_listed():
 def test_fields_with_an_effect_and_values_that_ask_for_nothing_are_not_listed():
     assert ignored(quality="auto", moderation="auto", background="opaque", user="", model="light", size="28x28") == []
     assert ignored(output_format="webp", output_compression=50, response_format="url", n=10, size="auto") == []
-    assert ignored(stream=True, partial_images=0) == []
+    assert ignored(stream=True, partial_images=2) == ignored(stream=False, partial_images=0) == []
 
 
 def test_seeds_continue_at_0_after_the_largest():

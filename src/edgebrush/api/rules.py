@@ -36,7 +36,7 @@ def ignored_fields(request: OpenAiFields, model: str, sizes: Collection[str]) ->
         *(["model"] if request.model != model else []),
         *(["size"] if request.size not in sizes else []),
         *(["output_compression"] if request.output_format in (None, "png") else []),
-        *([] if request.stream else ["partial_images"]),
+        *([] if request.stream or not request.partial_images else ["partial_images"]),
     }
     return sorted(given & ignored)
 
