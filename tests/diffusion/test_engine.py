@@ -72,7 +72,7 @@ def test_the_image_equals_the_samplers_result(formula):
     trajectory = sampler.start(formula.noise(4), 5)
     while not trajectory.finished:
         sampler.advance(trajectory, formula.predict([trajectory.sample], [trajectory.time], [2])[0])
-    assert np.array_equal(image_alone(formula, sampler, Request(STAR, 5, 4)), formula.decode(trajectory.sample))
+    assert np.array_equal(image_alone(formula, sampler, Request(STAR, 5, 4)), formula.decode([trajectory.sample])[0])
 
 
 def test_jobs_enter_by_class_and_arrival_and_leave_after_their_last_step(recording):
@@ -184,7 +184,7 @@ def test_queue_full(formula):
     [
         ("predict", "formula: a denoising step failed: out of memory"),
         ("encode", "formula: the prompt could not be encoded: no such token"),
-        ("decode", "formula: step 1 could not be finished: no decoder"),
+        ("decode", "formula: the image could not be decoded: no decoder"),
     ],
 )
 def test_a_failure_ends_its_jobs_and_the_engine_continues(recording, fail, message):
@@ -197,6 +197,23 @@ def test_a_failure_ends_its_jobs_and_the_engine_continues(recording, fail, messa
     later = engine.submit(Request(STAR, 2, 9))
     run_all(engine)
     assert later.state == "done" and later.error == ""
+
+
+def test_images_that_end_in_the_same_round_are_decoded_together(recording):
+    engine = new_engine(recording, batch_limit=4)
+    jobs = [engine.submit(Request(STAR, steps, n)) for n, steps in enumerate((2, 1, 2, 3))]
+    run_all(engine)
+    assert recording.decoded == [1, 2, 1]
+    assert all(np.array_equal(job.image, image_alone(recording, Euler(), job.request)) for job in jobs)
+
+
+def test_a_round_ends_when_the_device_has_done_its_work(formula):
+    engine, waits = new_engine(formula), []
+    formula.synchronize = lambda: waits.append(engine.running[0].steps_done)
+    engine.submit(Request(STAR, 3, 0))
+    engine.round()
+    engine.round()
+    assert waits == [1, 2]
 
 
 def test_too_few_predictions_are_a_failure(recording):
@@ -224,6 +241,7 @@ def test_a_failing_callback_ends_only_its_own_job(formula):
         (Request(STAR, 51, 0), "steps = 51: must be between 1 and 50"),
         (Request(STAR, 5, -1), "seed = -1: must be between 0 and"),
         (Request(Prompt("cat"), 5, 0), "class = 'cat': formula knows"),
+        (Request(STAR, 5, 0, size=(64, 32)), "size = .*: formula generates 28x28"),
     ],
 )
 def test_invalid_requests_are_rejected(formula, request_, message):

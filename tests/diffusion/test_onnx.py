@@ -27,7 +27,7 @@ def test_noise_depends_only_on_the_seed(tiny):
 
 
 def test_decode_returns_a_grey_image(tiny):
-    image = tiny.decode(np.linspace(-2, 2, 784, dtype=np.float32).reshape(1, 28, 28))
+    (image,) = tiny.decode([np.linspace(-2, 2, 784, dtype=np.float32).reshape(1, 28, 28)])
     assert image.shape == (28, 28) and image.dtype == np.uint8
     assert image[0, 0] == 0 and image[-1, -1] == 255
 

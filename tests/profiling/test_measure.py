@@ -1,5 +1,8 @@
 """Measuring a profile: costs and quality, kept parts, files, the figure, and energy meters."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -8,10 +11,11 @@ from edgebrush.diffusion.samplers import Euler
 from edgebrush.errors import UserError
 from edgebrush.profiles.catalogue import load_profile
 from edgebrush.profiling.measure import Costs, MeasurementPlan, Timing, WorkFolder, fingerprint
-from edgebrush.profiling.meters import RaplMeter, StatedPower, find_meter, find_rapl_meter
+from edgebrush.profiling.meters import RaplMeter, StatedPower, find_meter, find_nvml_meter, find_rapl_meter
 from edgebrush.profiling.plot import draw_measurements, save_measurement_figure
 from edgebrush.profiling.profile_writer import (
     compute_block,
+    fit_warnings,
     load_measured,
     measure_profile,
     profile_name,
@@ -88,6 +92,38 @@ def test_rounds_that_do_not_get_longer_are_rejected():
         compute_block(costs, "heavy", "here", 1.0)
 
 
+def test_costs_that_do_not_fit_are_reported_before_any_image_is_generated(tiny, tmp_path, monkeypatch):
+    falling = {batch: Timing(1e-3 / batch, 0.0, 1e-2, 10) for batch in (1, 2, 4)}
+    costs = Costs(falling[1], falling[1], falling, 28)
+    monkeypatch.setattr("edgebrush.profiling.profile_writer.measure_costs", lambda *_: costs)
+    scorer = CountingScorer()
+    with pytest.raises(UserError, match="a round takes no longer"):
+        run(tiny, tmp_path, scorer)
+    assert scorer.calls == 0
+
+
+def test_a_poor_fit_is_worth_a_warning():
+    profile = load_profile("sd15-a100")
+    poor = profile.model_copy(update={"compute": profile.compute.model_copy(update={"error": 0.19})})
+    assert fit_warnings(profile) == []
+    assert ["seconds of a round miss the measured ones by 19%" in each for each in fit_warnings(poor)] == [True]
+
+
+def test_nvml_counts_the_joules_of_pytorchs_device(monkeypatch):
+    """CUDA_VISIBLE_DEVICES=1 makes NVML's card 1 PyTorch's cuda:0; only the UUID is the same for both."""
+    cards = {"GPU-aaaa": 1_000, "GPU-bbbb": 2_000}  # millijoules
+    nvml = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetTotalEnergyConsumption=cards.__getitem__,
+    )
+    cuda = SimpleNamespace(get_device_properties=lambda device: SimpleNamespace(uuid={"cuda:0": "bbbb"}[device]))
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda, device=str))
+    assert find_meter("cuda:0", None).joules() == 2.0
+    assert find_nvml_meter("cuda:1") is None
+
+
 def test_images_use_the_prompts_in_turn_and_depend_only_on_the_seed(tiny, tmp_path):
     scorer = CountingScorer()
     strips = run(tiny, tmp_path, scorer)[0].strips
@@ -96,7 +132,7 @@ def test_images_use_the_prompts_in_turn_and_depend_only_on_the_seed(tiny, tmp_pa
     sample = tiny.noise(17)
     for time in Euler().times(4):
         sample = sample - 0.25 * tiny.predict([sample], [time], [tiny.encode(PROMPTS[17 % 3])])[0]
-    assert np.abs(tiny.decode(sample).astype(int) - images[17]).max() <= 1
+    assert np.abs(tiny.decode([sample])[0].astype(int) - images[17]).max() <= 1
     assert strips[4].shape == (28, 280) and np.array_equal(strips[4][:, :28], images[0])
 
 
@@ -229,7 +265,7 @@ def test_energy_is_measured_or_stated_or_reported_as_missing(tmp_path, monkeypat
     assert find_meter("cpu", 5.0).assumption == "5 W while computing: stated, not measured"
     assert find_rapl_meter(tmp_path) is None
     monkeypatch.setattr("edgebrush.profiling.meters.find_rapl_meter", lambda: None)
-    monkeypatch.setattr("edgebrush.profiling.meters.find_nvml_meter", lambda: None)
+    monkeypatch.setattr("edgebrush.profiling.meters.find_nvml_meter", lambda device: None)
     for device, counter in (("cpu", "RAPL"), ("cuda", "NVML")):
         with pytest.raises(UserError, match=f"watts: .*{counter}.*--watts"):
             find_meter(device, None)

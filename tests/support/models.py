@@ -25,6 +25,10 @@ class Formula:
         if prompt.text not in CLASSES:
             raise UserError(f"class = {prompt.text!r}: formula knows {', '.join(CLASSES)}")
 
+    def check_size(self, size):
+        if size not in (None, (28, 28)):
+            raise UserError(f"size = {size}: formula generates 28x28")
+
     def encode(self, prompt):
         return CLASSES.index(prompt.text)
 
@@ -33,18 +37,24 @@ class Formula:
         times, labels = np.reshape(times, column), np.reshape(conditions, column)
         return (np.stack(samples) * times + labels).astype(np.float32)
 
-    def decode(self, sample):
-        return to_pixels(sample[None])[0]
+    def decode(self, samples):
+        return list(to_pixels(np.stack(samples)))
 
-    def noise(self, seed):
+    def noise(self, seed, size=None):
         return np.random.default_rng(seed).standard_normal(self.shape, np.float32)
+
+    def synchronize(self):
+        pass
 
 
 class RecordingBackend:
-    """Wraps a backend: records the times of every batch, and fails where ``fail`` names a method."""
+    """Wraps a backend: records the times of every batch and the number of images decoded together.
+
+    It fails where ``fail`` names a method.
+    """
 
     def __init__(self, backend):
-        self.backend, self.batches, self.fail = backend, [], ""
+        self.backend, self.batches, self.decoded, self.fail = backend, [], [], ""
 
     def __getattr__(self, name):
         return getattr(self.backend, name)
@@ -60,10 +70,11 @@ class RecordingBackend:
             raise RuntimeError("no such token")
         return self.backend.encode(prompt)
 
-    def decode(self, sample):
+    def decode(self, samples):
+        self.decoded.append(len(samples))
         if self.fail == "decode":
             raise RuntimeError("no decoder")
-        return self.backend.decode(sample)
+        return self.backend.decode(samples)
 
 
 def write_model(folder: Path) -> Path:

@@ -52,7 +52,7 @@ def profile(
         str, typer.Option(metavar="LIST", help="Step counts at which to measure the quality.")
     ] = "1,2,4,6,8,10,15,20,30,50",
     samples: Annotated[int, typer.Option(min=1, help="Images per step count.")] = 2000,
-    batches: Annotated[str, typer.Option(metavar="LIST", help="Batch sizes to time.")] = "1,2,4,8,16",
+    batches: Annotated[str, typer.Option(metavar="LIST", help="Batch sizes to time.")] = "1,2,3,4,6,8,12,16",
     watts: Annotated[
         float | None,
         typer.Option(min=0.0, help="Power of the device while computing; required if no energy counter is readable."),

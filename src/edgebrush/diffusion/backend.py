@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from edgebrush.errors import UserError
+
+Size = tuple[int, int]  # of an image: width and height in pixels
+# Of a flow's time grid: a number, or a function of the uniform times (steps + 1,) and the sample's shape.
+Shift = float | Callable[[np.ndarray, Sequence[int]], np.ndarray]
 PredictionType = Literal["velocity", "noise"]  # what a network predicts; diffusers: flow_prediction, epsilon
 
 
@@ -27,31 +32,51 @@ class Prompt:
 class Backend(Protocol):
     """Evaluates a network on a batch whose rows may be at different times, and encodes and decodes around it.
 
-    A latent sample is a NumPy array or a torch tensor of ``shape``, whichever the backend uses; samplers work on both.
-    A batch of samples is any sequence of them.
+    A latent sample is a NumPy array or a torch tensor, whichever the backend uses; samplers work on both. A batch of
+    samples is any sequence of them; images of several sizes may share it. On a GPU, all methods but ``decode`` may
+    return before their work is done.
     """
 
     name: str
     prediction: PredictionType
-    shape: tuple[int, ...]  # of one latent sample, for example (1, 28, 28)
+    shape: tuple[int, ...]  # of a latent sample of the model's own size, for example (1, 28, 28)
     alphas_cumprod: np.ndarray | None  # (T,) noise schedule of the training; None for a velocity
-    shift: float  # of a flow's time grid; 1 is a uniform grid
+    shift: Shift  # 1 is a uniform grid
 
     def check(self, prompt: Prompt) -> None:
         """Raise ``UserError`` if ``encode`` would reject the prompt. Costs no computation."""
+
+    def check_size(self, size: Size | None) -> None:
+        """Raise ``UserError`` if the model cannot generate images of a size. None is the model's own size."""
 
     def encode(self, prompt: Prompt) -> Any:
         """Encode a prompt once per image: a class to its label, a text to embeddings. Raises ``UserError``."""
 
     def predict(self, samples: Any, times: Any, conditions: Sequence[Any]) -> Iterable[Any]:
-        """Return the network's predictions (B, *shape) for B samples at B times under B encoded prompts.
+        """Return the network's predictions for B samples at B times under B encoded prompts.
 
         Samples and times are sequences or arrays. Times are in [0, 1] for a velocity, where 1 is pure noise, and
         indices into ``alphas_cumprod`` for a noise prediction.
         """
 
-    def decode(self, sample: Any) -> np.ndarray:
-        """Decode one latent sample to an image (H, W) or (H, W, 3), uint8."""
+    def decode(self, samples: Sequence[Any]) -> list[np.ndarray]:
+        """Decode latent samples to images (H, W) or (H, W, 3), uint8."""
 
-    def noise(self, seed: int) -> Any:
-        """Draw the initial latent sample; it depends only on the seed."""
+    def noise(self, seed: int, size: Size | None = None) -> Any:
+        """Draw the initial latent sample of an image; it depends only on the seed and the size."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has done its work. Call it before reading a clock."""
+
+
+def size_text(size: Size) -> str:
+    """Return a size as in OpenAI's API, for example ``1024x768``."""
+    return f"{size[0]}x{size[1]}"
+
+
+def parse_size(text: str) -> Size:
+    """Parse a size as in OpenAI's API. Raises ``UserError``."""
+    width, _, height = text.partition("x")
+    if not (width.isascii() and width.isdecimal() and height.isascii() and height.isdecimal()):
+        raise UserError(f"size = {text!r}: must be WIDTHxHEIGHT in pixels, for example 1024x768")
+    return int(width), int(height)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from edgebrush.errors import UserError
 
-from .backend import Backend, Prompt
+from .backend import Backend, Prompt, Size
 from .samplers import Sampler, Trajectory
 
 IDLE_S = 0.1  # an idle engine checks this often whether to stop; a submission wakes it at once
@@ -38,6 +38,7 @@ class Request:
     steps: int
     seed: int
     service_class: int = 0
+    size: Size | None = None  # None: the model's own
 
 
 class Job:
@@ -142,6 +143,7 @@ class Engine:
         if not 0 <= request.seed <= MAX_SEED:
             raise UserError(f"seed = {request.seed}: must be between 0 and {MAX_SEED}")
         self.backend.check(request.prompt)
+        self.backend.check_size(request.size)
 
     def position(self, job: Job) -> int:
         """Return ``Job.position``."""
@@ -168,7 +170,8 @@ class Engine:
 
         At the start of a round, cancelled jobs leave and waiting jobs fill the free places. One evaluation of the
         network then serves all rows, each at its own timestep (``backend.predict``), and the sampler advances each
-        row by one step (diffusers' ``scheduler.step``). Jobs at their last step are decoded and leave.
+        row by one step (diffusers' ``scheduler.step``). Jobs at their last step are decoded together and leave. The
+        round ends when the device has done its work, so a job that arrives meanwhile waits for one round at most.
         """
         with self.round_lock:
             self.remove_cancelled()
@@ -176,6 +179,7 @@ class Engine:
             if not self.running:
                 return False
             self.step()
+            self.backend.synchronize()
             return True
 
     def remove_cancelled(self) -> None:
@@ -188,7 +192,8 @@ class Engine:
         while job := self.start_next():
             try:
                 job.condition = self.backend.encode(job.request.prompt)
-                job.trajectory = self.sampler.start(self.backend.noise(job.request.seed), job.request.steps)
+                noise = self.backend.noise(job.request.seed, job.request.size)
+                job.trajectory = self.sampler.start(noise, job.request.steps)
             except Exception as error:
                 self.remove(job, "failed", f"{self.backend.name}: the prompt could not be encoded: {error}")
 
@@ -211,27 +216,40 @@ class Engine:
             times = [each.time for each in trajectories]
             predictions = self.backend.predict(samples, times, [job.condition for job in batch])
             rows = list(zip(batch, trajectories, predictions, strict=True))
+            for job, trajectory, prediction in rows:
+                self.sampler.advance(trajectory, prediction)
+                job.steps_done = trajectory.step
         except Exception as error:
             for job in batch:
                 self.remove(job, "failed", f"{self.backend.name}: a denoising step failed: {error}")
             return
-        for job, trajectory, prediction in rows:
-            self.advance(job, trajectory, prediction)
+        finished = [(job, trajectory.sample) for job, trajectory, _ in rows if trajectory.finished]
+        if finished:
+            self.decode(*zip(*finished, strict=True))
+        for job, trajectory, _ in rows:
+            if job.state == "running":
+                self.show_step(job, trajectory.finished)
 
-    def advance(self, job: Job, trajectory: Trajectory, prediction: Any) -> None:
-        """Advance one job by its prediction, decode it after its last step, and call ``on_step``."""
+    def decode(self, jobs: Sequence[Job], samples: Sequence[Any]) -> None:
+        """Decode the samples of jobs that have done their last step. An error ends these jobs."""
         try:
-            self.sampler.advance(trajectory, prediction)
-            job.steps_done = trajectory.step
-            if trajectory.finished:
-                job.image = self.backend.decode(trajectory.sample)
+            for job, image in zip(jobs, self.backend.decode(samples), strict=True):
+                job.image = image
+        except Exception as error:
+            for job in jobs:
+                job.image = None
+                self.remove(job, "failed", f"{self.backend.name}: the image could not be decoded: {error}")
+
+    def show_step(self, job: Job, finished: bool) -> None:
+        """Call ``on_step``, and let the job leave after its last step."""
+        try:
             if job.on_step:
                 job.on_step(job)
         except Exception as error:
             job.image = None
-            self.remove(job, "failed", f"{self.backend.name}: step {trajectory.step} could not be finished: {error}")
+            self.remove(job, "failed", f"{self.backend.name}: step {job.steps_done} could not be finished: {error}")
         else:
-            if trajectory.finished:
+            if finished:
                 self.remove(job, "done")
 
     def remove(self, job: Job, state: State, error: str = "") -> None:

@@ -12,8 +12,8 @@ import onnxruntime
 
 from edgebrush.errors import UserError
 
-from .backend import PredictionType, Prompt
-from .images import to_pixels
+from .backend import PredictionType, Prompt, Shift, Size, size_text
+from .images import SIDE, to_pixels
 
 WEIGHTS = Path(__file__).parent / "weights"  # one folder per model, with model.onnx and model.json
 GRAPH, CARD = "model.onnx", "model.json"
@@ -28,7 +28,8 @@ class OnnxBackend:
 
     def __init__(self, name: str, shape: tuple[int, ...], classes: Sequence[str], session: Any, shift: float = 1.0):
         self.name, self.shape, self.classes = name, shape, tuple(classes)
-        self.session, self.shift = session, shift
+        self.session = session
+        self.shift: Shift = shift
 
     def check(self, prompt: Prompt) -> None:
         """Raise ``UserError`` for an unknown class, or for guidance, which the model was not trained with."""
@@ -39,6 +40,11 @@ class OnnxBackend:
                 f"guidance = {prompt.guidance:g}, negative = {prompt.negative!r}: {self.name} was trained without "
                 "guidance; leave guidance at 1 and the negative prompt empty"
             )
+
+    def check_size(self, size: Size | None) -> None:
+        """Raise ``UserError`` for any size but the model's own."""
+        if size not in (None, (SIDE, SIDE)):
+            raise UserError(f"size = {size_text(size)}: {self.name} generates {size_text((SIDE, SIDE))}")
 
     def encode(self, prompt: Prompt) -> int:
         """Return the label of the class. Raises ``UserError``."""
@@ -54,13 +60,16 @@ class OnnxBackend:
         }
         return self.session.run(["velocity"], inputs)[0]
 
-    def decode(self, sample: np.ndarray) -> np.ndarray:
-        """Convert a sample to an image (28, 28), uint8."""
-        return to_pixels(sample[None])[0]
+    def decode(self, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Convert samples to images (28, 28), uint8."""
+        return list(to_pixels(np.stack(samples)))
 
-    def noise(self, seed: int) -> np.ndarray:
+    def noise(self, seed: int, size: Size | None = None) -> np.ndarray:
         """Draw the initial sample."""
         return np.random.default_rng(seed).standard_normal(self.shape, np.float32)
+
+    def synchronize(self) -> None:
+        """Do nothing: evaluations on the CPU are done when they return."""
 
 
 def shipped_models() -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgebrush.profiles.schema import Compute
 
-from .backend import Backend, Prompt
+from .backend import Backend, Prompt, Size
 
 CATCH_UP_S = 0.010  # a part that starts within this time after the previous one counts as its continuation
 
@@ -34,6 +34,10 @@ class PacedBackend:
         """Check a prompt; this takes no time."""
         self.backend.check(prompt)
 
+    def check_size(self, size: Size | None) -> None:
+        """Check a size; this takes no time."""
+        self.backend.check_size(size)
+
     def encode(self, prompt: Prompt) -> Any:
         """Encode a prompt in ``encode_s / speed`` seconds."""
         started = time.perf_counter()
@@ -46,20 +50,25 @@ class PacedBackend:
         started = time.perf_counter()
         self.batch = len(conditions)
         predictions = self.backend.predict(samples, times, conditions)
+        self.backend.synchronize()
         self.pace(started, float(self.compute.round_s(self.batch)))
         self.on_round(time.perf_counter() - started)
         return predictions
 
-    def decode(self, sample: Any) -> np.ndarray:
-        """Decode a sample in ``decode_s / speed`` seconds."""
+    def decode(self, samples: Sequence[Any]) -> list[np.ndarray]:
+        """Decode samples in ``decode_s / speed`` seconds each."""
         started = time.perf_counter()
-        image = self.backend.decode(sample)
-        self.pace(started, self.compute.decode_s)
-        return image
+        images = self.backend.decode(samples)
+        self.pace(started, len(samples) * self.compute.decode_s)
+        return images
 
-    def noise(self, seed: int) -> Any:
+    def noise(self, seed: int, size: Size | None = None) -> Any:
         """Draw the initial sample; this takes no time."""
-        return self.backend.noise(seed)
+        return self.backend.noise(seed, size)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done its work."""
+        self.backend.synchronize()
 
     def pace(self, started: float, seconds: float) -> None:
         """Sleep until the part that started at ``started`` has lasted ``seconds / speed``."""

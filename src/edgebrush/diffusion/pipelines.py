@@ -1,7 +1,8 @@
 """A backend for diffusers pipelines from disk, on the CPU or a GPU. Needs the extra ``[diffusers]``.
 
-What differs between kinds of pipelines is in ``pipeline_families``. The network runs in half precision on a GPU;
-samples and the VAE stay in single precision. Images are square, of the size the network was trained for.
+What differs between kinds of pipelines is in the families. On a GPU, the network runs in half precision and the VAE in
+bfloat16, whose range is that of float32; samples stay in single precision. No method waits for the GPU between two
+evaluations of the network, but for ``encode`` and ``decode``.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import diffusers
 import numpy as np
@@ -21,10 +23,17 @@ from torch import Tensor
 
 from edgebrush.errors import UserError
 
-from .backend import PredictionType, Prompt
-from .pipeline_families import PipelineFamily, Row, family_of
+from .backend import PredictionType, Prompt, Shift, Size
+from .cuda_graphs import CudaGraphs
+from .pipeline_families import family_of
+from .pipeline_family import PipelineFamily, Row
+from .samplers import shift_times
 
 INDEX = "model_index.json"
+KEPT_NEGATIVES = 64  # encoded negative prompts: most requests share one
+DECODED_TOGETHER = 4  # images: more gain little and need much memory
+
+Dtype = Literal["float16", "bfloat16", "float32"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class Condition:
 class PipelineBackend:
     """A diffusers pipeline of one of ``FAMILIES``; samples are torch tensors on its device.
 
+    ``graphs`` are CUDA graphs of the network, if there are any (``warm_up``).
+
     Raises ``UserError`` for an unsupported pipeline, or if its scheduler does not fit its prediction type.
     """
 
@@ -49,12 +60,14 @@ class PipelineBackend:
         self.name = name
         self.prediction: PredictionType = self.family.prediction
         self.network = getattr(pipe, self.family.network_name)
-        self.shape: tuple[int, ...] = self.family.shape()
+        self.shape: tuple[int, ...] = self.family.own_shape
+        self.graphs: CudaGraphs | None = None
         pipe.to(device)
-        pipe.vae.to(torch.float32)
+        pipe.vae.to(vae_dtype(self.network.dtype, device))
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
                 part.eval()  # a newly built network is in training mode, which drops classes at random
+        self.encode_negative = lru_cache(KEPT_NEGATIVES)(lambda text: self.family.encode_negative(text, device))
         self.read_scheduler()
 
     def read_scheduler(self) -> None:
@@ -71,8 +84,9 @@ class PipelineBackend:
                 f"{self.prediction} prediction; use the scheduler that the pipeline was published with"
             )
         self.is_v_prediction = predicted == "v_prediction"
-        self.alphas_cumprod = None if schedule is None else schedule.double().numpy()
-        self.shift = flow_shift(scheduler.config, self.family) if schedule is None else 1.0
+        self.schedule = None if schedule is None else schedule.to(self.device)
+        self.alphas_cumprod = None if schedule is None else schedule.double().cpu().numpy()
+        self.shift: Shift = flow_shift(scheduler.config, self.family) if schedule is None else 1.0
 
     def check(self, prompt: Prompt) -> None:
         """Raise ``UserError`` for a prompt that cannot be encoded."""
@@ -80,60 +94,130 @@ class PipelineBackend:
             raise UserError(f"guidance = {prompt.guidance:g}: must be at least 1; 1 means no guidance")
         self.family.check(prompt)
 
+    def check_size(self, size: Size | None) -> None:
+        """Raise ``UserError`` for a size that does not fit the network, or with more pixels than the model's own."""
+        self.family.latent_shape(size)
+
     @torch.no_grad()
     def encode(self, prompt: Prompt) -> Condition:
         """Run the text encoders, or look up the class. Raises ``UserError``."""
         self.check(prompt)
-        return Condition(*self.family.encode(prompt, self.device), prompt.guidance)
+        negative = self.encode_negative(prompt.negative) if self.family.uses_negative(prompt) else None
+        return Condition(self.family.encode(prompt, self.device), negative, prompt.guidance)
 
     @torch.no_grad()
-    def predict(self, samples: Any, times: Any, conditions: Sequence[Condition]) -> Tensor:
-        """Evaluate the network once. Rows with guidance appear twice, the second time with the negative prompt."""
-        guided = [n for n, each in enumerate(conditions) if each.negative is not None]
-        rows = [each.positive for each in conditions]
-        rows += [each.negative for each in conditions if each.negative is not None]
-        sources = [*range(len(conditions)), *guided]
-        batch = torch.stack(list(samples))[sources]
-        at = torch.as_tensor(times, dtype=torch.float32, device=self.device)[sources]
-        columns = [torch.stack(column) for column in zip(*rows, strict=True)]
-        output = self.family.predict(batch.to(self.network.dtype), at, columns).float()
+    def predict(self, samples: Any, times: Any, conditions: Sequence[Condition]) -> list[Tensor]:
+        """Evaluate the network once, or once for each size if the batch holds images of several sizes."""
+        predictions: dict[int, Tensor] = {}
+        for places in same_shapes(samples):
+            places.sort(key=lambda place: conditions[place].negative is None)
+            rows = self.predict_rows(
+                [samples[place] for place in places],
+                [float(times[place]) for place in places],
+                [conditions[place] for place in places],
+            )
+            predictions |= zip(places, rows, strict=True)
+        return [predictions[place] for place in range(len(predictions))]
+
+    def predict_rows(self, samples: list[Tensor], times: list[float], conditions: list[Condition]) -> Tensor:
+        """Evaluate the network on samples of one shape.
+
+        The samples with guidance come first. They appear again at the end, with the negative prompt. So no list of
+        indices has to travel to the GPU.
+        """
+        negatives = [each.negative for each in conditions if each.negative is not None]
+        count, guided = len(samples), len(negatives)
+        batch = torch.stack(samples + samples[:guided])
+        at = self.upload(times + times[:guided])
+        output = self.evaluate(batch, at, [each.positive for each in conditions] + negatives)
         if self.is_v_prediction:
             output = self.noise_from_v(output, batch, at)
-        positive, negative = output[: len(conditions)], output[len(conditions) :]
-        scales = torch.tensor([conditions[n].guidance for n in guided], device=self.device)
-        positive[guided] = self.family.apply_guidance(positive[guided], negative, scales[:, None, None, None])
+        positive, negative = output[:count], output[count:]
+        if guided:
+            scales = self.upload([each.guidance for each in conditions[:guided]])[:, None, None, None]
+            positive[:guided] = self.family.apply_guidance(positive[:guided], negative, scales)
         return positive
+
+    def evaluate(self, samples: Tensor, times: Tensor, rows: list[Row]) -> Tensor:
+        """Return the network's output in single precision, from a CUDA graph if one fits."""
+        if self.graphs is not None and self.graphs.fit(samples):
+            return self.graphs.replay(samples, times, rows)
+        return self.family.predict(samples.to(self.network.dtype), times, self.family.columns(rows)).float()
 
     def noise_from_v(self, v: Tensor, samples: Tensor, times: Tensor) -> Tensor:
         """Convert a v-prediction (Salimans and Ho 2022) to the noise: ``alpha v + sigma x``."""
-        alphas_cumprod = self.pipe.scheduler.alphas_cumprod.to(self.device)[times.long()][:, None, None, None]
+        assert self.schedule is not None
+        alphas_cumprod = self.schedule[times.long()][:, None, None, None]
         return alphas_cumprod.sqrt() * v + (1 - alphas_cumprod).sqrt() * samples
 
+    def upload(self, values: list[float]) -> Tensor:
+        """Copy numbers to the device without waiting for it: only a copy from pinned memory is asynchronous."""
+        host = torch.tensor(values, dtype=torch.float32)
+        if self.network.device.type != "cuda":
+            return host.to(self.device)
+        return host.pin_memory().to(self.device, non_blocking=True)
+
     @torch.no_grad()
-    def decode(self, sample: Tensor) -> np.ndarray:
-        """Decode a latent sample to an image (H, W, 3) with the VAE."""
-        config = self.pipe.vae.config
-        latent = sample[None] / config.scaling_factor + (config.get("shift_factor") or 0.0)
-        image = self.pipe.vae.decode(latent).sample[0].permute(1, 2, 0)
-        return ((image / 2 + 0.5).clamp(0, 1) * 255).round().byte().cpu().numpy()
+    def decode(self, samples: Sequence[Tensor]) -> list[np.ndarray]:
+        """Decode latent samples to images (H, W, 3) with the VAE, a few at a time."""
+        images: dict[int, np.ndarray] = {}
+        for places in same_shapes(samples):
+            for first in range(0, len(places), DECODED_TOGETHER):
+                chunk = places[first : first + DECODED_TOGETHER]
+                pixels = self.family.decode(torch.stack([samples[place] for place in chunk])).float()
+                rgb = ((pixels.permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1) * 255).round().byte()
+                images |= zip(chunk, rgb.cpu().numpy(), strict=True)
+        return [images[place] for place in range(len(images))]
 
-    def noise(self, seed: int) -> Tensor:
+    def noise(self, seed: int, size: Size | None = None) -> Tensor:
         """Draw the initial sample on the CPU, so that it is the same on every device."""
-        return torch.randn(self.shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(self.family.latent_shape(size), generator=generator).to(self.device)
+
+    def synchronize(self) -> None:
+        """Wait until the GPU has done its work."""
+        if self.network.device.type == "cuda":
+            torch.cuda.synchronize(self.network.device)
 
 
-def flow_shift(config: Any, family: PipelineFamily) -> float:
+def same_shapes(samples: Sequence[Tensor]) -> list[list[int]]:
+    """Return the places of the samples of each shape."""
+    groups: dict[torch.Size, list[int]] = {}
+    for place, sample in enumerate(samples):
+        groups.setdefault(sample.shape, []).append(place)
+    return list(groups.values())
+
+
+def flow_shift(config: Any, family: PipelineFamily) -> Shift:
     """Return the shift of a flow's times; with dynamic shifting it depends on the tokens (Esser et al. 2024)."""
     if not config.get("use_dynamic_shifting", False):
         return float(config.get("flow_shift", config.get("shift", 1.0)))
-    bounds = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
-    shift = calculate_shift(family.token_count(), *(config[bound] for bound in bounds))
-    return math.exp(shift) if config.time_shift_type == "exponential" else shift
+
+    def shifted(times: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        bounds = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+        shift = calculate_shift(family.token_count(*shape[1:]), *(config[bound] for bound in bounds))
+        sigmas = shift_times(times, math.exp(shift) if config.time_shift_type == "exponential" else shift)
+        return stretch(sigmas, config.get("shift_terminal"))
+
+    return shifted
+
+
+def stretch(sigmas: np.ndarray, terminal: float | None) -> np.ndarray:
+    """Stretch a grid so that its last point before 0 is ``terminal``, as Qwen-Image does; nothing without one."""
+    covered = 1.0 - sigmas[-2]
+    if not terminal or covered == 0.0:
+        return sigmas
+    return np.append(1.0 - (1.0 - sigmas[:-1]) * (1.0 - terminal) / covered, 0.0)
 
 
 def network_dtype(pipeline_class: str, device: str) -> torch.dtype:
-    """Return the dtype of a pipeline's network on a device."""
+    """Return the dtype of a pipeline's network on a device, if the user states none."""
     return torch.float32 if torch.device(device).type == "cpu" else family_of(pipeline_class).half_dtype
+
+
+def vae_dtype(dtype: torch.dtype, device: str) -> torch.dtype:
+    """Return the dtype of the VAE. Some VAEs overflow in float16, for example SDXL's; bfloat16 has float32's range."""
+    return torch.float32 if torch.device(device).type == "cpu" or dtype == torch.float32 else torch.bfloat16
 
 
 def check_device(device: str) -> str:
@@ -146,10 +230,11 @@ def check_device(device: str) -> str:
     return device
 
 
-def load_pipeline(path: str | Path, device: str = "cpu") -> PipelineBackend:
+def load_pipeline(path: str | Path, device: str = "cpu", dtype: Dtype | None = None) -> PipelineBackend:
     """Load a pipeline from a local folder in the format of ``save_pretrained``; safetensors only, no download.
 
-    Raises ``UserError`` if the folder holds no supported pipeline or its files are damaged.
+    ``dtype`` is the network's and the text encoders'; the default is single precision on the CPU and the family's half
+    precision on a GPU. Raises ``UserError`` if the folder holds no supported pipeline or its files are damaged.
     """
     folder = Path(path)
     try:
@@ -162,15 +247,12 @@ def load_pipeline(path: str | Path, device: str = "cpu") -> PipelineBackend:
     omitted = {part: None for part, value in index.items() if value == [None, None]}  # for example SD3 without T5
     options = omitted | family_of(name).load_options
     check_device(device)
-    dtype = network_dtype(name, device)
-    options["torch_dtype"] = {
-        "default": dtype,
-        "vae": torch.float32,
-    }  # T5 keeps layers that overflow in float32
+    chosen = getattr(torch, dtype) if dtype else network_dtype(name, device)
+    options["dtype"] = {"default": chosen, "vae": torch.float32}  # T5 keeps layers that overflow in float32
     try:
         pipe = getattr(diffusers, name).from_pretrained(folder, local_files_only=True, use_safetensors=True, **options)
     except Exception as error:  # diffusers, transformers and safetensors share no exception class
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"pipeline = {str(path)!r}: cannot be loaded: {first_line}") from None
-    getattr(pipe, family_of(name).network_name).to(dtype)  # without accelerate, some keep the dtype on disk
+    getattr(pipe, family_of(name).network_name).to(chosen)  # without accelerate, some keep the dtype on disk
     return PipelineBackend(pipe, device)

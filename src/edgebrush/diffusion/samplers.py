@@ -12,6 +12,7 @@ A sampler holds no state; the state of a request is its ``Trajectory``. Samples 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from edgebrush.errors import UserError
 
-from .backend import Backend, PredictionType
+from .backend import Backend, PredictionType, Shift
 
 FLOW_TIMES = 1000  # a flow's second-order grid starts 1/1000 below t = 1, where log(alpha) is infinite
 
@@ -63,8 +64,8 @@ class Sampler:
     prediction: ClassVar[PredictionType]
     order: ClassVar[int]
 
-    def grid(self, steps: int) -> TimeGrid:
-        """Return the grid of ``steps`` steps."""
+    def grid(self, steps: int, shape: Sequence[int] = ()) -> TimeGrid:
+        """Return the grid of ``steps`` steps for a sample of a shape."""
         raise NotImplementedError
 
     def predict_x0(self, sample: Any, prediction: Any, alpha: float, sigma: float) -> Any:
@@ -77,7 +78,7 @@ class Sampler:
 
     def start(self, noise: Any, steps: int) -> Trajectory:
         """Start a trajectory of ``steps`` steps from a noise sample."""
-        return Trajectory(noise, self.grid(steps))
+        return Trajectory(noise, self.grid(steps, noise.shape))
 
     def advance(self, trajectory: Trajectory, prediction: Any) -> None:
         """Advance one step with the prediction at ``trajectory.sample`` and ``trajectory.time``.
@@ -106,19 +107,24 @@ class Sampler:
         return (here - before) / (after - here)
 
 
+def shift_times(times: np.ndarray, shift: float) -> np.ndarray:
+    """Shift a flow's times."""
+    return shift * times / (1.0 + (shift - 1.0) * times)
+
+
 class FlowSampler(Sampler):
     """For a velocity ``noise - x0``. ``shift`` moves the times towards the noise (SD3 uses 3, Esser et al. 2024)."""
 
     prediction = "velocity"
     first_time: ClassVar[float] = 1.0
 
-    def __init__(self, shift: float = 1.0):
+    def __init__(self, shift: Shift = 1.0):
         self.shift = shift
 
-    def grid(self, steps: int) -> TimeGrid:
+    def grid(self, steps: int, shape: Sequence[int] = ()) -> TimeGrid:
         """Return uniform times from ``first_time`` to 0, shifted."""
         uniform = self.first_time * (1.0 - np.arange(steps + 1) / steps)
-        sigmas = self.shift * uniform / (1.0 + (self.shift - 1.0) * uniform)
+        sigmas = self.shift(uniform, shape) if callable(self.shift) else shift_times(uniform, self.shift)
         return TimeGrid(sigmas[:-1], (1.0 - sigmas).tolist(), sigmas.tolist())
 
     def predict_x0(self, sample: Any, prediction: Any, alpha: float, sigma: float) -> Any:
@@ -157,7 +163,7 @@ class NoiseSampler(Sampler):
     def __init__(self, alphas_cumprod: np.ndarray):
         self.alphas_cumprod = np.asarray(alphas_cumprod, float)
 
-    def grid(self, steps: int) -> TimeGrid:
+    def grid(self, steps: int, shape: Sequence[int] = ()) -> TimeGrid:
         """Return trailing times, and the training's alphas and sigmas at them."""
         count = len(self.alphas_cumprod)
         times = np.rint(count - np.arange(steps) * count / steps).astype(np.int64) - 1

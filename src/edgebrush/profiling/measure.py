@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from edgebrush.progress import ProgressCallback
 
 from .meters import Meter
 
-BATCHES = (1, 2, 4, 8, 16)
+BATCHES = (1, 2, 3, 4, 6, 8, 12, 16)
 STEPS = (1, 2, 4, 6, 8, 10, 15, 20, 30, 50)
 SAMPLES = 2000
 WARM_UP = 3  # untimed runs before a timing
@@ -137,15 +136,15 @@ def time_parts(
     """Time encoding, rounds of every batch size, and decoding."""
     prompt, noise = plan.prompts[0], backend.noise(0)
     progress("timing", 0.0, "encode and decode")
-    encode = time_action(lambda: backend.encode(prompt), meter)
-    decode = time_action(lambda: backend.decode(noise), meter)
+    encode = time_action(lambda: backend.encode(prompt), backend, meter)
+    decode = time_action(lambda: backend.decode([noise]), backend, meter)
     rounds = {}
     for number, batch in enumerate(plan.batches):
         progress("timing", (number + 1) / (len(plan.batches) + 1), f"batch {batch}")
         conditions = [backend.encode(prompt)] * batch
-        rounds[batch] = time_action(partial(run_round, backend, sampler, noise, conditions), meter)
+        rounds[batch] = time_action(partial(run_round, backend, sampler, noise, conditions), backend, meter)
     progress("timing", 1.0, "")
-    return Costs(encode, decode, rounds, backend.decode(noise).shape[0])
+    return Costs(encode, decode, rounds, backend.decode([noise])[0].shape[0])
 
 
 def run_round(backend: Backend, sampler: Sampler, noise: Any, conditions: Sequence[Any]) -> None:
@@ -166,29 +165,22 @@ def advance_batch(
         sampler.advance(trajectory, prediction)
 
 
-def time_action(action: Callable[[], Any], meter: Meter) -> Timing:
-    """Return the median seconds of an action, and its joules.
+def time_action(action: Callable[[], Any], backend: Backend, meter: Meter) -> Timing:
+    """Return the median seconds of an action of a backend, and its joules.
 
     The joules are the mean power over all repeats times the median: energy counters are too coarse for one run.
     """
     for _ in range(WARM_UP):
         action()
-        synchronize()
+        backend.synchronize()
     seconds: list[float] = []
     started_at, joules = time.perf_counter(), meter.joules()
     while len(seconds) < MIN_REPEATS or time.perf_counter() - started_at < MIN_TIMING_S:
         start = time.perf_counter()
         action()
-        synchronize()
+        backend.synchronize()
         seconds.append(time.perf_counter() - start)
     watts = (meter.joules() - joules) / (time.perf_counter() - started_at)
     median, n = float(np.median(seconds)), len(seconds)
     deviation = float(np.subtract(*np.percentile(seconds, [75, 25]))) / IQR_OF_NORMAL
     return Timing(median, MEDIAN_ERROR * deviation / n**0.5, watts * median, n)
-
-
-def synchronize() -> None:
-    """Wait for the GPU, if one is in use."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.synchronize()

@@ -48,7 +48,10 @@ class RaplMeter:
 
 
 class NvmlMeter:
-    """The counter of an NVIDIA GPU (Volta and later): the whole card, idle power included."""
+    """The counter of an NVIDIA GPU (Volta and later): the whole card, idle power included.
+
+    ``handle`` is NVML's handle of the card.
+    """
 
     assumption = ""
 
@@ -79,7 +82,7 @@ def find_meter(device: str, watts: float | None) -> Meter:
     """Return the stated power if there is one, else the device's counter. Raises ``UserError`` if there is neither."""
     if watts is not None:
         return StatedPower(watts)
-    meter = find_nvml_meter() if device.startswith("cuda") else find_rapl_meter()
+    meter = find_nvml_meter(device) if device.startswith("cuda") else find_rapl_meter()
     if meter is None:
         counter = "NVML (pip install nvidia-ml-py)" if device.startswith("cuda") else f"RAPL ({POWERCAP})"
         raise UserError(
@@ -98,13 +101,18 @@ def find_rapl_meter(folder: Path = POWERCAP) -> RaplMeter | None:
         return None
 
 
-def find_nvml_meter() -> NvmlMeter | None:
-    """Return the first GPU's counter, if the driver and nvidia-ml-py are installed."""
+def find_nvml_meter(device: str) -> NvmlMeter | None:
+    """Return the counter of PyTorch's device, if the driver and nvidia-ml-py are installed.
+
+    PyTorch numbers the GPUs that CUDA_VISIBLE_DEVICES leaves, NVML all of them, so the card is found by its UUID.
+    """
     try:
         import pynvml
+        import torch
 
+        uuid = torch.cuda.get_device_properties(torch.device(device)).uuid
         pynvml.nvmlInit()
-        meter = NvmlMeter(pynvml, pynvml.nvmlDeviceGetHandleByIndex(0))
+        meter = NvmlMeter(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
         meter.joules()
     except Exception:  # ImportError, or pynvml.NVMLError, which can only be named if pynvml is installed
         return None

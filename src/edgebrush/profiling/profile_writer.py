@@ -29,6 +29,7 @@ from .quality import Score
 from .quality_curve import NamedScorer, measure_quality
 
 COLUMNS = ("quantity", "at", "value", "standard_error", "n")
+POOR_FIT = 0.1  # relative leave-one-out error of a fitted line that is worth a warning
 DIGITS = 6  # significant ones: more than any measurement here has
 
 Role = Literal["light", "heavy"]
@@ -75,9 +76,12 @@ def measure_profile(
     """Measure everything that a profile holds.
 
     The quality is measured with a scorer, or copied from another profile. ``name`` is converted to a valid profile
-    name; ``hardware`` is what ``backend`` runs on.
+    name; ``hardware`` is what ``backend`` runs on. Raises ``UserError`` if no curve fits; for the costs, which take
+    seconds, this is known before the images are generated, which takes hours.
     """
     costs = measure_costs(backend, sampler, plan, meter, work, progress)
+    compute = compute_block(costs, role, hardware, plan.prompts[0].guidance)
+    energy = energy_block(costs, role, meter)
     scores: dict[int, Score] = {}
     strips: dict[int, np.ndarray] = {}
     if isinstance(quality_from, Profile):
@@ -92,11 +96,22 @@ def measure_profile(
         model=backend.name,
         hardware=hardware,
         resolution_px=costs.resolution_px,
-        compute=compute_block(costs, role, hardware, plan.prompts[0].guidance),
-        energy=energy_block(costs, role, meter),
+        compute=compute,
+        energy=energy,
         quality=quality,
     )
     return MeasuredProfile(profile, table_rows(costs, scores), strips)
+
+
+def fit_warnings(profile: Profile) -> list[str]:
+    """Return a sentence for every line of costs that misses its points by more than ``POOR_FIT``."""
+    errors = {"seconds": profile.compute.error, "joules": profile.energy.error}
+    return [
+        f"the fitted {unit} of a round miss the measured ones by {error:.0%}; measure on a quieter machine, or at the "
+        "batch sizes that you will use"
+        for unit, error in errors.items()
+        if error is not None and error > POOR_FIT
+    ]
 
 
 def copy_quality(profile: Profile) -> Quality:

@@ -86,6 +86,6 @@ def generate(
         trajectories = [sampler.start(backend.noise(first + row), steps) for row in range(len(conditions))]
         for _ in range(steps):
             advance_batch(backend, sampler, trajectories, conditions)
-        images += [backend.decode(trajectory.sample) for trajectory in trajectories]
+        images += backend.decode([trajectory.sample for trajectory in trajectories])
         on_images(len(images))
     return images, prompts

@@ -77,8 +77,8 @@ class Generation:
         trajectory = job.trajectory
         if trajectory is None or trajectory.finished or not self.partial_images.wants(job.steps_done, self.steps):
             return
-        picture = fromarray(job.engine.backend.decode(trajectory.sample))
-        event = self.partial_images.event(picture, job.steps_done, self.steps)
+        (image,) = job.engine.backend.decode([trajectory.sample])
+        event = self.partial_images.event(fromarray(image), job.steps_done, self.steps)
         self.loop.call_soon_threadsafe(self.events.put_nowait, event)
 
     def _encode(self, image: np.ndarray) -> tuple[bytes, str]:

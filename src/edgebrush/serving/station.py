@@ -19,7 +19,7 @@ from edgebrush.api.pictures import size_of
 from edgebrush.api.rules import check_request, ignored_fields, image_seeds
 from edgebrush.api.schema import MAX_SEED, ImageRequest, Load
 from edgebrush.diffusion import engine as engines
-from edgebrush.diffusion.backend import Backend, Prompt
+from edgebrush.diffusion.backend import Backend, Prompt, parse_size
 from edgebrush.diffusion.engine import Engine, Job, QueueFull
 from edgebrush.diffusion.pacing import PacedBackend
 from edgebrush.diffusion.samplers import Sampler
@@ -63,7 +63,7 @@ class Station:
         speed: float | None = None,
     ):
         self.name, self.profile, self.limits = name, profile, limits or Limits()
-        self.sizes = [size_of(fromarray(backend.decode(backend.noise(0))))]
+        self.own_size = size_of(fromarray(backend.decode([backend.noise(0)])[0]))
         self.files = FileStore()
         self.backend = PacedBackend(backend, profile.compute, speed, self.on_round)
         self.engine = Engine(self.backend, sampler, self.limits.batch, self.limits.queue, self.limits.steps)
@@ -88,7 +88,7 @@ class Station:
             raise stopping_error()
         steps = request.num_inference_steps or min(DEFAULT_STEPS, self.limits.steps)
         self.check(request, steps)
-        ignored = ignored_fields(request, self.backend.name, self.sizes)
+        ignored = ignored_fields(request, self.backend.name, [self.image_size(request)])
         generation = Generation(request, steps, self.name, ignored, self.files.keeper(base_url))
         self._submit_jobs(generation)
         self.active.add(generation)
@@ -100,13 +100,14 @@ class Station:
         """Queue one engine job per image. Raises ``ApiError`` where the queue is full."""
         request = generation.request
         first_seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
-        prompt = prompt_of(request)
+        prompt, size = prompt_of(request), parse_size(self.image_size(request))
         on_step = partial(self.on_step, generation)
         on_end = partial(self.on_job_end, generation)
         with self.engine.changed:  # so that no round starts with only some of the images
             try:
                 for seed in image_seeds(first_seed, request.n or 1):
-                    task = engines.Request(prompt, generation.steps, seed, request.service_class or 0)
+                    level = request.service_class or 0
+                    task = engines.Request(prompt, generation.steps, seed, level, size)
                     generation.jobs.append(self.engine.submit(task, on_step, on_end))
             except QueueFull as full:
                 error = self.overload_error(str(full), "queue_full")
@@ -115,7 +116,7 @@ class Station:
 
     def check(self, request: ImageRequest, steps: int) -> None:
         """Raises ``ApiError`` for what this station's model cannot generate."""
-        check_request(request, self.backend.name, self.sizes)
+        check_request(request, self.backend.name, {self.own_size, self.image_size(request)})
         if steps > self.limits.steps:
             message = f"num_inference_steps = {steps}: {self.name} allows at most {self.limits.steps}"
             raise ApiError(422, message, param="num_inference_steps", code="invalid_value")
@@ -123,6 +124,15 @@ class Station:
             self.backend.check(prompt_of(request))
         except UserError as error:
             raise ApiError(422, str(error), param="prompt", code="invalid_value") from None
+
+    def image_size(self, request: ImageRequest) -> str:
+        """The size of a request's images: the requested one where the model can generate it, else the model's own."""
+        size = request.size or "auto"
+        try:
+            self.backend.check_size(parse_size(size))
+        except UserError:
+            return self.own_size
+        return size
 
     def expire(self, generation: Generation) -> None:
         """Apply the deadline as the simulator does: drop a waiting request, let a running one finish."""
