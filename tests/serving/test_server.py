@@ -72,8 +72,8 @@ def test_a_client_that_disconnects_cancels_its_waiting_request(stream):
 class LargeImages(Formula):
     """Its images have 512 x 512 pixels, a quarter of a megabyte."""
 
-    def decode(self, sample):
-        return np.random.default_rng(0).integers(0, 256, (512, 512), np.uint8)
+    def decode(self, samples):
+        return [np.random.default_rng(0).integers(0, 256, (512, 512), np.uint8) for _ in samples]
 
 
 def test_a_client_that_does_not_read_its_stream_cancels_it(monkeypatch):

@@ -45,7 +45,7 @@ def partial_image_viewer(request: ImageRequest, add: Callable[[Event], None]) ->
         trajectory, steps = job.trajectory, job.request.steps
         if trajectory is None or trajectory.finished or not partial_images.wants(job.steps_done, steps):
             return
-        picture = fromarray(job.engine.backend.decode(trajectory.sample))
-        loop.call_soon_threadsafe(add, partial_images.event(picture, job.steps_done, steps))
+        (image,) = job.engine.backend.decode([trajectory.sample])
+        loop.call_soon_threadsafe(add, partial_images.event(fromarray(image), job.steps_done, steps))
 
     return view

@@ -231,14 +231,16 @@ class Engine:
                 self.show_step(job, trajectory.finished)
 
     def decode(self, jobs: Sequence[Job], samples: Sequence[Any]) -> None:
-        """Decode the samples of jobs that have done their last step. An error ends these jobs."""
+        """Decode the samples of jobs that have done their last step: together or, after an error, one by one."""
         try:
             for job, image in zip(jobs, self.backend.decode(samples), strict=True):
                 job.image = image
         except Exception as error:
-            for job in jobs:
-                job.image = None
-                self.remove(job, "failed", f"{self.backend.name}: the image could not be decoded: {error}")
+            if len(jobs) == 1:
+                self.remove(jobs[0], "failed", f"{self.backend.name}: the image could not be decoded: {error}")
+                return
+            for job, sample in zip(jobs, samples, strict=True):
+                self.decode([job], [sample])
 
     def show_step(self, job: Job, finished: bool) -> None:
         """Call ``on_step``, and let the job leave after its last step."""

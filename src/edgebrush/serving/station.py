@@ -100,7 +100,8 @@ class Station:
         """Queue one engine job per image. Raises ``ApiError`` where the queue is full."""
         request = generation.request
         first_seed = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
-        prompt, size = prompt_of(request), parse_size(self.image_size(request))
+        prompt, wanted = prompt_of(request), self.image_size(request)
+        size = None if wanted == self.own_size else parse_size(wanted)
         on_step = partial(self.on_step, generation)
         on_end = partial(self.on_job_end, generation)
         with self.engine.changed:  # so that no round starts with only some of the images
