@@ -2,12 +2,20 @@
 
 import io
 import logging
+import subprocess
+import sys
 
+import httpx
 import pytest
 
 from edgebrush import logs
+from edgebrush.agent.app import create_app
 from edgebrush.cli.main import print_line
 from edgebrush.logs import INDENT, MAX_LINE, LineFormatter, hide_in_logs, safe_line
+from tests.support.agents import PreferSlots, make_agent
+from tests.support.fakes import LOAD, FakeStation
+from tests.support.processes import ENVIRONMENT
+from tests.support.virtual_time import run_virtual
 
 FORGED = "2026-11-26 12:00:00,000 ERROR root: forged"
 INJECTIONS = {
@@ -109,3 +117,45 @@ def test_long_lines_are_cut():
 def test_errors_on_the_terminal_are_one_safe_line(capsys):
     print_line("error: \x1b[2J http://u:s3cret@bs\nforged", "red")
     assert capsys.readouterr().err == "error: \\x1b[2J http://***@bs forged\n"
+
+
+@pytest.mark.process
+def test_the_command_line_logs_the_whole_process_in_this_form():
+    code = r"""
+import logging, threading
+from edgebrush.cli.main import run
+run(["--version"])
+logging.getLogger("httpx").warning("a\n\x1b[2J b http://u:s3cret@bs/")
+logging.getLogger("uvicorn.error").error("c\nd")
+"""
+    output = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    first, second = output.stderr.splitlines()
+    assert first.endswith(r"WARNING httpx: a\n\x1b[2J b http://***@bs/") and second.endswith(
+        r"ERROR uvicorn.error: c\nd"
+    )
+
+
+def test_what_clients_and_other_servers_send_an_agent_stays_in_its_line(tmp_path, caplog):
+    """Hostile paths, headers and prompts of a client; error bodies, reasons and types of two BSs."""
+    caplog.handler.setFormatter(LineFormatter(logs.FORMAT))
+    caplog.set_level(logging.DEBUG)
+    text = "\n".join(INJECTIONS.values()).encode("utf-8", "backslashreplace").decode() + "http://u:s3cret@bs"
+    hostile, broken = FakeStation(), FakeStation()
+    hostile.status, hostile.reply, hostile.load = 500, {"error": {"message": text, "type": text}}, {"name": text}
+    broken.reply, broken.load = text.encode(), {**LOAD, "running": text}
+    agent = make_agent(tmp_path, PreferSlots(1, 2, 0), {"large": hostile, "small": broken})
+
+    async def send():
+        await agent.start()
+        transport = httpx.ASGITransport(create_app(agent))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            for path in ("/v1/images/generations", "/v1/%0A%1b[2J" + FORGED):
+                await client.post(path, json={"prompt": text}, headers={"user-agent": b"x\x1b[2J", "x-forged": b"\x9b"})
+            response = await client.post("/v1/images/generations", json={"prompt": "circle"})
+        await agent.stop()
+        return response
+
+    assert run_virtual(send()).status_code == 200
+    lines = caplog.text.splitlines()
+    assert any("large" in line for line in lines), "the BSs' faults are logged"
+    assert all(line.isprintable() and "s3cret" not in line for line in lines)

@@ -240,8 +240,10 @@ def is_closed(opened):
     ids=["silent", "half a head", "no body"],
 )
 def test_a_client_gets_its_image_beside_600_silent_sockets(sent):
-    station = make_station(connections=connections.MAX_CONNECTIONS)
-    with served(station) as client, silent_sockets(600, client.base_url.host, client.base_url.port, sent) as silent:
+    with (
+        served(make_station()) as client,
+        silent_sockets(600, client.base_url.host, client.base_url.port, sent) as silent,
+    ):
         start = time.monotonic()
         response = httpx.post(f"{client.base_url}{IMAGES}", json=CIRCLE, timeout=TIMEOUT_S)
         assert response.status_code == 200 and time.monotonic() - start < SERVED_S

@@ -101,8 +101,8 @@ def with_small_buffers(listen):
 def test_too_many_requests_at_once_are_429():
     station, _ = gated(connections=2)
     with served(station) as client:
-        with connection(client) as slow:  # its body is on the way
-            slow.sendall(f"POST {IMAGES} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n".encode())
+        with connection(client) as waiting:
+            send(waiting, CIRCLE)
             until(lambda: station.connections == 1)
             job = client.post(IMAGES, json=CIRCLE, headers=AS_JOB)
             rejected = client.post(IMAGES, json=CIRCLE)
@@ -111,6 +111,14 @@ def test_too_many_requests_at_once_are_429():
         station.backend.backend.open()
         until(lambda: station.connections == 0)
         assert client.get(job.headers["location"]).json()["status"] == "completed"
+        assert client.post(IMAGES, json=CIRCLE).status_code == 200
+
+
+def test_requests_whose_body_does_not_arrive_take_no_places():
+    station = make_station(connections=1)
+    with served(station) as client, connection(client) as first, connection(client) as second:
+        for slow in (first, second):
+            slow.sendall(f"POST {IMAGES} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{{".encode())
         assert client.post(IMAGES, json=CIRCLE).status_code == 200
 
 

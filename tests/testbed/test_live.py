@@ -1,12 +1,14 @@
 """The live page's monitor: what it reads from growing journals."""
 
+import asyncio
 from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from edgebrush.scenario.load import load_scenario
 from edgebrush.testbed import live
-from edgebrush.testbed.live import Monitor
+from edgebrush.testbed.live import LivePage, Monitor
 from tests.support.journals import append_lines
 
 
@@ -46,3 +48,18 @@ def test_the_monitor_follows_journals_line_by_line(testbed):
     assert (state["images"], state["errors"], state["delay_s"]) == (1, 1, 1.5)
     assert [ue["tasks"] for ue in state["ues"]] == [[], [-1]]
     assert [(bs["name"], bs["images"], bs["load"]) for bs in state["bss"]] == [("large", 0, None), ("small", 1, None)]
+
+
+@pytest.mark.process
+def test_the_live_page_is_guarded():
+    """Its server checks Host as all do, and its policy lets no script run but its own."""
+
+    async def visit():
+        async with LivePage(0) as page, httpx.AsyncClient(base_url=page.url) as client:
+            return await client.get("/"), await client.get("/events", headers={"host": "evil.example"})
+
+    page, refused = asyncio.run(visit())
+    policy = page.headers["content-security-policy"]
+    assert page.text.count("<script>") == policy.count("'sha256-") == 1 and "frame-ancestors 'none'" in policy
+    assert page.headers["x-content-type-options"] == "nosniff" and "server" not in page.headers
+    assert refused.status_code == 421 and refused.json()["error"]["code"] == "misdirected_request"

@@ -211,7 +211,7 @@ class Load(BaseModel):
     steps_left: Count = Field(description="remaining denoising steps, summed over the running images")
     waiting: list[Count] = Field(description="waiting images")
     waiting_steps: list[Count] = Field(description="denoising steps of the waiting images")
-    connections: Count = Field(description="requests being received, processed or answered")
+    connections: Count = Field(description="requests being processed or answered")
     round_s: Seconds = Field(description="duration of the last round; 0 before the first")
     batch_limit: Count
     queue_limit: Count

@@ -134,9 +134,12 @@ def add_monitoring_routes(app: FastAPI, station: Station) -> None:
 
 
 def add_middleware(app: FastAPI, station: Station, token: str | None) -> None:
-    """From the inside out: body, request limit, token, and the counter, which sees the responses of all others."""
-    app.add_middleware(BodyMiddleware)
+    """From the inside out: request limit, body, token, and the counter, which sees the responses of all others.
+
+    A request counts once its body has arrived, so that bodies that never come use up no places.
+    """
     app.add_middleware(RequestLimitMiddleware, station=station)
+    app.add_middleware(BodyMiddleware)
     if token:
         app.add_middleware(TokenMiddleware, token=token)
     app.add_middleware(ResponseCountMiddleware, counter=station.metrics.requests)

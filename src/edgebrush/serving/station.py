@@ -69,7 +69,7 @@ class Station:
         self.engine = Engine(self.backend, sampler, self.limits.batch, self.limits.queue, self.limits.steps)
         self.metrics = Metrics()
         self.started_at = time.time()
-        self.requests = 0  # being received, processed or answered
+        self.requests = 0  # whose body has arrived, being processed or answered
         self.round_s = 0.0
         self.active: set[Generation] = set()  # generations that have not ended
         self.jobs: OrderedDict[str, Generation] = OrderedDict()  # asynchronous ones by id, oldest first
