@@ -45,6 +45,12 @@ def test_results_hold_only_what_a_page_cites():
     assert files - cited - {(RESULTS / "README.md").resolve()} == set()
 
 
+def test_the_security_page_cites_tests_that_exist():
+    cited = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "security.md").read_text()))
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(cited) > 20 and not cited - set(re.findall(r"^(?:async )?def (test_\w+)", tests, re.MULTILINE))
+
+
 def test_the_glossary_has_at_most_40_terms():
     terms = re.findall(r"^\| \*\*(.+?)\*\* \|", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
     assert 20 < sum(len(row.split(", ")) for row in terms) <= 40
