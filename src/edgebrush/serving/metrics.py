@@ -15,9 +15,7 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         self.running = Gauge("edgebrush_running", "Images in the batch.", registry=registry)
         self.waiting = Gauge("edgebrush_waiting", "Images that wait for a place in the batch.", registry=registry)
-        self.connections = Gauge(
-            "edgebrush_connections", "Requests being processed or answered.", registry=registry
-        )
+        self.connections = Gauge("edgebrush_connections", "Requests being processed or answered.", registry=registry)
         self.queue_wait = Histogram(
             "edgebrush_queue_wait_seconds",
             "Time from admission to the batch.",
