@@ -24,6 +24,7 @@ def client(tmp_path_factory):
     stations = {"large": large, "small": small}
     agent = make_agent(tmp_path_factory.mktemp("journal"), PreferSlots(LARGE, SMALL, 0), stations)
     with TestClient(create_app(agent)) as client:
+        client.app.state.agent = agent
         for _ in range(2):
             assert client.post(IMAGES, json={"prompt": "circle"}).json()["served_by"] == "small"
         agent.policy.slots = (0,)
@@ -56,6 +57,7 @@ def test_metrics_are_correct(client):
     assert metric(client, "edgebrush_ue_station_available", station="small") == 1
     assert 0 < metric(client, "edgebrush_ue_battery_level") < 1
     assert metric(client, "edgebrush_ue_station_up_bps", station="small") > 0
+    assert metric(client, "edgebrush_ue_journal_writable") == 1
     assert metric(client, "edgebrush_ue_running") == metric(client, "edgebrush_ue_own_waiting") == 0
 
 
@@ -67,6 +69,12 @@ def test_the_page_shows_places_counts_and_decisions(client):
     assert "2 × image at small" in text and "1 × image at own" in text and "1 × invalid" in text
     assert "task mine-0; expected" in text and "best cost by place: own" in text
     assert "large , 2 steps, class 1: failed: large: status 500" in text and "image after" in text
+
+
+def test_the_page_and_the_metrics_show_that_the_journal_cannot_be_written(client, monkeypatch):
+    monkeypatch.setattr(client.app.state.agent.journal.writer, "problem", "No space left on device")
+    assert "the journal cannot be written: No space left on device" in client.get("/").text
+    assert metric(client, "edgebrush_ue_journal_writable") == 0
 
 
 def test_the_page_escapes_what_comes_from_outside(client):

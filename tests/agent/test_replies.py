@@ -149,6 +149,19 @@ def test_overload_of_all_places_is_429_with_the_earliest_time_to_try_again(tmp_p
     assert "x-should-retry" not in reply.headers and 1 <= int(reply.headers["retry-after"]) <= 7
 
 
+def test_a_request_that_met_overload_can_be_repeated_with_its_idempotency_key(tmp_path):
+    gate, key = Gate(), {"idempotency-key": "mine"}
+    with client_of(tmp_path, 0, backend=gate) as (client, agent):
+        agent.device.queue_limit = 0
+        with blocked_device(agent, gate):
+            replies = [client.post(IMAGES, json={**CIRCLE, "n": 2}, headers=key) for _ in range(2)]
+        until(lambda: not agent.device.queue().busy_s)
+        agent.device.queue_limit = 8
+        replies += [client.post(IMAGES, json={**CIRCLE, "n": 2}, headers=key) for _ in range(2)]
+    assert [reply.status_code for reply in replies] == [429, 429, 200, 200]
+    assert replies[2].json()["data"] == replies[3].json()["data"]
+
+
 def test_images_that_could_be_made_are_delivered_beside_the_errors_of_the_others(tmp_path):
     gate = Gate()
     with client_of(tmp_path, 0, backend=gate) as (client, agent):

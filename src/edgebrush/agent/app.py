@@ -7,6 +7,7 @@ import hashlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import chain, count
 from random import SystemRandom
 from typing import Annotated, Any
 
@@ -28,7 +29,7 @@ from .agent import Agent, RepeatMismatch
 from .journal import JournalError, Task, TaskResult
 from .metrics import add_metrics_route
 from .page import add_status_page
-from .replies import reply_of
+from .replies import reply_of, unusable_journal
 from .streams import stream_task
 
 MODEL = "edgebrush"  # the agent's model: whichever its places have
@@ -136,10 +137,6 @@ def add_journal_error_handlers(app: FastAPI) -> None:
         return error_response(ApiError(422, message, param="Idempotency-Key", code="idempotency_mismatch"))
 
 
-def unusable_journal(reason: str) -> ApiError:
-    return ApiError(503, f"the journal cannot be used: {reason}", "server_error", code="no_journal")
-
-
 def tasks_of(body: AgentImageRequest, agent: Agent, key: str) -> list[Task]:
     """One task per image. Raises ``ApiError`` for fields or values that the agent does not accept."""
     given = body.model_dump(exclude_none=True)
@@ -155,7 +152,7 @@ def tasks_of(body: AgentImageRequest, agent: Agent, key: str) -> list[Task]:
     first_seed = SystemRandom().randrange(RANDOM_SEEDS) if body.seed is None else body.seed
     return [
         Task(
-            f"{key}-{n}",
+            task_id(agent, key, n),
             body.prompt,
             kind,
             seed,
@@ -166,6 +163,12 @@ def tasks_of(body: AgentImageRequest, agent: Agent, key: str) -> list[Task]:
         )
         for n, seed in enumerate(image_seeds(first_seed, body.n or 1))
     ]
+
+
+def task_id(agent: Agent, key: str, number: int) -> str:
+    """The id of a request's image. Where a task met overload, a repetition of its request is a new task."""
+    attempts = (f"{key}-{number}{suffix}" for suffix in chain([""], (f".{attempt}" for attempt in count(2))))
+    return next(id for id in attempts if not (known := agent.journal.result(id)) or known.kind != "overload")
 
 
 def image_sizes(agent: Agent) -> list[str]:

@@ -67,6 +67,8 @@ class Metrics:
         waiting.set_function(lambda: agent.device.queue().waiting)
         level = self._gauge("battery_level", "Level of the battery's model, 0 to 1.")
         level.set_function(lambda: agent.observer.level)
+        writable = self._gauge("journal_writable", "Whether tasks can be recorded; without that, none is accepted.")
+        writable.set_function(lambda: not agent.journal.problem)
         gauges = [self._gauge(name, text, "station") for name, text in STATION_GAUGES.items()]
         for station in agent.stations:
             for gauge, value in zip(gauges, station_values(station, agent.clock), strict=True):

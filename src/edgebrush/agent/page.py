@@ -51,6 +51,7 @@ def status_of(agent: Agent) -> dict[str, Any]:
         "policy": agent.policy.name,
         "battery": observer.level,
         "running": len(agent.running),
+        "journal_problem": agent.journal.problem,
         "uptime_s": time.time() - agent.history.started,
         "images": sum(count for (_, outcome), count in counts.items() if outcome == "image"),
         "errors": sum(count for (_, outcome), count in counts.items() if outcome != "image"),

@@ -92,3 +92,7 @@ def task_error(result: TaskResult) -> ApiError:
 
 def no_image(message: str) -> ApiError:
     return ApiError(502, message, "server_error", code="no_image")
+
+
+def unusable_journal(reason: str) -> ApiError:
+    return ApiError(503, f"the journal cannot be used: {reason}", "server_error", code="no_journal")

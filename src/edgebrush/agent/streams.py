@@ -12,8 +12,8 @@ from edgebrush.api.streaming import Event, PartialImages
 from edgebrush.diffusion.engine import Job
 
 from .agent import Agent
-from .journal import Task, TaskResult
-from .replies import completed_event
+from .journal import JournalError, Task, TaskResult
+from .replies import completed_event, unusable_journal
 
 
 async def stream_task(
@@ -32,6 +32,8 @@ async def stream_task(
         while event := await events.get():
             yield event
         yield completed_event(await make_reply([await ended]))
+    except JournalError as error:
+        raise unusable_journal(str(error)) from None
     finally:
         agent.viewers.pop(task.id, None)
         ended.cancel()
