@@ -28,7 +28,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line has it
 
 import numpy as np
 
-from edgebrush.agent.agent import Agent, build_agent
+from edgebrush.agent.agent import Agent
+from edgebrush.agent.build import build_agent
 from edgebrush.decision.action_space import ActionSpace
 from edgebrush.decision.observation import LoadReport
 from edgebrush.files import check_writable, write_csv, write_text
@@ -49,7 +50,7 @@ import sys, tempfile
 from pathlib import Path
 from edgebrush.agent import app
 from edgebrush.api import server
-from edgebrush.agent.agent import build_agent
+from edgebrush.agent.build import build_agent
 from edgebrush.agent.observer import Observer, OwnQueue
 from edgebrush.policies.load import load_policy
 from edgebrush.scenario.load import load_scenario

@@ -115,7 +115,7 @@ def test_fill_a_real_bs_queue(tmp_path):
 def test_the_agents_process_imports_nothing_heavy():
     code = (
         "import sys, edgebrush.cli.ue, edgebrush.agent.agent, edgebrush.agent.app, edgebrush.api.server;"
-        "from edgebrush.agent.agent import build_agent; from edgebrush.scenario.load import load_scenario;"
+        "from edgebrush.agent.build import build_agent; from edgebrush.scenario.load import load_scenario;"
         "import tempfile, pathlib;"
         "agent = build_agent(load_scenario('testbed'), 1, 'priced-greedy', {}, pathlib.Path(tempfile.mkdtemp()));"
         "agent.decide(agent.observer.task_context('idle', 'bag', 0.0));"

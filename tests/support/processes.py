@@ -13,13 +13,14 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "OPEN
 
 
 @contextmanager
-def started(*arguments):
-    """A process and the address in the first line that it prints."""
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
+def started(*arguments, **variables):
+    """A process, with further environment variables, and the address in the first line that it prints."""
+    environment = ENVIRONMENT | variables
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     try:
         line = process.stdout.readline()
-        assert "http://" in line, line + process.stdout.read()
-        url = next(word.rstrip(",") for word in line.split() if word.startswith("http://"))
+        assert "://" in line, line + process.stdout.read()
+        url = next(word.rstrip(",") for word in line.split() if word.startswith(("http://", "https://")))
         yield process, url
     finally:
         process.kill()
@@ -27,8 +28,8 @@ def started(*arguments):
         process.stdout.close()
 
 
-def edgebrush_process(*arguments):
-    return started(sys.executable, "-m", "edgebrush.cli.main", *arguments)
+def edgebrush_process(*arguments, **variables):
+    return started(sys.executable, "-m", "edgebrush.cli.main", *arguments, **variables)
 
 
 def fake_process(delay_s):

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,20 +20,13 @@ from edgebrush.decision.observation import TaskContext
 from edgebrush.diffusion.backend import Prompt
 from edgebrush.diffusion.engine import Job, Request
 from edgebrush.diffusion.images import png
-from edgebrush.diffusion.onnx import load_model
-from edgebrush.diffusion.pacing import PacedBackend
-from edgebrush.errors import UserError
-from edgebrush.policies.load import load_policy
 from edgebrush.policies.protocol import Policy
-from edgebrush.scenario.expand import expand_ues
-from edgebrush.scenario.schema import Scenario
 
 from .clients import Offload
 from .device import Device
-from .endpoints import build_stations
 from .failures import PlaceError, kind_of_task, retry_after
 from .history import History
-from .journal import KEEP_DAYS, KEEP_TASKS, Journal, JournalError, Task, TaskResult
+from .journal import Journal, JournalError, Task, TaskResult
 from .observer import Observer
 from .stations import RemoteStation
 
@@ -352,35 +344,3 @@ class Agent:
 def own_request(task: Task, steps: int, service_class: int = 0) -> Request:
     """A task as the own device's engine takes it."""
     return Request(Prompt(task.prompt, task.negative, task.guidance), steps, task.seed, service_class)
-
-
-def build_agent(
-    scenario: Scenario,
-    ue: int,
-    policy: str,
-    urls: Mapping[str, str],
-    journal: Path,
-    *,
-    model: str = "light",
-    paced: bool = False,
-    battery_level: float | None = None,
-    keep_tasks: int = KEEP_TASKS,
-    keep_days: float = KEEP_DAYS,
-) -> Agent:
-    """The agent of UE number ``ue`` (from 1) of a scenario; ``urls`` maps names of BSs to their addresses.
-
-    Its journal is in the folder ``journal``, with the newest ``keep_tasks`` ended tasks of the last ``keep_days``.
-    ``policy`` is a rule's name or a trained policy's folder. With ``paced``, the device is as slow as the scenario
-    specifies. Raises ``UserError`` where an argument cannot be used.
-    """
-    if not 1 <= ue <= scenario.ue_count:
-        raise UserError(f"ue = {ue}: {scenario.name} has UEs 1 to {scenario.ue_count}")
-    kind, profile = expand_ues(scenario)[ue - 1]
-    level = sum(kind.battery_level) / 2 if battery_level is None else battery_level
-    observer = Observer(scenario, ue - 1, level)
-    loaded_policy = load_policy(policy, scenario)
-    stations = build_stations(observer, urls)
-    backend = PacedBackend(load_model(model), profile.compute, kind.speed if paced else None, lambda seconds: None)
-    classes = observer.layout.action_space.classes
-    device = Device(backend, observer.step_grid[-1], kind.queue_limit, *observer.own_parts_s, classes)
-    return Agent(observer, loaded_policy, stations, device, Journal(journal, keep_tasks, keep_days))

@@ -6,7 +6,9 @@ it knows.
 
 from __future__ import annotations
 
+import ssl
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -51,14 +53,15 @@ class ImagesClient:
         key: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
+        trust: ssl.SSLContext | None = None,
     ):
         self.endpoint, self.size_px, self.clock = endpoint, size_px, clock
-        self.base_url = endpoint.base_url.rstrip("/")
-        headers = {"Accept-Encoding": "identity"}  # so that the size of a body is what was transferred
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
+        self.base_url, password = split_userinfo(endpoint.base_url.rstrip("/"))
+        self.authorization = f"Bearer {key}" if key else password
+        self.load_url, self.load_authorization = self._load_access()
         self.http = httpx.AsyncClient(
-            headers=headers,
+            headers={"Accept-Encoding": "identity"},  # so that the size of a body is what was transferred
+            verify=True if trust is None else trust,
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S),
             transport=transport,
@@ -74,15 +77,19 @@ class ImagesClient:
     def images_url(self) -> str:
         return f"{self.base_url}/images/generations"
 
-    @property
-    def load_url(self) -> str:
-        """Where the load is read. Without load reports: a page whose round trip still measures the link."""
+    def _load_access(self) -> tuple[str, str | None]:
+        """Where the load is read, and with which header `Authorization`. A key is not sent to another host.
+
+        Without load reports, it is a page whose round trip still measures the link.
+        """
         if self.is_edgebrush:
-            return f"{self.base_url}/load"
-        if self.endpoint.load == "prometheus":
-            address = urlsplit(self.base_url)
-            return self.endpoint.metrics_url or f"{address.scheme}://{address.netloc}/metrics"
-        return f"{self.base_url}/models"
+            return f"{self.base_url}/load", self.authorization
+        if self.endpoint.load == "none":
+            return f"{self.base_url}/models", self.authorization
+        base = urlsplit(self.base_url)
+        url, password = split_userinfo(self.endpoint.metrics_url or f"{base.scheme}://{base.netloc}/metrics")
+        same_host = urlsplit(url)[:2] == base[:2]  # scheme, host and port
+        return url, password or (self.authorization if same_host else None)
 
     async def post(self, offload: Offload) -> tuple[bytes, float]:
         """Request an image: the reply's body, and the seconds of the exchange on the network.
@@ -90,7 +97,7 @@ class ImagesClient:
         Raises ``StationError`` or ``httpx.HTTPError``.
         """
         response, content, seconds = await self._exchange(
-            "POST", self.images_url, MAX_IMAGE_BYTES, json=self.request_body(offload)
+            "POST", self.images_url, self.authorization, MAX_IMAGE_BYTES, json=self.request_body(offload)
         )
         if response.status_code != 200:
             raise error_of(response, content)
@@ -101,14 +108,16 @@ class ImagesClient:
 
         Raises ``StationError`` or ``httpx.HTTPError``.
         """
-        response, content, seconds = await self._exchange("GET", self.load_url, MAX_LOAD_BYTES)
+        response, content, seconds = await self._exchange("GET", self.load_url, self.load_authorization, MAX_LOAD_BYTES)
         return response.status_code, content, seconds
 
     async def _exchange(
-        self, method: str, url: str, max_bytes: int, **content: Any
+        self, method: str, url: str, authorization: str | None, max_bytes: int, **content: Any
     ) -> tuple[httpx.Response, bytes, float]:
         timer = TransferTimer(self.clock)
-        async with self.http.stream(method, url, extensions={"trace": timer.trace}, **content) as response:
+        headers = {"Authorization": authorization} if authorization else {}
+        extensions = {"trace": timer.trace}
+        async with self.http.stream(method, url, headers=headers, extensions=extensions, **content) as response:
             if method == "POST":  # a load request bounds the rate from below: rounded ages could make it look too fast
                 timer.stream = response.extensions.get("network_stream")
             body = await read_body(response, max_bytes)
@@ -140,6 +149,15 @@ class ImagesClient:
 
     async def close(self) -> None:
         await self.http.aclose()
+
+
+def split_userinfo(url: str) -> tuple[str, str | None]:
+    """A URL without user and password, which could get into logs, and the header `Authorization` that carries them."""
+    address = httpx.URL(url)
+    if not address.userinfo:
+        return url, None
+    name_and_password = f"{address.username}:{address.password}".encode()
+    return str(address.copy_with(userinfo=b"")), f"Basic {b64encode(name_and_password).decode()}"
 
 
 async def read_body(response: httpx.Response, max_bytes: int) -> bytes:

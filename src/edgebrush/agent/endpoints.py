@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import ssl
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import httpx
 
 from edgebrush.errors import UserError
+from edgebrush.logs import hide_in_logs, safe_line
 from edgebrush.scenario.expand import bs_names, expand_bss
 from edgebrush.scenario.schema import Endpoint
 
@@ -23,19 +26,23 @@ def build_stations(
     urls: Mapping[str, str],
     transport: httpx.AsyncBaseTransport | None = None,
     clock: Callable[[], float] = time.monotonic,
+    ca_file: Path | None = None,
+    token_env: str | None = None,
 ) -> list[RemoteStation]:
     """The BSs that a UE may use, in the scenario's order: those with an address in ``urls`` or in the scenario.
 
-    Raises ``UserError`` for a name that is not in the scenario, too many BSs, or a key that is not in the environment.
+    ``ca_file`` holds further CA certificates to trust. ``token_env`` is the environment variable with the token of the
+    BSs in ``urls``; a BS with ``api_key_env`` in the scenario has that one. Raises ``UserError`` for a name that is not
+    in the scenario, too many BSs, a file without certificates, or a token that is not in the environment.
     """
     scenario, space = observer.scenario, observer.layout.action_space
     names = bs_names(scenario)
     for name in urls:
         if name not in names:
             raise UserError(f"station = {name!r}: {scenario.name} has {', '.join(names)}")
-    stations = []
+    stations, trust = [], tls_context(ca_file)
     for number, ((bs, profile), name) in enumerate(zip(expand_bss(scenario), names, strict=True)):
-        endpoint = with_address(bs.endpoint, name, urls[name]) if name in urls else bs.endpoint
+        endpoint = with_address(bs.endpoint, name, urls[name], token_env) if name in urls else bs.endpoint
         if endpoint is None:
             continue
         row = observer.bss[number]
@@ -46,8 +53,9 @@ def build_stations(
             bs.batch_limit,
             profile.resolution_px,
         )
-        client = ImagesClient(endpoint, server.size_px, read_key(endpoint), transport, clock)
-        check_address(name, client.load_url)
+        check_address(name, endpoint.base_url)
+        check_address(name, endpoint.metrics_url or endpoint.base_url)
+        client = ImagesClient(endpoint, server.size_px, read_key(endpoint), transport, clock, trust)
         model = endpoint.model or bs.profile
         stations.append(RemoteStation(name, number, client, server, space.classes, model, clock))
     if len(stations) > space.slots - 1:
@@ -58,21 +66,39 @@ def build_stations(
     return stations
 
 
-def with_address(endpoint: Endpoint | None, name: str, url: str) -> Endpoint:
+def with_address(endpoint: Endpoint | None, name: str, url: str, token_env: str | None) -> Endpoint:
     """The endpoint of a BS at another address; an `edgebrush serve` where it has none. Raises ``UserError``."""
     check_address(name, url)
     base_url = f"{url.rstrip('/')}/v1"
-    return endpoint.model_copy(update={"base_url": base_url}) if endpoint else Endpoint(base_url=base_url)
+    if endpoint is None:
+        return Endpoint(base_url=base_url, api_key_env=token_env)
+    return endpoint.model_copy(update={"base_url": base_url, "api_key_env": endpoint.api_key_env or token_env})
 
 
 def check_address(name: str, url: str) -> None:
-    """Raises ``UserError`` where ``url`` is not a valid HTTP address."""
+    """Raises ``UserError``, without the URL's password, where ``url`` is not a valid HTTP address."""
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise UserError(f"station = {name}={url}: {error}; give http://HOST:PORT") from None
+        raise UserError(f"station = {safe_line(f'{name}={url}: {error}')}; give http://HOST:PORT") from None
     if address.scheme not in ("http", "https") or not address.host:
-        raise UserError(f"station = {name}={url}: not an address; give http://HOST:PORT")
+        raise UserError(f"station = {safe_line(f'{name}={url}')}: not an address; give http://HOST:PORT")
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Trusts the usual CAs (or those of SSL_CERT_FILE and SSL_CERT_DIR) and those in ``ca_file``.
+
+    Raises ``UserError`` where a file cannot be used.
+    """
+    source = f"SSL_CERT_FILE = {os.environ.get('SSL_CERT_FILE')!r}"
+    try:
+        context = httpx.create_ssl_context()
+        if ca_file is not None:
+            source = f"ca-file = {str(ca_file)!r}"
+            context.load_verify_locations(cafile=ca_file)
+    except OSError as error:  # also ssl.SSLError
+        raise UserError(f"{source}: cannot be used: {error}; give a PEM file with CA certificates") from None
+    return context
 
 
 def read_key(endpoint: Endpoint) -> str | None:
@@ -82,4 +108,5 @@ def read_key(endpoint: Endpoint) -> str | None:
     key = os.environ.get(endpoint.api_key_env, "").strip()
     if not key or not key.isascii() or not key.isprintable():
         raise UserError(f"api_key_env = {endpoint.api_key_env!r}: no such key in the environment; export it")
+    hide_in_logs(key)
     return key

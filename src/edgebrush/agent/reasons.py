@@ -10,6 +10,7 @@ import httpx
 
 from edgebrush.api.errors import printable
 
+OTHER_NAME = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
 HINTS = {
     401: "; give its token by --station-token-env, or by api_key_env in the scenario",
     403: "; its token is not allowed to do this",
@@ -20,6 +21,8 @@ HINTS = {
 def reason_of(error: Exception) -> str:
     """One line about an exchange that failed; the exception is one of httpx's, a ``TimeoutError`` or of this room."""
     for cause in causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in OTHER_NAME:
+            return f"its certificate is for another name ({cause.verify_message.rstrip('.')}); use a name in it"
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({cause.verify_message}); give its CA by --ca-file"
         if isinstance(cause, ssl.SSLError):
@@ -30,6 +33,8 @@ def reason_of(error: Exception) -> str:
             return "connection refused; check that it runs, and its port"
     if isinstance(error, (TimeoutError, httpx.TimeoutException)):
         return "no answer in time; check that it runs, the address and the firewall"
+    if isinstance(error, (httpx.ReadError, httpx.RemoteProtocolError)):
+        return f"the connection ended without an answer ({printable(str(error)) or type(error).__name__})"
     if isinstance(error, httpx.HTTPError):
         return printable(f"{type(error).__name__}: {error}").rstrip(": ")
     return str(error)

@@ -75,7 +75,9 @@ class RemoteStation:
         self.measured_at = -math.inf  # when an image last measured the rates
         self.load_readable = True  # whether the last load report could be read
         self.was_reached = False  # at least once
-        self.told_unreachable = False  # in the log
+        self.told_unreachable = self.told_unreadable = (
+            False  # in the log: that it is not used; that its load is inferred
+        )
         self.mean_steps = INITIAL_STEPS
 
     @property
@@ -215,7 +217,7 @@ class RemoteStation:
 
         ``sent_at`` is the time of the request, so the age of the load is never underestimated.
         """
-        was_readable, self.load_readable = self.load_readable, True
+        self.load_readable = True
         try:
             if status != 200:
                 raise ValueError(f"status {status}")
@@ -225,7 +227,8 @@ class RemoteStation:
                 load = parse_metrics(body, self.client.endpoint, self.mean_steps, sent_at, self.classes)
         except ValueError as error:
             self.load_readable = False
-            if was_readable:
+            if not (self.told_unreadable or self.told_unreachable):
+                self.told_unreadable = True
                 reason = printable(str(error))[:MAX_REASON_CHARACTERS]
                 log.warning(
                     "%s: its load cannot be read from %s: %s. It is inferred from this UE's own tasks now",
@@ -237,7 +240,8 @@ class RemoteStation:
         self.view.load = load
         if load.running + sum(load.waiting) < self.server.batch_limit:
             self.health.room_reported(sent_at)
-        if not was_readable:
+        if self.told_unreadable:
+            self.told_unreadable = False
             log.warning("%s: its load can be read again", self.name)
 
     def view_at(self, now: float) -> StationView:

@@ -18,6 +18,8 @@ edgebrush ue testbed --station large=http://127.0.0.1:8001 --station small=http:
 
 curl -s localhost:8100/v1/images/generations -H 'content-type: application/json' -d '{"prompt": "sneaker"}'
 
+TOKEN=... edgebrush ue testbed --station large=https://10.0.0.5:8000 --station-token-env TOKEN --ca-file ca.pem
+
 edgebrush ue testbed --ue 3 --policy runs/mine/policies/mappo/seed-1 --paced --tasks tasks.csv
 
 docs/agent.md describes the API, the journal, what happens when a base station fails, and how to use other servers.
@@ -35,6 +37,16 @@ def ue(
         list[str],
         typer.Option(metavar="NAME=URL", help="Address of a base station of the scenario; repeatable."),
     ] = [],  # noqa: B006
+    station_token_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VAR", help="Send the bearer token in this environment variable to the stations of --station."
+        ),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also trust the CA certificates in this PEM file (https:// stations)."),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port for tasks; 0 chooses a free one.")] = 8100,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     allow_host: AllowHostOption = [],  # noqa: B006
@@ -69,8 +81,8 @@ def ue(
     """Run the agent of a UE: the policy decides for each image whether the UE or a base station generates it."""
     import asyncio
 
-    from edgebrush.agent.agent import build_agent
     from edgebrush.agent.app import create_app
+    from edgebrush.agent.build import build_agent
     from edgebrush.agent.task_file import read_task_file, run_task_file
     from edgebrush.api.server import Address, Server, run
     from edgebrush.scenario.load import load_scenario
@@ -83,6 +95,8 @@ def ue(
         policy,
         urls,
         journal or Path(f"ue-{number}"),
+        ca_file=ca_file,
+        token_env=station_token_env,
         model=model,
         paced=paced,
         battery_level=battery,
