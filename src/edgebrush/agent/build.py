@@ -36,8 +36,8 @@ def build_agent(
 ) -> Agent:
     """The agent of UE number ``ue`` (from 1) of a scenario; ``urls`` maps names of BSs to their addresses.
 
-    ``ca_file`` and ``token_env`` are how these BSs are trusted and what they are told, see ``build_stations``.
-    Its journal is in the folder ``journal``, with the newest ``keep_tasks`` ended tasks of the last ``keep_days``.
+    See ``build_stations`` for ``ca_file`` and ``token_env``. The journal is in the folder ``journal``, with the newest
+    ``keep_tasks`` ended tasks of the last ``keep_days``.
     ``policy`` is a rule's name or a trained policy's folder. With ``paced``, the device is as slow as the scenario
     specifies. Raises ``UserError`` where an argument cannot be used.
     """
