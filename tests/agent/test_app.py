@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import json
 
 import openai
@@ -9,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from edgebrush.agent.app import create_app
+from edgebrush.agent.journal.reader import read_journal
 from edgebrush.api.schema import MAX_SEED
 from tests.support.agents import LARGE, PreferSlots, audit_journal, journal_lines, make_agent
 from tests.support.fakes import PNG, FakeStation
@@ -106,9 +108,25 @@ def test_a_repeated_request_gets_the_first_ones_images(own_device):
     assert client.post(IMAGES, json={"prompt": "circle"}, headers={"idempotency-key": "../x"}).status_code == 400
 
 
-async def post(app, headers, disconnect_s):
+@pytest.mark.parametrize(
+    "other", [{"prompt": "square"}, {"seed": 4}, {"n": 2}, {"request": "idle"}, {"n": 1, "seed": 3}]
+)
+def test_a_key_that_comes_with_another_request_is_refused(own_device, other):
+    client, folder = own_device
+    body, headers = {"prompt": "circle", "seed": 3, "n": 1}, {"idempotency-key": f"key-{len(str(other))}"}
+    images = client.post(IMAGES, json=body, headers=headers).json()["data"]
+    accepted = len(read_journal(folder))
+    answer = client.post(IMAGES, json=body | other, headers=headers)
+    if body | other == body:
+        assert answer.json()["data"] == images
+    else:
+        assert answer.status_code == 422 and answer.json()["error"]["code"] == "idempotency_mismatch"
+    assert len(read_journal(folder)) == accepted
+
+
+async def post(app, headers, disconnect_s, prompt="circle"):
     """Send a request to an ASGI application and disconnect after a time; the status, or None without a response."""
-    body = json.dumps({"prompt": "circle"}).encode()
+    body = json.dumps({"prompt": prompt}).encode()
     headers = {"host": "x", "content-type": "application/json", **headers}
     messages = [{"type": "http.request", "body": body, "more_body": False}]
     statuses = []
@@ -157,6 +175,36 @@ def test_a_client_that_disconnects_ends_its_task_unless_it_can_repeat_the_reques
         line["ended"]["error"] for line in journal_lines(tmp_path) if line["event"] == "ended" and not line["ok"]
     ]
     assert error == "the client has disconnected"
+
+
+def test_requests_with_one_key_at_the_same_time_share_their_tasks_or_are_refused(tmp_path):
+    large = FakeStation(delay_s=0.5)
+
+    async def run():
+        app = create_app(make_agent(tmp_path, PreferSlots(LARGE), {"large": large}))
+        async with app.router.lifespan_context(app):
+            requests = [
+                post(app, {"idempotency-key": "same"}, 60.0, prompt) for prompt in ("circle", "circle", "square")
+            ]
+            return await asyncio.gather(*requests)
+
+    assert sorted(run_virtual(run())) == [200, 200, 422]
+    assert audit_journal(tmp_path, 1) == 1 and len(large.requests) == 1
+
+
+@pytest.mark.parametrize("disconnect_s", [0.0, 0.1])
+def test_a_client_that_leaves_puts_nothing_into_the_log(tmp_path, caplog, disconnect_s):
+    async def run():
+        app = create_app(make_agent(tmp_path, PreferSlots(LARGE), {"large": FakeStation(delay_s=0.5)}))
+        async with app.router.lifespan_context(app):
+            for headers in ({}, {"idempotency-key": "back"}):
+                assert await post(app, headers, disconnect_s) == 499
+            await asyncio.sleep(1.0)
+            gc.collect()  # asyncio logs exceptions that nobody looked at when they are collected
+
+    run_virtual(run())
+    gc.collect()
+    assert caplog.text == ""
 
 
 def test_the_schema_names_the_agents_fields(own_device):

@@ -1,9 +1,44 @@
-"""Journals that no agent wrote, for tests of their readers."""
+"""Journals for tests: with tasks of any kind, on a disk that is full, and with lines that no agent would write."""
 
 import json
-from contextlib import closing
+from contextlib import closing, contextmanager
 
+from edgebrush.agent.journal import Journal, TaskResult
 from edgebrush.agent.journal.database import open_database, transaction
+from edgebrush.agent.journal.reader import read_journal
+from tests.support.agents import make_task
+from tests.support.fakes import PNG
+
+
+@contextmanager
+def opened(folder, **keep):
+    journal = Journal(folder, **keep)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+async def record(journal, *names, image=PNG):
+    """Accept and end tasks."""
+    for name in names:
+        await journal.accept(make_task(name))
+        journal.write(name, "decided", place="own")
+        await journal.end(TaskResult(name, image, "" if image else "no"))
+
+
+def fill_disk(journal):
+    """Let the database have no more pages, as if the disk were full."""
+    pages = journal.writer.connection.execute("PRAGMA page_count").fetchone()[0]
+    journal.writer.connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def free_disk(journal):
+    journal.writer.connection.execute("PRAGMA max_page_count = 1000000")
+
+
+def events_of(folder, task):
+    return [line["event"] for line in read_journal(folder) if line["task"] == task]
 
 
 def append_lines(folder, lines, images=()):

@@ -35,6 +35,8 @@ async def unless_disconnected(work: Awaitable[T], request: Request) -> T:
     finally:
         working.cancel()
         leaving.cancel()
+        # Their exceptions are looked at here: asyncio logs those that nobody looks at, with a traceback.
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 async def wait_for_disconnect(request: Request) -> None:

@@ -62,36 +62,41 @@ def open_database(folder: Path) -> sqlite3.Connection:
     path = folder / FILE
     try:
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-        _check_version(connection, path)
-        _configure(connection, folder)
-        problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        try:
+            _prepare(connection, folder)
+        except BaseException:
+            connection.close()
+            raise
     except sqlite3.Error as error:
-        if _code(error) not in DAMAGED:
-            raise UserError(f"journal = {str(folder)!r}: cannot be written: {error}; give another folder") from None
-        problem = str(error)
-    if problem != "ok":
-        raise UserError(f"{path}: is damaged ({problem}); move it away, or replace it by a copy")
+        if _code(error) in DAMAGED:
+            raise _damaged(path, str(error)) from None
+        raise UserError(f"journal = {str(folder)!r}: cannot be written: {error}; give another folder") from None
     return connection
 
 
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, folder: Path) -> None:
+    """Check the database's version and content, configure the connection, and create the tables of a new one."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise UserError(
-            f"{path}: has version {version} of the journal, this edgebrush knows {VERSION}; "
+            f"{folder / FILE}: has version {version} of the journal, this edgebrush knows {VERSION}; "
             "update edgebrush, or give another folder"
         )
-
-
-def _configure(connection: sqlite3.Connection, folder: Path) -> None:
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written
     connection.execute(f"PRAGMA synchronous = {DURABLE}")
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise UserError(f"journal = {str(folder)!r}: SQLite has no WAL mode there; give a folder on a local disk")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
     connection.execute("PRAGMA foreign_keys = ON")
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+    if version == 0:
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise _damaged(folder / FILE, problem)
+
+
+def _damaged(path: Path, problem: str) -> UserError:
+    return UserError(f"{path}: is damaged ({' '.join(problem.split())}); move it away, or replace it by a copy")
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -119,7 +124,7 @@ def transaction(connection: sqlite3.Connection, durable: bool = True) -> Iterato
 def write_entries(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Write entries in one transaction, in their order. Raises ``sqlite3.Error``, and then none is written.
 
-    Only entries of tasks that were accepted are written, and only the first end of a task.
+    Only the first acceptance of a task is written, then only its first end; other events only if it was accepted.
     """
     durable = any(isinstance(entry, Acceptance | Ending) for entry in entries)
     with transaction(connection, durable):
@@ -131,13 +136,13 @@ def insert_entry(connection: sqlite3.Connection, entry: Entry) -> None:
     """Write one entry in the current transaction."""
     if isinstance(entry, Acceptance):
         row = entry.task, OPEN, entry.time, entry.requested
-        connection.execute("INSERT INTO tasks (id, state, accepted_at, requested) VALUES (?, ?, ?, ?)", row)
+        insert = "INSERT OR IGNORE INTO tasks (id, state, accepted_at, requested) VALUES (?, ?, ?, ?)"
+        if not connection.execute(insert, row).rowcount:
+            return
     elif isinstance(entry, Ending):
         end = ERROR if entry.image is None else IMAGE, entry.ended_at, entry.result, entry.task, OPEN
-        ended = connection.execute(
-            "UPDATE tasks SET state = ?, ended_at = ?, result = ? WHERE id = ? AND state = ?", end
-        )
-        if not ended.rowcount:
+        update = "UPDATE tasks SET state = ?, ended_at = ?, result = ? WHERE id = ? AND state = ?"
+        if not connection.execute(update, end).rowcount:
             return
         if entry.image is not None:
             connection.execute("INSERT INTO images (task, data) VALUES (?, ?)", (entry.task, entry.image))

@@ -11,7 +11,7 @@ import asyncio
 import fcntl
 import json
 import sqlite3
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -41,14 +41,16 @@ class Journal:
 
     def __init__(self, folder: Path, keep_tasks: int = KEEP_TASKS, keep_days: float = KEEP_DAYS):
         self.folder = folder
-        self.lock_file = _lock(folder)
         self.clock = SteadyClock()
-        connection = open_database(folder)
-        take_over(folder, connection)
-        rows = connection.execute("SELECT requested FROM tasks WHERE state = ? ORDER BY rowid", (OPEN,))
-        self.unfinished = [Task(**json.loads(requested)) for (requested,) in rows]
         self.unwritten: dict[str, TaskResult] = {}  # results that are not in the database yet
-        self.reading = connect(folder)
+        with ExitStack() as undo:  # where a step fails
+            self.lock_file = undo.enter_context(_lock(folder))
+            connection = undo.enter_context(closing(open_database(folder)))
+            take_over(folder, connection)
+            rows = connection.execute("SELECT requested FROM tasks WHERE state = ? ORDER BY rowid", (OPEN,))
+            self.unfinished = [Task(**json.loads(requested)) for (requested,) in rows]
+            self.reading = connect(folder)
+            undo.pop_all()
         self.writer = Writer(connection, keep_tasks, keep_days, self.clock)
 
     @property
