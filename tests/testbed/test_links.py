@@ -122,6 +122,38 @@ def test_nothing_passes_a_cut_link_and_everything_after_its_restoration():
 
 
 @pytest.mark.process
+def test_a_slow_link_takes_longer_for_images_and_load_queries():
+    async def use(link, reader, writer):
+        clock = asyncio.get_running_loop().time
+        link.limit_bps = RATE_BPS / 10
+        start = clock()
+        writer.write(b"GET /v1/load")
+        await reader.readexactly(12)
+        return clock() - start
+
+    assert run_linked(use) == pytest.approx(11 * 2 * 96 / RATE_BPS, abs=1e-6)
+
+
+@pytest.mark.process
+def test_an_impostor_answers_instead_of_the_bs_until_it_is_removed():
+    """The request's body, which comes later, is read and not taken for another request."""
+
+    async def use(link, reader, writer):
+        link.impostor = lambda is_image: b"HTTP/1.1 500 no\r\n\r\n" if is_image else None
+        writer.write(b"POST /v1 HTTP/1.1\r\nContent-Length: 9\r\n\r\nPO")
+        await asyncio.sleep(0.1)
+        writer.write(b"ST body")
+        assert await reader.readexactly(19) == b"HTTP/1.1 500 no\r\n\r\n"
+        writer.write(b"GET /v1/load")
+        assert await reader.readexactly(12) == b"GET /v1/load"
+        link.impostor = None
+        writer.write(b"POST hello")
+        return await reader.readexactly(10)
+
+    assert run_linked(use) == b"POST hello"
+
+
+@pytest.mark.process
 def test_an_unreachable_bs_closes_the_connection():
     async def run():
         server = await asyncio.start_server(echo, "127.0.0.1", 0)

@@ -8,15 +8,21 @@ responses. Load queries are delayed too but use no bandwidth, because broadcasts
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 IMAGE_REQUEST = b"POST "  # the first bytes of an image request
 LOAD_QUERY = b"GET "  # the first bytes of a load query
 READ_BYTES = 65536
+HEADERS_END = b"\r\n\r\n"
 
 # (UE index from 0, number of senders on the band including this UE) -> the UE's rate in bit/s.
 Rate = Callable[[int, int], float]
+
+# (whether the request is for an image) -> the HTTP response to send instead of the BS's; None: ask the BS.
+Impostor = Callable[[bool], bytes | None]
 
 
 @dataclass(eq=False)
@@ -80,13 +86,16 @@ class Band:
 class Link:
     """A proxy between one UE and one BS: connections to ``url`` reach the BS at the rates of the two bands.
 
-    After ``cut`` nothing passes until ``restore``. Connections hang, as when a phone has no coverage.
+    After ``cut`` nothing passes until ``restore``. Connections hang, as when a phone has no coverage. ``limit_bps``
+    slows this link down further. An ``impostor`` answers requests instead of the BS.
     """
 
     def __init__(self, ue: int, up: Band, down: Band, target: tuple[str, int]):
         self.ue, self.up, self.down, self.target = ue, up, down, target
         self.intact = asyncio.Event()
         self.intact.set()
+        self.limit_bps = math.inf
+        self.impostor: Impostor | None = None
         self.connections: set[asyncio.Task[None]] = set()
         self.server: asyncio.Server | None = None
 
@@ -151,12 +160,39 @@ class Connection:
         while data := await reader.read(READ_BYTES):
             if band is self.link.up and data.startswith((IMAGE_REQUEST, LOAD_QUERY)):
                 self.carries_image = data.startswith(IMAGE_REQUEST)
+                if await self._answer(data):
+                    continue
             bits = 8.0 * len(data)
             if self.carries_image:
                 await band.transfer(self.link.ue, bits)
             else:
                 await asyncio.sleep(bits / band.rate(self.link.ue, 1))
+            await asyncio.sleep(bits / self.link.limit_bps)
             await self.link.intact.wait()
             writer.write(data)
             await writer.drain()
         await self.link.intact.wait()
+
+    async def _answer(self, start: bytes) -> bool:
+        """Let the link's impostor, if there is one, answer the request that begins with ``start``."""
+        response = self.link.impostor(self.carries_image) if self.link.impostor else None
+        if response is None:
+            return False
+        await read_rest(self.reader, start)
+        await self.link.intact.wait()
+        self.writer.write(response)
+        await self.writer.drain()
+        return True
+
+
+async def read_rest(reader: asyncio.StreamReader, start: bytes) -> None:
+    """Read the rest of the HTTP request that begins with ``start``. Raises ``OSError`` where the client leaves."""
+    try:
+        if (end := start.find(HEADERS_END)) < 0:
+            start += await reader.readuntil(HEADERS_END)
+            end = start.find(HEADERS_END)
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", start[:end])
+        missing = int(length[1]) - (len(start) - end - len(HEADERS_END)) if length else 0
+        await reader.readexactly(max(0, missing))
+    except asyncio.IncompleteReadError:
+        raise ConnectionResetError("the client left") from None

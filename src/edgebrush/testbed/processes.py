@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import Coroutine, Iterable
@@ -16,6 +17,9 @@ T = TypeVar("T")
 READY_S = 60.0  # from the start of a process until it prints its address
 STOP_S = 10.0  # from SIGTERM to SIGKILL
 POLL_S = 0.02
+READY = re.compile(
+    r"(?:serves .*|accepts tasks) at (http://[^\s,]+)"
+)  # of `serve` and `ue`; other lines name others' URLs
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
@@ -110,11 +114,12 @@ class Process:
         await self.start()
 
     def _read_url(self, log_start: int) -> str:
-        """The first address in the complete lines of the log from byte ``log_start``; "" if there is none yet."""
+        """The process's address in the complete lines of the log from byte ``log_start``; "" if there is none yet."""
         with open(self.log, "rb") as log:
             log.seek(log_start)
             lines = log.read().decode("utf-8", "replace").rpartition("\n")[0]
-        return next((word.rstrip(",") for word in lines.split() if word.startswith("http://")), "")
+        found = READY.search(lines)
+        return found[1] if found else ""
 
     def _last_line(self) -> str:
         return next(reversed(self.log.read_text(errors="replace").split("\n")[:-1]), "it printed nothing")
