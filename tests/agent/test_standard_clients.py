@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import openai
@@ -21,6 +23,7 @@ from tests.support.processes import edgebrush_process
 from tests.support.serving import Gate, make_station, serve_app, served, until
 
 pytestmark = pytest.mark.process
+EXAMPLE = Path(__file__).parents[2] / "examples" / "openai_client.py"
 PROMPT = "A cute baby sea otter"
 CURL = """curl https://api.openai.com/v1/images/generations \\
   -H "Content-Type: application/json" \\
@@ -154,6 +157,14 @@ def test_mistakes_of_the_client(client, fields, error, param):
     with pytest.raises(error) as raised:
         client.images.generate(**{"prompt": PROMPT, **fields})
     assert raised.value.param == param and raised.value.type == "invalid_request_error"
+
+
+def test_the_example(urls, tmp_path):
+    command = [sys.executable, EXAMPLE, urls["agent"], PROMPT]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert "models: edgebrush" in done.stdout and "background: " in done.stdout
+    assert Image.open(tmp_path / "image-1.webp").format == "WEBP"
 
 
 def raises_rate_limit(url):
