@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from edgebrush.api.timing import NAME as SERVER_TIMING
+from edgebrush.api.timing import server_seconds
 from edgebrush.scenario.schema import Endpoint
 
 from .journal import Task
@@ -41,6 +43,21 @@ class Offload:
     bits_out: float
     deadline_s: float | None
     is_valid: bool = False
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request that was answered: the response, its whole body, and the seconds on the network and the server."""
+
+    response: httpx.Response
+    body: bytes
+    seconds: float
+
+    @property
+    def server_s(self) -> float | None:
+        """The seconds at the server, by its header `Server-Timing`; None where it has none, or claims too much."""
+        seconds = server_seconds(self.response.headers.get(SERVER_TIMING, ""))
+        return seconds if seconds is not None and seconds <= self.seconds else None
 
 
 class ImagesClient:
@@ -91,29 +108,21 @@ class ImagesClient:
         same_host = urlsplit(url)[:2] == base[:2]  # scheme, host and port
         return url, password or (self.authorization if same_host else None)
 
-    async def post(self, offload: Offload) -> tuple[bytes, float]:
-        """Request an image: the reply's body, and the seconds of the exchange on the network.
+    async def post(self, offload: Offload) -> Exchange:
+        """Request an image. Raises ``StationError``, also for a status other than 200, or ``httpx.HTTPError``."""
+        body = self.request_body(offload)
+        exchange = await self._exchange("POST", self.images_url, self.authorization, MAX_IMAGE_BYTES, json=body)
+        if exchange.response.status_code != 200:
+            raise error_of(exchange.response, exchange.body)
+        return exchange
 
-        Raises ``StationError`` or ``httpx.HTTPError``.
-        """
-        response, content, seconds = await self._exchange(
-            "POST", self.images_url, self.authorization, MAX_IMAGE_BYTES, json=self.request_body(offload)
-        )
-        if response.status_code != 200:
-            raise error_of(response, content)
-        return content, seconds
-
-    async def get_load(self) -> tuple[int, bytes, float]:
-        """Status and body of ``load_url``, and the seconds of the exchange on the network.
-
-        Raises ``StationError`` or ``httpx.HTTPError``.
-        """
-        response, content, seconds = await self._exchange("GET", self.load_url, self.load_authorization, MAX_LOAD_BYTES)
-        return response.status_code, content, seconds
+    async def get_load(self) -> Exchange:
+        """Request ``load_url``, whatever its status. Raises ``StationError`` or ``httpx.HTTPError``."""
+        return await self._exchange("GET", self.load_url, self.load_authorization, MAX_LOAD_BYTES)
 
     async def _exchange(
         self, method: str, url: str, authorization: str | None, max_bytes: int, **content: Any
-    ) -> tuple[httpx.Response, bytes, float]:
+    ) -> Exchange:
         timer = TransferTimer(self.clock)
         headers = {"Authorization": authorization} if authorization else {}
         extensions = {"trace": timer.trace}
@@ -122,7 +131,7 @@ class ImagesClient:
                 timer.stream = response.extensions.get("network_stream")
             body = await read_body(response, max_bytes)
         timer.finish()
-        return response, body, timer.seconds
+        return Exchange(response, body, timer.seconds)
 
     def request_body(self, offload: Offload) -> dict[str, Any]:
         """OpenAI's fields, plus those that this server knows."""

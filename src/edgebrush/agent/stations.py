@@ -16,12 +16,12 @@ import httpx
 from edgebrush.api.errors import printable
 from edgebrush.decision.observation import LoadReport
 
-from .clients import ImagesClient, Offload
+from .clients import Exchange, ImagesClient, Offload
 from .health import Health
 from .loads import ServerSpec, fade_load, infer_load, parse_load, parse_metrics
 from .observer import StationView
 from .reasons import reason_of, reason_of_status
-from .station_replies import StationError, parse_reply
+from .station_replies import Reply, StationError, parse_reply
 
 POLL_TIMEOUT_S = 2.0
 MIN_POLL_INTERVAL_S = 0.05  # where the scenario's broadcast interval is 0
@@ -30,6 +30,7 @@ MAX_BACKOFF_S = 4.0  # between load requests to a dropped BS that answers none, 
 NEWEST_WEIGHT = 0.2  # of the newest measurement in an exponential average
 HEADER_BYTES = 400  # of a load request and its response, without the response's body
 INITIAL_BPS = 1e3  # rate of a link without any measurement
+MIN_TRAVEL_S = 1e-4  # of an image on the network
 PROBES = 5  # the newest load requests, whose fastest round trip estimates the rates of an unused link
 UNUSED_S = 2.0  # a link is unused when no image has measured it for this time
 MAX_REASON_CHARACTERS = 300  # in the log
@@ -124,14 +125,11 @@ class RemoteStation:
         return result
 
     async def _exchange(self, offload: Offload) -> OffloadResult:
-        body, total_s = await self.client.post(offload)
-        reply = parse_reply(body)
+        exchange = await self.client.post(offload)
+        reply = parse_reply(exchange.body)
         expected_s = offload.bits_in / self.view.up_bps + offload.bits_out / self.view.down_bps
-        work_s = reply.queue_s + reply.compute_s
-        if self.client.is_edgebrush and work_s <= total_s:  # otherwise the BS's figures are not believed
-            travel_s = max(total_s - work_s, 1e-4)
-        else:
-            travel_s = min(expected_s, total_s)
+        total_s = exchange.seconds
+        travel_s = self._travel_s(exchange, reply, expected_s)
         up_s = travel_s * (offload.bits_in / self.view.up_bps) / expected_s
         return OffloadResult(
             reply.image,
@@ -142,6 +140,18 @@ class RemoteStation:
             reply.compute_s,
             reply.energy_j,
         )
+
+    def _travel_s(self, exchange: Exchange, reply: Reply, expected_s: float) -> float:
+        """The seconds of an exchange on the network: without those at the server, as far as it states them.
+
+        Figures of more seconds than the exchange took are not believed. Without any, the travel is as long as expected.
+        """
+        server_s = exchange.server_s if self.client.is_edgebrush else None
+        if server_s is None and self.client.is_edgebrush and reply.queue_s + reply.compute_s <= exchange.seconds:
+            server_s = reply.queue_s + reply.compute_s
+        if server_s is None:
+            return min(expected_s, exchange.seconds)
+        return max(exchange.seconds - server_s, MIN_TRAVEL_S)
 
     def _record_failure(self, error: StationError, offload: Offload) -> StationError:
         """Record what an error says about the BS. Returns it with the BS's name."""
@@ -196,12 +206,14 @@ class RemoteStation:
         start = self.clock()
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
-                status, body, seconds = await self.client.get_load()
+                exchange = await self.client.get_load()
         except (TimeoutError, httpx.HTTPError, StationError) as error:
             self.health.load_unanswered()
             self._tell_if_dropped(reason_of(error))
             return False
-        self._probe_rates(8 * (HEADER_BYTES + len(body)), seconds)
+        status = exchange.response.status_code
+        at_server_s = (exchange.server_s or 0.0) if self.client.is_edgebrush else 0.0
+        self._probe_rates(8 * (HEADER_BYTES + len(exchange.body)), exchange.seconds - at_server_s)
         is_good = status == 200 or (not self.reports_load and status < 500 and status not in (401, 403))
         self.health.load_answered(start, is_good)
         if is_good:
@@ -209,7 +221,7 @@ class RemoteStation:
         else:
             self._tell_if_dropped(reason_of_status(status))
         if self.reports_load and is_report:
-            self._read_load(status, body, start)
+            self._read_load(status, exchange.body, start)
         return is_good
 
     def _read_load(self, status: int, body: bytes, sent_at: float) -> None:
@@ -254,11 +266,11 @@ class RemoteStation:
     def _probe_rates(self, bits: float, seconds: float) -> None:
         """Estimate both rates of an unused link from load requests, treated as pure transfer.
 
-        A round trip includes the server's latency, so it gives a lower bound of the rate. It replaces an estimate that
+        Without the server's own seconds, a round trip gives a lower bound of the rate. It replaces an estimate that
         no image has measured, and raises one from images: otherwise a single bad sample would make a BS look slow, no
         image would go there, and nothing would correct it.
         """
-        self.probes_bps.append(bits / max(seconds, 1e-4))
+        self.probes_bps.append(bits / max(seconds, MIN_TRAVEL_S))
         view, fastest = self.view, max(self.probes_bps)
         if self.measured_at == -math.inf:
             view.up_bps = view.down_bps = fastest

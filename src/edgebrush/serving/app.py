@@ -18,6 +18,7 @@ from edgebrush.api.middleware import BodyMiddleware, TokenMiddleware
 from edgebrush.api.models import add_model_routes
 from edgebrush.api.schema import IMAGES_PATH, LOAD_PATH, Health, ImageReply, ImageRequest, JobReply, Load
 from edgebrush.api.streaming import open_stream
+from edgebrush.api.timing import ServerTimingMiddleware
 
 from .middleware import RequestLimitMiddleware, ResponseCountMiddleware
 from .station import SHUTDOWN_RETRY_S, Station, cancelled_error, stopping_error
@@ -134,7 +135,7 @@ def add_monitoring_routes(app: FastAPI, station: Station) -> None:
 
 
 def add_middleware(app: FastAPI, station: Station, token: str | None) -> None:
-    """From the inside out: request limit, body, token, and the counter, which sees the responses of all others.
+    """From the inside out: request limit, body, token, counter, which sees the responses of all others, and timing.
 
     A request counts once its body has arrived, so that bodies that never come use up no places.
     """
@@ -143,3 +144,4 @@ def add_middleware(app: FastAPI, station: Station, token: str | None) -> None:
     if token:
         app.add_middleware(TokenMiddleware, token=token)
     app.add_middleware(ResponseCountMiddleware, counter=station.metrics.requests)
+    app.add_middleware(ServerTimingMiddleware)
