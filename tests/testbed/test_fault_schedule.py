@@ -1,14 +1,17 @@
-"""Schedules of faults: reproducible from any storm on, all kinds, and what each fault affects."""
+"""Schedules of faults: reproducible from any storm on, all kinds, what each fault affects, and what it does."""
 
+import asyncio
 import json
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
 from edgebrush.agent.loads import parse_load
 from edgebrush.agent.station_replies import StationError, parse_reply
-from edgebrush.testbed.fault_actions import GARBAGE, impostor
+from edgebrush.testbed.fault_actions import GARBAGE, impostor, inject
 from edgebrush.testbed.fault_schedule import BURST_TASKS, FAULTS, KINDS, PlannedFault, draw_storm
+from tests.support.virtual_time import run_virtual
 
 UES, BSS = 2, 3
 
@@ -70,3 +73,33 @@ def test_wrong_answers_are_no_images_and_no_loads():
         assert (answer(False) is None) == (size >= 0.5)
     busy = impostor(PlannedFault("storm-429", 0.0, 1.0, None, 0, 0.45))(True)
     assert busy.startswith(b"HTTP/1.1 429 ") and b"\r\nRetry-After: 2\r\n" in busy
+
+
+class StubProcess:
+    """Records when it is down; starting takes 2 s."""
+
+    def __init__(self):
+        self.down, self.events = asyncio.Lock(), []
+
+    async def kill(self):
+        self.events.append("ended")
+
+    async def stop(self):
+        await self.kill()
+
+    async def restart(self):
+        await asyncio.sleep(2.0)
+        self.events.append("started")
+
+
+def test_two_faults_that_end_the_same_process_act_one_after_the_other():
+    """Otherwise the second would kill the process that the first is starting."""
+
+    async def run():
+        process = StubProcess()
+        testbed = SimpleNamespace(bss=[process], ues=[], links={})
+        faults = [PlannedFault(kind, 0.0, 1.0, None, 0, 0.5) for kind in ("kill-bs", "restart-bs")]
+        await asyncio.gather(*(inject(fault, testbed, None) for fault in faults))
+        return process.events
+
+    assert run_virtual(run()) == ["ended", "started", "ended", "started"]

@@ -34,17 +34,12 @@ async def inject(fault: PlannedFault, testbed: Testbed, burst: Burst) -> None:
         case "burst":
             assert fault.ue is not None
             await burst(fault.ue, int(fault.size))
-        case "kill-bs":
+        case "kill-bs" | "restart-bs" | "restart-ue":
             process = _process(fault, testbed)
-            await process.kill()
-            await asyncio.sleep(fault.duration_s)
-            await process.restart()
-        case "restart-bs":
-            process = _process(fault, testbed)
-            await process.stop()
-            await process.restart()
-        case "restart-ue":
-            await _process(fault, testbed).restart()
+            async with process.down:
+                await (process.stop() if fault.kind == "restart-bs" else process.kill())
+                await asyncio.sleep(fault.duration_s if fault.kind == "kill-bs" else 0.0)
+                await process.restart()
         case _:
             with _acting(fault, testbed):
                 await asyncio.sleep(fault.duration_s)

@@ -57,6 +57,7 @@ class Process:
         self.environment = {**os.environ, **ENVIRONMENT}
         self.url = ""
         self.process: asyncio.subprocess.Process | None = None
+        self.down = asyncio.Lock()  # held from an intended end until the process listens again
 
     async def start(self) -> None:
         """Start the process and wait until it listens. Raises ``UserError`` if it exits or takes too long."""

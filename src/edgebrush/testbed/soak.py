@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from edgebrush.errors import UserError
+
 from .fault_actions import inject
 from .fault_schedule import KINDS, PlannedFault, Storm, draw_storm
 from .faults import shift_clocks
@@ -139,7 +141,10 @@ class Runner:
     async def _inject(self, fault: PlannedFault, ends_s: dict[Pair, float]) -> None:
         """Inject a fault at its time, and note for each pair that it affects when it ended."""
         await asyncio.sleep(fault.at_s)
-        await inject(fault, self.testbed, self.load.burst)
+        try:
+            await inject(fault, self.testbed, self.load.burst)
+        except UserError as error:  # a process that does not start again
+            self._violate(str(error))
         self.soak.faults[fault.kind] += 1
         ends_s.update({pair: time.monotonic() for pair in self.testbed.links if fault.affects(*pair)})
 
