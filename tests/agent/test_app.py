@@ -56,8 +56,8 @@ def test_seeds_of_several_images_wrap_around_as_at_a_station(own_device):
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
-        ({"prompt": "circle", "num_inference_steps": 4}, 400, "num_inference_steps: the agent decides it"),
-        ({"prompt": "circle", "service_class": 0}, 400, "service_class: the agent decides it"),
+        ({"prompt": "circle", "num_inference_steps": 4}, 400, "num_inference_steps = 4: not supported by this server"),
+        ({"prompt": "circle", "service_class": 0}, 400, "service_class = 0: not supported by this server"),
         ({"prompt": "circle", "stream": True, "n": 2}, 400, "n = 2: a stream carries one image"),
         ({"prompt": "circle", "background": "transparent"}, 400, "background = 'transparent': must be"),
         ({"prompt": "circle", "size": "99x99"}, 400, "size = '99x99': must be 28x28, auto, or a standard size"),
@@ -124,9 +124,9 @@ def test_a_key_that_comes_with_another_request_is_refused(own_device, other):
     assert len(read_journal(folder)) == accepted
 
 
-async def post(app, headers, disconnect_s, prompt="circle"):
+async def post(app, headers, disconnect_s, prompt="circle", **fields):
     """Send a request to an ASGI application and disconnect after a time; the status, or None without a response."""
-    body = json.dumps({"prompt": prompt}).encode()
+    body = json.dumps({"prompt": prompt, **fields}).encode()
     headers = {"host": "x", "content-type": "application/json", **headers}
     messages = [{"type": "http.request", "body": body, "more_body": False}]
     statuses = []
@@ -155,7 +155,8 @@ async def post(app, headers, disconnect_s, prompt="circle"):
     return statuses[0]
 
 
-def test_a_client_that_disconnects_ends_its_task_unless_it_can_repeat_the_request(tmp_path):
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_disconnects_ends_its_task_unless_it_can_repeat_the_request(tmp_path, stream):
     large = FakeStation(delay_s=0.5)
 
     async def run():
@@ -163,9 +164,9 @@ def test_a_client_that_disconnects_ends_its_task_unless_it_can_repeat_the_reques
         app = create_app(agent)
         async with app.router.lifespan_context(app):
             for headers in ({}, {"idempotency-key": "back"}):
-                assert await post(app, headers, disconnect_s=0.1) == 499
+                assert await post(app, headers, disconnect_s=0.1, stream=stream) == 499
             left = dict(agent.running)
-            assert await post(app, {"idempotency-key": "back"}, disconnect_s=60.0) == 200
+            assert await post(app, {"idempotency-key": "back"}, disconnect_s=60.0, stream=stream) == 200
             return list(left), agent.journal.result("back-0")
 
     left, result = run_virtual(run())

@@ -108,8 +108,12 @@ def test_tls_and_options_from_a_file(tmp_path):
     with serving("--config", str(config), "--name", "given", BS_TOKEN="s3cret") as (_, url):
         assert url.startswith("https://127.0.0.1:")
         trusted = ssl.create_default_context(cafile=cert)
-        load = httpx.get(f"{url}/v1/load", verify=trusted, headers={"authorization": "Bearer s3cret"}).json()
+        token = {"authorization": "Bearer s3cret"}
+        load = httpx.get(f"{url}/v1/load", verify=trusted, headers=token).json()
         assert (load["name"], load["batch_limit"]) == ("given", 3)
+        body = {"prompt": "bag", "num_inference_steps": 1, "response_format": "url"}
+        reply = httpx.post(f"{url}/v1/images/generations", verify=trusted, headers=token, json=body).json()
+        assert httpx.get(reply["data"][0]["url"], verify=trusted).headers["content-type"] == "image/png"
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/healthz")
 

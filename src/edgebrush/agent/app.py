@@ -21,7 +21,7 @@ from edgebrush.api.files import FileStore, add_file_route
 from edgebrush.api.middleware import BodyMiddleware
 from edgebrush.api.models import add_model_routes
 from edgebrush.api.rules import check_request, ignored_fields, image_seeds
-from edgebrush.api.schema import IMAGES_PATH, Health, ImageReply, ImageRequest
+from edgebrush.api.schema import IMAGES_PATH, Health, ImageFields, ImageReply, Name
 from edgebrush.api.streaming import open_stream
 from edgebrush.scenario.expand import expand_ues
 
@@ -33,16 +33,18 @@ from .replies import reply_of, unusable_journal
 from .streams import stream_task
 
 MODEL = "edgebrush"  # the agent's model: whichever its places have
-DECIDED_FIELDS = ("num_inference_steps", "service_class")
+DECIDED = "not supported, because the agent decides it"
 RANDOM_SEEDS = 2**31  # seeds of requests without one are below
 
 
-class AgentImageRequest(ImageRequest):
-    """A request to an agent: the images API without the fields that the agent decides."""
+class AgentImageRequest(ImageFields):
+    """A request to an agent, which decides the steps and the service class."""
 
-    request: Annotated[str, Field(max_length=200)] | None = Field(
+    request: Name | None = Field(
         default=None, description="kind of request in the scenario, which sets the weights of delay, energy and quality"
     )
+    num_inference_steps: None = Field(default=None, description=DECIDED)
+    service_class: None = Field(default=None, description=DECIDED)
 
 
 def create_app(agent: Agent) -> FastAPI:
@@ -138,11 +140,7 @@ def add_journal_error_handlers(app: FastAPI) -> None:
 
 
 def tasks_of(body: AgentImageRequest, agent: Agent, key: str) -> list[Task]:
-    """One task per image. Raises ``ApiError`` for fields or values that the agent does not accept."""
-    given = body.model_dump(exclude_none=True)
-    for name in DECIDED_FIELDS:
-        if name in given:
-            raise ApiError(400, f"{name}: the agent decides it; leave it out", param=name, code="unsupported_parameter")
+    """One task per image. Raises ``ApiError`` for a kind of request that the scenario does not have."""
     kinds = agent.observer.scenario.requests
     kind = body.request or max(kinds, key=lambda each: each.share).name
     if kind not in [each.name for each in kinds]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from edgebrush.api.errors import ApiError
 from edgebrush.api.pictures import MEDIA_TYPES, convert, inspect, output_format
-from edgebrush.api.schema import CompletedImage, Image, ImageReply, ImageRequest
+from edgebrush.api.schema import CompletedImage, Image, ImageFields, ImageReply
 
 from .journal import TaskResult
 
@@ -19,7 +19,7 @@ MAX_RETRY_S = 60  # OpenAI's clients ignore a longer Retry-After
 
 async def reply_of(
     results: Sequence[TaskResult],
-    request: ImageRequest,
+    request: ImageFields,
     ignored: Sequence[str],
     keep_file: Callable[[bytes, str], str],
 ) -> ImageReply:
@@ -58,7 +58,7 @@ async def reply_of(
     )
 
 
-async def file_of(result: TaskResult, request: ImageRequest) -> tuple[bytes, str]:
+async def file_of(result: TaskResult, request: ImageFields) -> tuple[bytes, str]:
     """A task's image in the requested format, and its size. Raises ``ApiError`` where there is none."""
     if result.image is None:
         raise task_error(result)

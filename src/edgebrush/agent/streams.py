@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from PIL.Image import fromarray
 
-from edgebrush.api.schema import ImageReply, ImageRequest
+from edgebrush.api.schema import ImageFields, ImageReply
 from edgebrush.api.streaming import Event, PartialImages
 from edgebrush.diffusion.engine import Job
 
@@ -17,7 +17,7 @@ from .replies import completed_event, unusable_journal
 
 
 async def stream_task(
-    agent: Agent, task: Task, request: ImageRequest, make_reply: Callable[[list[TaskResult]], Awaitable[ImageReply]]
+    agent: Agent, task: Task, request: ImageFields, make_reply: Callable[[list[TaskResult]], Awaitable[ImageReply]]
 ) -> AsyncIterator[Event]:
     """The events of a task. A BS sends its image whole, so partial images come from the own device alone.
 
@@ -39,7 +39,7 @@ async def stream_task(
         ended.cancel()
 
 
-def partial_image_viewer(request: ImageRequest, add: Callable[[Event], None]) -> Callable[[Job], None]:
+def partial_image_viewer(request: ImageFields, add: Callable[[Event], None]) -> Callable[[Job], None]:
     """A function for the engine's thread that adds the wanted samples of a job to a stream."""
     partial_images, loop = PartialImages(request), asyncio.get_running_loop()
 

@@ -73,12 +73,9 @@ class OpenAiFields(BaseModel):
     svg: None = Field(default=None, description=NO_ANIMATION)
 
 
-class ImageRequest(OpenAiFields):
-    """A request for images. Null means the same as leaving a field out."""
+class ImageFields(OpenAiFields):
+    """OpenAI's fields, and those that stations and agents add alike."""
 
-    num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = Field(
-        default=None, description="denoising steps; the server may have a lower limit"
-    )
     guidance_scale: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = Field(
         default=None, description="scale of classifier-free guidance; default: 1, no guidance"
     )
@@ -86,11 +83,19 @@ class ImageRequest(OpenAiFields):
         default=None, description="seed of the first image, plus 1 for each next image; default: random"
     )
     negative_prompt: PromptText | None = None
-    service_class: Annotated[int, Field(ge=0, le=MAX_CLASSES - 1)] | None = Field(
-        default=None, description="priority: class 0 is served first; default: 0"
-    )
     deadline_s: Annotated[float, Field(gt=0, le=DAY_S, allow_inf_nan=False)] | None = Field(
         default=None, description="a request that still waits after this time is dropped; a running one is finished"
+    )
+
+
+class ImageRequest(ImageFields):
+    """A request to a station. Null means the same as leaving a field out."""
+
+    num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = Field(
+        default=None, description="denoising steps; the server may have a lower limit"
+    )
+    service_class: Annotated[int, Field(ge=0, le=MAX_CLASSES - 1)] | None = Field(
+        default=None, description="priority: class 0 is served first; default: 0"
     )
 
 
