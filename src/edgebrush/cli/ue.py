@@ -22,6 +22,8 @@ TOKEN=... edgebrush ue testbed --station large=https://10.0.0.5:8000 --station-t
 
 edgebrush ue testbed --ue 3 --policy runs/mine/policies/mappo/seed-1 --paced --tasks tasks.csv
 
+The agent's address in a browser shows its places and last decisions; /metrics is for Prometheus.
+
 docs/agent.md describes the API, the journal, what happens when a base station fails, and how to use other servers.
 """
 
