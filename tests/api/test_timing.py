@@ -1,12 +1,16 @@
 """The header `Server-Timing`: a request's time at the server, without the time in which its body arrives."""
 
 import asyncio
+import sys
+import threading
+import time
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from edgebrush.api.timing import ServerTimingMiddleware, server_seconds
-from tests.support.serving import CIRCLE, IMAGES, in_memory, make_station
+from tests.support.serving import CIRCLE, IMAGES, in_memory, make_station, serve_app
 
 
 async def slow_app(scope, receive, send):
@@ -30,6 +34,32 @@ def test_the_arrival_of_the_body_does_not_count():
 
     reply = asyncio.run(run())
     assert 0.05 <= server_seconds(reply.headers["server-timing"]) < 0.25
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports when a socket last received data")
+def test_a_request_that_waits_for_a_busy_event_loop_counts_from_its_arrival():
+    app = FastAPI()
+    app.add_middleware(ServerTimingMiddleware)
+
+    @app.get("/block")
+    async def block():
+        time.sleep(1.0)
+
+    @app.get("/quick")
+    async def quick():
+        pass
+
+    with serve_app(app) as (_, url), httpx.Client(base_url=url) as busy, httpx.Client(base_url=url) as client:
+        client.get("/quick")  # opens the connection
+        blocking = threading.Thread(target=busy.get, args=("/block",))
+        blocking.start()
+        time.sleep(0.3)
+        started_at = time.perf_counter()
+        reply = client.get("/quick")
+        took_s = time.perf_counter() - started_at
+        blocking.join()
+    assert took_s > 0.3 and took_s - server_seconds(reply.headers["server-timing"]) < 0.2
 
 
 def test_a_station_states_at_least_what_it_reports():

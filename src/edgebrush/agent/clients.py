@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from edgebrush.api.timing import AGE_RESOLUTION_S, server_seconds
 from edgebrush.api.timing import NAME as SERVER_TIMING
-from edgebrush.api.timing import server_seconds
 from edgebrush.scenario.schema import Endpoint
 
 from .journal import Task
@@ -55,9 +55,12 @@ class Exchange:
 
     @property
     def server_s(self) -> float | None:
-        """The seconds at the server, by its header `Server-Timing`; None where it has none, or claims too much."""
+        """The seconds at the server, by its header `Server-Timing`; None where it has none, or claims too much.
+
+        Each of the two may be off by the resolution of the kernel's clock.
+        """
         seconds = server_seconds(self.response.headers.get(SERVER_TIMING, ""))
-        return seconds if seconds is not None and seconds <= self.seconds else None
+        return seconds if seconds is not None and seconds <= self.seconds + 2 * AGE_RESOLUTION_S else None
 
 
 class ImagesClient:

@@ -6,16 +6,13 @@ received, so a response that waits in a socket until the event loop reads it doe
 
 from __future__ import annotations
 
-import socket
-import struct
-import sys
 from collections.abc import Callable
 from typing import Any
 
+from edgebrush.api.timing import data_ages
+
 SENDING, SENT = "http11.send_request_headers.started", "http11.send_request_body.complete"
 RECEIVED = "http11.receive_response_body.complete"
-TCP_INFO_BYTES = 104
-AGES_OFFSET = 44  # of tcpi_last_data_sent, tcpi_last_ack_sent, tcpi_last_data_recv in Linux's struct tcp_info
 
 
 class TransferTimer:
@@ -41,7 +38,7 @@ class TransferTimer:
         if self.received:
             return
         self.received, self.received_at = True, self.clock()
-        ages = data_ages(self.stream)
+        ages = data_ages(self.stream.get_extra_info("socket")) if self.stream else None
         if ages:
             sent_age_s, received_age_s = ages
             # The ages have a resolution of some milliseconds, but the last byte was sent between these two events.
@@ -52,16 +49,3 @@ class TransferTimer:
     def seconds(self) -> float:
         """From sending the request to receiving the response's last byte; never too short without the kernel's ages."""
         return self.received_at - self.started_at
-
-
-def data_ages(stream: Any) -> tuple[float, float] | None:
-    """Seconds since a network stream's socket last sent and last received data; None where that is unknown."""
-    connection = stream.get_extra_info("socket") if stream else None
-    if sys.platform != "linux" or connection is None:
-        return None
-    try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
-        sent_ms, _, received_ms = struct.unpack_from("3I", info, AGES_OFFSET)
-    except (OSError, struct.error):  # a closed socket, or a shorter structure
-        return None
-    return sent_ms / 1e3, received_ms / 1e3

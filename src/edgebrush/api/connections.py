@@ -13,6 +13,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from .errors import ApiError, error_response
+from .timing import ARRIVAL, Arrival
 
 HEADERS_TIMEOUT_S = 10.0  # for a TLS handshake; for a request's headers, from the end of the last response
 READ_TIMEOUT_S = 10.0  # for a client to continue reading, when 64 KiB of its response wait to be sent
@@ -75,6 +76,8 @@ class BoundedProtocol(H11Protocol):
         super().__init__(*args, **options)
         self.conn = StrictConnection(h11.SERVER, MAX_HEAD)
         self.peer, self.silent_since = "", 0.0
+        self.arrival = Arrival()
+        self.app_state = {**self.app_state, ARRIVAL: self.arrival}  # which every scope copies
 
     @property
     def is_waiting(self) -> bool:
@@ -89,6 +92,7 @@ class BoundedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.silent_since = self.loop.time()
+        self.arrival.note(self.transport.get_extra_info("socket"))
         super().data_received(data)
 
     def on_response_complete(self) -> None:
