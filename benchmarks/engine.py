@@ -2,7 +2,8 @@
 
     python benchmarks/engine.py                      light and heavy, 6 minutes on two cores
     python benchmarks/engine.py --quick              the same in half a minute, to see that it runs
-    python benchmarks/engine.py --models /path/to/stable-diffusion-v1-5 --device cuda --prompt "a red fox"
+    python benchmarks/engine.py --models ~/stable-diffusion-v1-5 --device cuda --prompt "a red fox" --guidance 7.5
+    python benchmarks/engine.py --models sd15 --device cuda --guidance 7.5      SD 1.5's shape with random weights
     python benchmarks/engine.py --models light --pace sd15-a100 --speed 4 --seconds 60 --out runs/engine-paced
 
 With --pace, a round takes as long as a profile states (divided by --speed). This shows the engine with the published
@@ -37,7 +38,7 @@ import numpy as np
 
 from edgebrush.diffusion.backend import Backend, Prompt
 from edgebrush.diffusion.engine import Engine, Job, Request
-from edgebrush.diffusion.onnx import load_model
+from edgebrush.diffusion.onnx import CARD, load_model, shipped_models
 from edgebrush.diffusion.pacing import PacedBackend
 from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.errors import UserError
@@ -87,8 +88,7 @@ class StaticEngine(Engine):
 
 
 def engine_of(backend: Backend, batch_limit: int, kind: type[Engine] = Engine) -> Engine:
-    sampler = make_sampler("euler" if backend.prediction == "velocity" else "ddim", backend)
-    return kind(backend, sampler, batch_limit, NO_LIMIT, NO_LIMIT)
+    return kind(backend, make_sampler(None, backend), batch_limit, NO_LIMIT, NO_LIMIT)
 
 
 def paced(backend: Backend, options: argparse.Namespace) -> Backend:
@@ -97,15 +97,24 @@ def paced(backend: Backend, options: argparse.Namespace) -> Backend:
     return PacedBackend(backend, load_profile(options.pace).compute, options.speed, lambda seconds: None)
 
 
-def open_backend(model: str, threads: int, device: str) -> Backend:
-    if (Path(model) / "model_index.json").exists():
-        import torch
+def open_backend(model: str, threads: int, options: argparse.Namespace) -> Backend:
+    if model in shipped_models() or (Path(model) / CARD).exists():
+        return load_model(model, threads)
+    import torch
 
-        from edgebrush.diffusion.pipelines import load_pipeline
+    from edgebrush.diffusion.pipelines import load_pipeline
+    from edgebrush.diffusion.shapes import SHAPES, build_shape
+    from edgebrush.diffusion.warm_up import warm_up
 
-        torch.set_num_threads(threads)
-        return load_pipeline(model, device)
-    return load_model(model, threads)
+    torch.set_num_threads(threads)
+    backend = build_shape(model, options.device) if model in SHAPES else load_pipeline(model, options.device)
+    print(warm_up(backend, max(*BATCHES, options.batch_limit), options.cuda_graphs))
+    return backend
+
+
+def prompt_of(backend: Backend, options: argparse.Namespace) -> Prompt:
+    text = options.prompt or getattr(backend, "classes", ["class"])[0]
+    return Prompt(text, options.negative, options.guidance)
 
 
 def time_rounds(backend: Backend, prompt: Prompt, threads: int, seconds: float) -> list[RoundTime]:
@@ -193,9 +202,9 @@ def compare(backend: Backend, prompt: Prompt, rate: float, load: float, options:
 def benchmark(model: str, options: argparse.Namespace) -> tuple[list[RoundTime], list[Served]]:
     rounds: list[RoundTime] = []
     print(f"\n{model}\n{'threads':<10}{'batch':>6}{'round, ms':>12}{'gain':>8}")
-    for threads in sorted({1, options.threads}):
-        backend = open_backend(model, threads, options.device)
-        prompt = Prompt(options.prompt or getattr(backend, "classes", ["0"])[0])
+    for threads in sorted({1, options.threads}) if options.device == "cpu" else [options.threads]:
+        backend = open_backend(model, threads, options)
+        prompt = prompt_of(backend, options)
         backend = paced(backend, options)
         for row in time_rounds(backend, prompt, threads, options.seconds / 2):
             print(f"{threads:<10}{row.batch:>6}{row.round_ms:>12.3f}{row.gain:>8.2f}", flush=True)
@@ -225,10 +234,13 @@ def main() -> None:
         nargs="+",
         default=["light", "heavy"],
         metavar="MODEL",
-        help="shipped models, folders of one, or diffusers pipelines on disk (light heavy)",
+        help="shipped models, folders of one, diffusers pipelines on disk, or shapes such as sd15 (light heavy)",
     )
     add("--device", default="cpu", help="of pipelines: cpu, cuda (cpu)")
-    add("--prompt", help="of all requests (a shipped model's first class)")
+    add("--prompt", help="of all requests (a model's first class)")
+    add("--negative", default="", help="negative prompt of all requests (empty)")
+    add("--guidance", type=float, default=1.0, help="of all requests; above 1, a step evaluates the network twice (1)")
+    add("--no-cuda-graphs", dest="cuda_graphs", action="store_false", help="launch every kernel by itself")
     add("--pace", metavar="PROFILE", help="emulate the round times of this profile, see `edgebrush profiles`")
     add("--speed", type=float, default=1.0, help="with --pace: speed relative to the profile's hardware (1)")
     add("--threads", type=int, default=os.cpu_count(), help="of a network evaluation on the processor (all cores)")

@@ -154,7 +154,7 @@ def test_shift_and_schedule_come_from_the_scheduler(folders, backends):
         assert shift(half, shape)[0] == pytest.approx(1 / (1 + math.exp(-(0.5 + 0.65 * (tokens - 256) / 3840))))
     assert backends["schnell"].shift == backends["sana"].shift == 3.0
     assert backends["sd"].alphas_cumprod.shape == (1000,)
-    with pytest.raises(UserError, match="sampler = 'euler': StableDiffusionPipeline predicts noise"):
+    with pytest.raises(UserError, match="sampler = 'euler': sd predicts noise"):
         make_sampler("euler", backends["sd"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgebrush.diffusion.backend import Backend
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.diffusion.pacing import PacedBackend
 from edgebrush.errors import UserError
@@ -28,7 +29,7 @@ def build_agent(
     *,
     ca_file: Path | None = None,
     token_env: str | None = None,
-    model: str = "light",
+    backend: Backend | None = None,
     paced: bool = False,
     battery_level: float | None = None,
     keep_tasks: int = KEEP_TASKS,
@@ -37,9 +38,9 @@ def build_agent(
     """The agent of UE number ``ue`` (from 1) of a scenario; ``urls`` maps names of BSs to their addresses.
 
     See ``build_stations`` for ``ca_file`` and ``token_env``. The journal is in the folder ``journal``, with the newest
-    ``keep_tasks`` ended tasks of the last ``keep_days``.
-    ``policy`` is a rule's name or a trained policy's folder. With ``paced``, the device is as slow as the scenario
-    specifies. Raises ``UserError`` where an argument cannot be used.
+    ``keep_tasks`` ended tasks of the last ``keep_days``. ``policy`` is a rule's name or a trained policy's folder.
+    ``backend`` is the own device's model, by default the shipped light one. With ``paced``, the device is as slow as
+    the scenario specifies. Raises ``UserError`` where an argument cannot be used.
     """
     if not 1 <= ue <= scenario.ue_count:
         raise UserError(f"ue = {ue}: {scenario.name} has UEs 1 to {scenario.ue_count}")
@@ -48,7 +49,8 @@ def build_agent(
     observer = Observer(scenario, ue - 1, level)
     loaded_policy = load_policy(policy, scenario)
     stations = build_stations(observer, urls, ca_file=ca_file, token_env=token_env)
-    backend = PacedBackend(load_model(model), profile.compute, kind.speed if paced else None, lambda seconds: None)
+    own = backend or load_model("light")
+    paced_backend = PacedBackend(own, profile.compute, kind.speed if paced else None, lambda seconds: None)
     classes = observer.layout.action_space.classes
-    device = Device(backend, observer.step_grid[-1], kind.queue_limit, *observer.own_parts_s, classes)
+    device = Device(paced_backend, observer.step_grid[-1], kind.queue_limit, *observer.own_parts_s, classes)
     return Agent(observer, loaded_policy, stations, device, Journal(journal, keep_tasks, keep_days))

@@ -30,7 +30,7 @@ class Device:
 
     def __init__(self, backend: Backend, max_steps: int, queue_limit: int, fixed_s: float, step_s: float, classes: int):
         # One place more than may wait, because the job that starts next also waits for a moment.
-        engine = Engine(backend, make_sampler("euler", backend), 1, queue_limit + 1, max_steps)
+        engine = Engine(backend, make_sampler(None, backend), 1, queue_limit + 1, max_steps)
         self.engine, self.queue_limit, self.classes = engine, queue_limit, classes
         self.fixed_s, self.step_s = fixed_s, step_s
         self.stopping = threading.Event()

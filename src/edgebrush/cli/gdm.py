@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from .models import import_torch
+
 Model = Literal["light", "heavy", "classifier"]
 
 app = typer.Typer(help="Train the generative diffusion models (GDMs) that ship with the package, or your own.")
@@ -61,7 +63,7 @@ def train(
     check_writable(out.parent)
     source = data or FASHION_MNIST
     image_set = load_images(source)
-    import_torch(threads)
+    import_torch("training", "cpu", threads)
     from edgebrush.diffusion.training.checkpoint import TrainingSettings
     from edgebrush.diffusion.training.train import train as run_training
     from edgebrush.profiling.quality import write_reference
@@ -101,7 +103,7 @@ def reflow(
     from .console import progress_bars
 
     check_writable(out.parent)
-    import_torch(threads)
+    import_torch("training", "cpu", threads)
     from edgebrush.diffusion.training.checkpoint import TrainingSettings
     from edgebrush.diffusion.training.reflow import reflow as run_reflow
 
@@ -109,15 +111,3 @@ def reflow(
     with progress_bars() as progress:
         run_reflow(teacher, out, settings, progress)
     typer.echo(f"model: {out / 'model.onnx'}")
-
-
-def import_torch(threads: int) -> None:
-    """Set PyTorch's threads. Raises ``UserError`` if PyTorch or diffusers is not installed."""
-    from edgebrush.errors import UserError
-
-    try:
-        import diffusers  # noqa: F401
-        import torch
-    except ImportError:
-        raise UserError("training needs PyTorch and diffusers: pip install '.[diffusers]'") from None
-    torch.set_num_threads(threads)

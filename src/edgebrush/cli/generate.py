@@ -1,38 +1,70 @@
-"""`edgebrush generate`: generate an image, or a sheet of images, with a GDM on ONNX Runtime."""
+"""`edgebrush generate`: generate an image, or a sheet of images."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .models import DeviceOption, DtypeOption, PipelineOption, SamplerOption, open_pipeline
+
+if TYPE_CHECKING:
+    from edgebrush.diffusion.backend import Backend
+    from edgebrush.diffusion.pipelines import PipelineBackend
+
 MAX_STEPS = 1000
+BATCH = 8  # images in the batch of a pipeline: more gain little
 EPILOG = """\
 edgebrush generate --model heavy --class sneaker --steps 10 --out sneaker.png
 
 edgebrush generate --model light --class all --steps 4 --count 8 --out sheet.png    one row per class
+
+edgebrush generate --pipeline ~/stable-diffusion-v1-5 --device cuda --prompt "a red fox" --guidance 7.5 --out fox.png
 """
 
 
 def generate(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The image (.png).")],
     model: Annotated[str, typer.Option(help="light, heavy, or a model folder.")] = "heavy",
-    content: Annotated[str, typer.Option("--class", help="Class of the image, or `all`.")] = "all",
+    content: Annotated[str, typer.Option("--class", help="Class of the image, or `all`; with --model.")] = "all",
+    pipeline: PipelineOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
+    prompts: Annotated[
+        list[str], typer.Option("--prompt", help="What the image shows; with --pipeline; repeatable, one row each.")
+    ] = [],  # noqa: B006
+    negative: Annotated[str, typer.Option(help="What the image must not show.")] = "",
+    guidance: Annotated[float, typer.Option(min=1.0, help="Scale of classifier-free guidance; 1 means none.")] = 1.0,
+    size: Annotated[
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Size in pixels.", show_default="the model's own")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, max=MAX_STEPS, help="Denoising steps.")] = 10,
     count: Annotated[int, typer.Option(min=1, max=100, help="Images per class, side by side.")] = 1,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31, help="Seed of the first image; the next images use the next seeds.")
     ] = 0,
-    sampler: Annotated[str, typer.Option(help="euler or multistep.")] = "euler",
+    sampler: SamplerOption = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=256, help="CPU threads of a pipeline.", show_default="all cores")
+    ] = None,
     scale: Annotated[
-        int, typer.Option(min=1, max=32, help="Enlargement: output pixels per image pixel, in each direction.")
-    ] = 4,
+        int | None,
+        typer.Option(
+            min=1,
+            max=32,
+            help="Enlargement: output pixels per image pixel, in each direction.",
+            show_default="4, 1 with --pipeline",
+        ),
+    ] = None,
 ) -> None:
-    """Generate class-conditional images with a GDM on ONNX Runtime."""
+    """Generate images: of a class with a shipped model or one like it, of a text with a diffusers pipeline."""
+    import os
+    import time
+
     import numpy as np
 
-    from edgebrush.diffusion.backend import Prompt
+    from edgebrush.diffusion.backend import Prompt, parse_size
     from edgebrush.diffusion.engine import Engine, Request
     from edgebrush.diffusion.images import save_image
     from edgebrush.diffusion.onnx import load_model
@@ -44,17 +76,40 @@ def generate(
 
     if out.suffix.lower() != ".png":
         raise UserError(f"out = {str(out)!r}: must end in .png")
-    backend = load_model(model)
-    classes = backend.classes if content == "all" else (content,)
-    engine = Engine(backend, make_sampler(sampler, backend), count, len(classes) * count, MAX_STEPS)
-    jobs = [engine.submit(Request(Prompt(name), steps, seed + n)) for name in classes for n in range(count)]
+    if pipeline and not prompts:
+        raise UserError("prompt: missing; state what the image shows, for example --prompt 'a red fox'")
+    backend: Backend
+    if pipeline is None:
+        backend = load_model(model)
+        texts, batch = list(backend.classes) if content == "all" else [content], count
+    else:
+        backend, texts = open_pipeline(pipeline, device, dtype, threads or os.cpu_count() or 1), prompts
+        batch = fitting_batch(backend, min(BATCH, len(texts) * count))
+    engine = Engine(backend, make_sampler(sampler, backend), batch, len(texts) * count, MAX_STEPS)
+    pixels = parse_size(size) if size else None
+    jobs = [
+        engine.submit(Request(Prompt(text, negative, guidance), steps, seed + n, size=pixels))
+        for text in texts
+        for n in range(count)
+    ]
     check_writable(out.parent)
+    started = time.perf_counter()
     with progress_bars() as progress:
         while engine.round():
             done = sum(job.steps_done for job in jobs) / (steps * len(jobs))
             progress(f"{backend.name}, {steps} steps", done, "")
+    seconds = time.perf_counter() - started
+    if failed := next((job for job in jobs if job.image is None), None):
+        raise UserError(f"image {failed.number + 1}: {failed.error}")
     rows = [np.concatenate([job.image for job in jobs[n : n + count]], axis=1) for n in range(0, len(jobs), count)]
-    sheet = np.concatenate(rows).repeat(scale, axis=0).repeat(scale, axis=1)
+    enlargement = scale or (4 if pipeline is None else 1)
+    sheet = np.concatenate(rows).repeat(enlargement, axis=0).repeat(enlargement, axis=1)
     save_image(sheet, out)
-    seconds = sum(job.compute_s for job in jobs) / count
     typer.echo(f"{len(jobs)} images in {seconds:.2f} s: {out}")
+
+
+def fitting_batch(backend: PipelineBackend, most: int) -> int:
+    """Return the largest batch, at most ``most``, that the device's memory holds."""
+    from edgebrush.diffusion.warm_up import warm_up
+
+    return warm_up(backend, most, cuda_graphs=False).batch_limit

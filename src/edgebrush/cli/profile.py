@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from .models import Device, SamplerOption, import_torch
+
 if TYPE_CHECKING:
     from edgebrush.diffusion.backend import Backend, Prompt
+    from edgebrush.profiling.measure import MeasurementPlan
     from edgebrush.profiling.quality_curve import NamedScorer
 
 EPILOG = """\
@@ -21,7 +24,6 @@ edgebrush profile ~/stable-diffusion-v1-5 --backend diffusers --device cuda --pr
 
 edgebrush profile sdxl --backend shape --device cuda --guidance 7.5 --quality-from sdxl-a100 --out sdxl.json
 """
-DEFAULT_SAMPLERS = {"velocity": "euler", "noise": "dpm-solver++"}
 
 
 def profile(
@@ -39,15 +41,9 @@ def profile(
         Literal["onnx", "diffusers", "shape"],
         typer.Option(help="onnx, diffusers, or shape: a pipeline with random weights, to measure only its cost."),
     ] = "onnx",
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the model runs.")] = "cpu",
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads per evaluation.")] = 1,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            help="euler or multistep for flows, ddim or dpm-solver++ for noise predictors.",
-            show_default="euler or dpm-solver++",
-        ),
-    ] = None,
+    sampler: SamplerOption = None,
     steps: Annotated[
         str, typer.Option(metavar="LIST", help="Step counts at which to measure the quality.")
     ] = "1,2,4,6,8,10,15,20,30,50",
@@ -87,7 +83,13 @@ def profile(
     from edgebrush.profiling.measure import MeasurementPlan, WorkFolder
     from edgebrush.profiling.meters import find_meter
     from edgebrush.profiling.plot import save_measurement_figure
-    from edgebrush.profiling.profile_writer import describe_hardware, load_measured, measure_profile, save_measured
+    from edgebrush.profiling.profile_writer import (
+        describe_hardware,
+        fit_warnings,
+        load_measured,
+        measure_profile,
+        save_measured,
+    )
 
     from .console import progress_bars
 
@@ -107,9 +109,11 @@ def profile(
     )
     for prompt in plan.prompts:
         loaded.check(prompt)
-    chosen_sampler = make_sampler(sampler or DEFAULT_SAMPLERS[loaded.prediction], loaded)
+    chosen_sampler = make_sampler(sampler, loaded)
     quality_source = copied or find_scorer(scorer)
     hardware = describe_hardware(device, threads)
+    if backend != "onnx":
+        warm_up_for(plan, loaded)
     check_writable(out.parent)
     work = WorkFolder(out.with_suffix(".work"), {"model": content, "hardware": hardware})
     with progress_bars() as progress:
@@ -128,10 +132,12 @@ def profile(
     written = save_measured(measured, out)
     save_measurement_figure([*others, measured], out.with_suffix(".png"))
     work.clear()
+    for warning in fit_warnings(measured.profile):
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo("profile: " + ", ".join(map(str, [*written, out.with_suffix(".png")])))
 
 
-def load_backend(model: str, backend: str, device: str, threads: int) -> tuple[Backend, str]:
+def load_backend(model: str, backend: str, device: Device, threads: int) -> tuple[Backend, str]:
     """Return the model, and a fingerprint of its contents. Raises ``UserError``."""
     from edgebrush.diffusion.onnx import WEIGHTS, load_model, shipped_models
     from edgebrush.errors import UserError
@@ -144,7 +150,7 @@ def load_backend(model: str, backend: str, device: str, threads: int) -> tuple[B
     if backend == "onnx":
         folder = WEIGHTS / model if model in shipped_models() else Path(model)
         return load_model(model, threads), fingerprint(folder)
-    import_torch(device, threads)
+    import_torch("backend", device, threads)
     if backend == "diffusers":
         from edgebrush.diffusion.pipelines import load_pipeline
 
@@ -154,18 +160,18 @@ def load_backend(model: str, backend: str, device: str, threads: int) -> tuple[B
     return build_shape(model, device), f"shape {model}"
 
 
-def import_torch(device: str, threads: int) -> None:
-    """Set PyTorch's threads. Raises ``UserError`` if it is not installed or finds no GPU."""
+def warm_up_for(plan: MeasurementPlan, backend: Backend) -> None:
+    """Capture CUDA graphs, as `edgebrush serve` does. Raises ``UserError`` if the largest batch does not fit."""
+    from edgebrush.diffusion.pipelines import PipelineBackend
+    from edgebrush.diffusion.warm_up import warm_up
     from edgebrush.errors import UserError
 
-    try:
-        import diffusers  # noqa: F401
-        import torch
-    except ImportError:
-        raise UserError("backend: needs PyTorch and diffusers: pip install '.[diffusers]'") from None
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device = 'cuda': PyTorch finds no GPU; use --device cpu")
-    torch.set_num_threads(threads)
+    assert isinstance(backend, PipelineBackend)
+    fitting = warm_up(backend, max(plan.batches)).batch_limit
+    if fitting < max(plan.batches):
+        raise UserError(
+            f"batches = {plan.batches}: the GPU's memory holds at most {fitting} images; leave larger ones out"
+        )
 
 
 def read_prompts(backend: Backend, shape: bool, file: Path | None, guidance: float) -> tuple[Prompt, ...]:

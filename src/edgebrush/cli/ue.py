@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .completion import complete_policy
+from .models import DeviceOption, DtypeOption, PipelineOption, open_pipeline
 from .options import OWN_CODE, AllowHostOption, AllowOriginOption, ScenarioArgument
 
 GRACE_S = 10.0  # for open requests to finish after SIGTERM; the rest stays in the journal
@@ -72,6 +73,9 @@ def ue(
     model: Annotated[
         str, typer.Option(help="Model on the UE's own device: light, heavy, or the folder of a model.")
     ] = "light",
+    pipeline: PipelineOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
     paced: Annotated[
         bool, typer.Option("--paced", help="Slow the own device down to its speed in the scenario.")
     ] = False,
@@ -87,10 +91,12 @@ def ue(
     from edgebrush.agent.build import build_agent
     from edgebrush.agent.task_file import read_task_file, run_task_file
     from edgebrush.api.server import Address, Server, run
+    from edgebrush.diffusion.onnx import load_model
     from edgebrush.scenario.load import load_scenario
 
     urls = dict(each.partition("=")[::2] for each in station)
     loaded = load_scenario(scenario)
+    backend = load_model(model) if pipeline is None else open_pipeline(pipeline, device, dtype, threads=1)
     agent = build_agent(
         loaded,
         number,
@@ -99,7 +105,7 @@ def ue(
         journal or Path(f"ue-{number}"),
         ca_file=ca_file,
         token_env=station_token_env,
-        model=model,
+        backend=backend,
         paced=paced,
         battery_level=battery,
         keep_tasks=keep_tasks,

@@ -255,4 +255,6 @@ def load_pipeline(path: str | Path, device: str = "cpu", dtype: Dtype | None = N
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"pipeline = {str(path)!r}: cannot be loaded: {first_line}") from None
     getattr(pipe, family_of(name).network_name).to(chosen)  # without accelerate, some keep the dtype on disk
-    return PipelineBackend(pipe, device)
+    backend = PipelineBackend(pipe, device)
+    backend.name = folder.resolve().name
+    return backend

@@ -199,8 +199,15 @@ NOISE_SAMPLERS: dict[str, type[NoiseSampler]] = {"ddim": Ddim, "dpm-solver++": D
 SAMPLERS: dict[str, type[Sampler]] = {**FLOW_SAMPLERS, **NOISE_SAMPLERS}
 
 
-def make_sampler(name: str, backend: Backend) -> Sampler:
-    """Create the sampler of this name for a backend. Raises ``UserError`` if it does not fit the prediction type."""
+DEFAULT_SAMPLERS: dict[PredictionType, str] = {"velocity": "euler", "noise": "dpm-solver++"}
+
+
+def make_sampler(name: str | None, backend: Backend) -> Sampler:
+    """Create the sampler of this name, or the default one, for a backend.
+
+    Raises ``UserError`` if it does not fit the prediction type.
+    """
+    name = name or DEFAULT_SAMPLERS[backend.prediction]
     if name in FLOW_SAMPLERS and backend.prediction == "velocity":
         return FLOW_SAMPLERS[name](backend.shift)
     if name in NOISE_SAMPLERS and backend.alphas_cumprod is not None:

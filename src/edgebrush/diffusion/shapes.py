@@ -154,8 +154,8 @@ def build_shape(name: str, device: str) -> PipelineBackend:
     if name not in SHAPES:
         raise UserError(f"model = {name!r}: no such shape; use one of {', '.join(SHAPES)}")
     torch.manual_seed(0)
-    pipe = build_pipeline(SHAPES[name]).to(network_dtype(SHAPES[name].pipeline, check_device(device)))
-    backend = PipelineBackend(pipe, device)
+    pipe = build_pipeline(SHAPES[name], check_device(device))
+    backend = PipelineBackend(pipe.to(network_dtype(SHAPES[name].pipeline, device)), device)
     backend.name = f"{name} (random weights)"
     return backend
 
@@ -165,22 +165,23 @@ def shape_prompt(guidance: float) -> Prompt:
     return Prompt(WORD, guidance=guidance)
 
 
-def build_pipeline(shape: Shape) -> Any:
-    """Build a pipeline of a shape with newly initialised weights."""
-    vae = diffusers.AutoencoderKL(**shape.vae)
+def build_pipeline(shape: Shape, device: str) -> Any:
+    """Build a pipeline of a shape with random weights, drawn on the device: for SDXL, a CPU needs a minute."""
     scheduler = diffusers.DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
     )
-    if shape.pipeline == "DiTPipeline":
-        return diffusers.DiTPipeline(diffusers.DiTTransformer2DModel(**shape.network), vae, scheduler, {0: WORD})
-    network = diffusers.UNet2DConditionModel(**shape.network)
-    first, *second = [transformers.CLIPTextConfig(**text) for text in shape.text]
-    encoder, tokenizer = transformers.CLIPTextModel(first), one_word_tokenizer()
-    if not second:
-        return diffusers.StableDiffusionPipeline(
-            vae, encoder, tokenizer, network, scheduler, None, None, requires_safety_checker=False
-        )
-    pooled = transformers.CLIPTextModelWithProjection(second[0])
+    tokenizer, texts = one_word_tokenizer(), [transformers.CLIPTextConfig(**text) for text in shape.text]
+    with torch.device(device):
+        vae = diffusers.AutoencoderKL(**shape.vae)
+        if shape.pipeline == "DiTPipeline":
+            return diffusers.DiTPipeline(diffusers.DiTTransformer2DModel(**shape.network), vae, scheduler, {0: WORD})
+        network = diffusers.UNet2DConditionModel(**shape.network)
+        encoder = transformers.CLIPTextModel(texts[0])
+        if len(texts) == 1:
+            return diffusers.StableDiffusionPipeline(
+                vae, encoder, tokenizer, network, scheduler, None, None, requires_safety_checker=False
+            )
+        pooled = transformers.CLIPTextModelWithProjection(texts[1])
     return diffusers.StableDiffusionXLPipeline(vae, encoder, pooled, tokenizer, tokenizer, network, scheduler)
 
 

@@ -1,0 +1,100 @@
+"""Diffusers pipelines on the command line: `serve`, `generate` and `ue` give the images of the pipeline's own call."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from edgebrush.cli.main import run
+from edgebrush.diffusion.backend import Prompt
+from edgebrush.diffusion.engine import Request
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+pytestmark = pytest.mark.diffusers
+
+from tests.support.pipelines import load, pipeline_image, save  # noqa: E402
+
+PROMPT = Prompt("d a", negative="b", guidance=4.0)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pipelines")
+    save(root, "sd3")
+    return root
+
+
+@pytest.fixture(scope="module")
+def expected(root):
+    """The images of ``PROMPT`` with seed 7 and 5 steps, of the model's own size and of another one."""
+    backend = load(root, "sd3")
+    return {size: pipeline_image(backend, "sd3", Request(PROMPT, 5, 7, size=size)) for size in (None, (24, 8))}
+
+
+def assert_close(image, expected):
+    assert image.shape == expected.shape and np.abs(image.astype(int) - expected).max() <= 1
+
+
+def test_serve(root, expected, monkeypatch, capsys):
+    apps = []
+    monkeypatch.setattr("edgebrush.api.server.Server", lambda app, *_: apps.append(app))
+    monkeypatch.setattr("edgebrush.api.server.run", lambda server: None)
+    options = ["--pipeline", str(root / "sd3"), "--profile", "sd15-a100", "--batch-limit", "3", "--name", "bs-1"]
+    assert run(["serve", *options]) == 0
+    assert "bs-1: sd3 on cpu: batches of at most 3, warm-up" in capsys.readouterr().err
+    body = {"prompt": PROMPT.text, "negative_prompt": PROMPT.negative, "guidance_scale": PROMPT.guidance}
+    body |= {"num_inference_steps": 5, "seed": 7, "response_format": "url"}
+    with TestClient(apps[0], base_url="http://127.0.0.1") as client:
+        assert client.get("/v1/models").json()["data"][0]["id"] == "sd3"
+        assert client.get("/v1/load").json()["batch_limit"] == 3
+        for size, image in expected.items():
+            asked = body | {"size": "24x8" if size else "auto"}
+            reply = client.post("/v1/images/generations", json=asked).json()
+            picture = Image.open(io.BytesIO(client.get(reply["data"][0]["url"]).content))
+            assert_close(np.asarray(picture), image)
+        assert client.post("/v1/images/generations", json=body | {"size": "25x8"}).status_code == 400
+
+
+def test_generate(root, expected, tmp_path, capsys):
+    options = ["generate", "--pipeline", str(root / "sd3"), "--steps", "5", "--negative", "b", "--guidance", "4"]
+    options += ["--threads", "1"]
+    out = tmp_path / "image.png"
+    assert run([*options, "--prompt", "d a", "--seed", "7", "--out", str(out)]) == 0
+    assert_close(np.asarray(Image.open(out)), expected[None])
+    two = [*options, "--prompt", "h", "--prompt", "d a", "--seed", "6", "--count", "2", "--size", "24x8"]
+    assert run([*two, "--out", str(out)]) == 0
+    sheet = np.asarray(Image.open(out))
+    assert sheet.shape == (16, 48, 3)
+    assert_close(sheet[8:, 24:], expected[24, 8])  # the second prompt, the second seed
+    capsys.readouterr()
+    for more, message in (
+        ([], "prompt: missing"),
+        (["--prompt", "a", "--size", "large"], "size = 'large': must be WIDTHxHEIGHT"),
+        (["--prompt", "a", "--size", "25x8"], "size = 25x8: this model's own is 16x16; use multiples of 2"),
+        (["--prompt", "a", "--sampler", "ddim"], "sampler = 'ddim'"),
+        (["--prompt", "a", "--device", "cuda"], "device = 'cuda': PyTorch finds no GPU"),
+    ):
+        assert run([*options, *more, "--out", str(tmp_path / "no.png")]) == 2
+        assert message in (error := capsys.readouterr().err) and error.count("\n") == 1
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_the_own_device_of_a_ue(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with open("tasks.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("at_s", "prompt", "request", "seed"), (0.0, "d a", "idle", 7)])
+    options = ["--pipeline", str(root / "sd3"), "--policy", "local-only", "--tasks", "tasks.csv", "--journal", "j"]
+    assert run(["ue", "testbed", *options]) == 0
+    assert "1 images, 0 errors" in capsys.readouterr().out
+
+
+def test_a_folder_without_a_pipeline_and_a_missing_profile_are_user_errors(tmp_path, capsys):
+    assert run(["serve", "--pipeline", str(tmp_path), "--profile", "sd15-a100", "--port", "0"]) == 2
+    assert "not the folder of a diffusers pipeline" in capsys.readouterr().err
+    assert run(["serve", "--pipeline", str(tmp_path), "--port", "0"]) == 2
+    assert "has none; measure one with `edgebrush profile` and give --profile" in capsys.readouterr().err
