@@ -16,6 +16,7 @@ from edgebrush.errors import UserError
 
 from .database import BUSY_S, FILE, VERSION
 from .records import IMAGE
+from .takeover import OLD
 
 PAGE_ROWS = 1000
 
@@ -29,6 +30,15 @@ WHERE number > ? ORDER BY number LIMIT ?
 TASKS = """
 SELECT rowid, id, state, accepted_at, ended_at, requested, result FROM tasks WHERE rowid > ? ORDER BY rowid LIMIT ?
 """
+
+
+def check_journal(folder: Path) -> None:
+    """Raises ``UserError`` where there is no journal in a folder."""
+    if (folder / FILE).is_file():
+        return
+    if (folder / OLD).is_file():
+        raise UserError(f"{folder / OLD}: is of edgebrush 0.1; `edgebrush ue --journal {folder}` takes it over")
+    raise UserError(f"{str(folder)!r}: there is no journal; give the folder of `edgebrush ue --journal`")
 
 
 def connect(folder: Path) -> sqlite3.Connection:
