@@ -41,11 +41,20 @@ def test_the_headline_is_honest(run):
     assert "do not differ significantly" in text.headline(with_gaps(run, {run.rival: LEVEL}))
 
 
+def test_nothing_is_significant_in_too_few_episodes(run):
+    """The bootstrap's intervals of three blocks would exclude 0 by chance."""
+    few = with_gaps(run, {name: BETTER for name in run.ranking[1:]})
+    few = replace(few, results=few.results | {"episodes": 3})
+    assert "differ by −1.3% in cost; 3 episodes are too few for a 95% interval (5 at least)." in text.headline(few)
+    few.results["testbed"] = {}
+    assert "3 blocks of arrivals are too few" in text.headline(few) and text.wins(few) == ""
+
+
 @pytest.mark.parametrize(
     ("gaps", "sentence"),
     [
         ([BETTER], "The other policy costs significantly more (95% intervals)."),
-        ([BETTER, BETTER], "All 2 other policies cost significantly more (95% intervals)."),
+        ([BETTER, BETTER], "Both other policies cost significantly more (95% intervals)."),
         ([BETTER, LEVEL], "1 of 2 other policies costs significantly more (95% intervals)."),
         ([BETTER, BETTER, LEVEL], "2 of 3 other policies cost significantly more (95% intervals)."),
         ([LEVEL, WORSE], ""),

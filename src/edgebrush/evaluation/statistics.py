@@ -9,7 +9,7 @@ has a narrower interval than the cost of either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from edgebrush.scenario.schema import Scenario
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+MIN_EPISODES = 5  # fewer tell too little about their spread: no difference counts as significant
 LOAD_WINDOW_S = 10.0  # the load at a time is the number of arrivals in the window before it
 LOAD_BINS = 5  # with equal numbers of tasks, from low to high load
 DELAY_EDGES_S = np.geomspace(1e-3, 1e4, 4001)  # bins of 0.4%; percentiles are interpolated within a bin
@@ -225,6 +226,13 @@ def interval(mean: float, resampled: np.ndarray) -> Interval:
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(resampled, (tail, 1.0 - tail))
     return Interval(mean, float(low), float(high))
+
+
+def verdict(gap: Mapping[str, float], episodes: int) -> str:
+    """``better``, ``worse`` or ``level``: whether a difference in cost, an interval's dictionary, excludes 0."""
+    if episodes < MIN_EPISODES:
+        return "level"
+    return "better" if gap["ci_high"] < 0 else "worse" if gap["ci_low"] > 0 else "level"
 
 
 def percentile_s(delays: np.ndarray, share: float) -> float:

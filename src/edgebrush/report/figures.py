@@ -15,7 +15,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import PercentFormatter
 
 from edgebrush.evaluation.run_folder import Run
-from edgebrush.evaluation.statistics import COST_TERMS, DELAY_EDGES_S, METRICS, Interval
+from edgebrush.evaluation.statistics import COST_TERMS, DELAY_EDGES_S, METRICS, Interval, verdict
 from edgebrush.plotting import (
     BLUE,
     GREEN,
@@ -122,7 +122,10 @@ def differences(run: Run) -> Figure:
     gaps = run.results["policies"][run.subject]["less_than"]
     others = [name for name in run.ranking if name != run.subject]
     intervals = [Interval(**gaps[name]["relative"]) for name in others]
-    colours = [GREEN if gap.ci_high < 0 else VERMILION if gap.ci_low > 0 else GREY for gap in intervals]
+    colours = [
+        {"better": GREEN, "worse": VERMILION, "level": GREY}[verdict(gap._asdict(), run.results["episodes"])]
+        for gap in intervals
+    ]
     figure = draw_intervals(others, intervals, colours, percent, 0.0)
     (axes,) = figure.axes
     percent_ticks(axes.xaxis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -164,12 +165,19 @@ def _tiles(run: Run) -> list[tuple[str, str, str]]:
     metrics = [run.results["policies"][name] for name in names]
     formatted = {
         "cost per task": [f"{each['cost']['mean']:.4f}" for each in metrics],
-        "mean delay": [f"{each['delay_s']['mean']:.1f} s" for each in metrics],
-        "95% done within": [f"{each['delay_s']['p95']:.1f} s" for each in metrics],
-        "phone energy per image": [f"{each['energy_ue_j']['mean']:.2f} J" for each in metrics],
+        "mean delay": significant([each["delay_s"]["mean"] for each in metrics], "s"),
+        "95% done within": significant([each["delay_s"]["p95"] for each in metrics], "s"),
+        "phone energy per image": significant([each["energy_ue_j"]["mean"] for each in metrics], "J"),
         "quality (0 to 1)": [f"{each['quality']['mean']:.3f}" for each in metrics],
     }
     return [
         (label, values[0], f"{run.rival}: {values[1]}" if len(values) > 1 else "")
         for label, values in formatted.items()
     ]
+
+
+def significant(values: list[float], unit: str) -> list[str]:
+    """Numbers with the decimals that give the smallest one that is not 0 three significant digits; at least one."""
+    smallest = min((abs(value) for value in values if value), default=1.0)
+    decimals = max(1, 2 - math.floor(math.log10(smallest)))
+    return [f"{value:.{decimals}f} {unit}" for value in values]

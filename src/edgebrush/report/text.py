@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgebrush.evaluation.run_folder import Run
-from edgebrush.evaluation.statistics import COST_TERMS, LOAD_WINDOW_S, Interval
+from edgebrush.evaluation.statistics import COST_TERMS, LOAD_WINDOW_S, MIN_EPISODES, Interval, verdict
 from edgebrush.learning.registry import ALGORITHMS
 from edgebrush.plotting import percent
 from edgebrush.policies.rules import KINDS
@@ -28,11 +28,6 @@ def enumerate_parts(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1] if parts else ""
 
 
-def verdict(gap: dict) -> str:
-    """``better``, ``worse`` or ``level``: whether the interval of a difference in cost excludes 0."""
-    return "better" if gap["ci_high"] < 0 else "worse" if gap["ci_low"] > 0 else "level"
-
-
 def headline(run: Run) -> str:
     """The subject's cost relative to its rival's."""
     subject, rival = title_of(run.subject), run.rival
@@ -41,7 +36,14 @@ def headline(run: Run) -> str:
         return f"{subject} was played alone: its tasks cost {cost:.4f} on average."
     gap = _gap_to(run, rival)
     best = "the best rule" if run.subject == "mappo" and rival in KINDS else "the next best"
-    match verdict(gap):
+    episodes = run.results["episodes"]
+    if episodes < MIN_EPISODES:
+        unit = "blocks of arrivals" if "testbed" in run.results else "episodes"
+        return (
+            f"{subject} and {rival}, {best}, differ by {percent(gap['mean'])} in cost; {episodes} {unit} are too few "
+            f"for a 95% interval ({MIN_EPISODES} at least)."
+        )
+    match verdict(gap, episodes):
         case "better":
             return f"{subject} costs {_size(gap)} less per task than {rival}, {best} ({_interval(gap)})."
         case "worse":
@@ -58,11 +60,13 @@ def headline(run: Run) -> str:
 def wins(run: Run) -> str:
     """How many of the other policies cost more, and the saving relative to selfish phones."""
     gaps = run.results["policies"][run.subject]["less_than"]
-    won = [name for name, gap in gaps.items() if verdict(gap["relative"]) == "better"]
+    won = [name for name, gap in gaps.items() if verdict(gap["relative"], run.results["episodes"]) == "better"]
     if not won:
         return ""
     if len(won) == len(gaps):
-        which = f"All {len(gaps)} other policies cost" if len(gaps) > 1 else "The other policy costs"
+        which = {1: "The other policy costs", 2: "Both other policies cost"}.get(
+            len(gaps), f"All {len(gaps)} other policies cost"
+        )
     else:
         which = f"{len(won)} of {len(gaps)} other policies cost{'s' if len(won) == 1 else ''}"
     text = f"{which} significantly more (95% intervals)."
@@ -169,7 +173,7 @@ def _behaviour(run: Run) -> str:
 def _largest_contributions(run: Run, groups: list[Group]) -> list[str]:
     """The group of each dimension that contributes most, where the difference is significant."""
     gap = run.results["policies"][run.subject]["less_than"][run.rival]["cost"]
-    if verdict(gap) == "level" or not groups:
+    if verdict(gap, run.results["episodes"]) == "level" or not groups:
         return []
     largest = []
     for dimension in dict.fromkeys(group.dimension for group in groups):
@@ -181,7 +185,11 @@ def _largest_contributions(run: Run, groups: list[Group]) -> list[str]:
 
 
 def _losers(run: Run, groups: list[Group]) -> str:
-    worse = [f"“{group.name}” ({_with_interval(group.gap)})" for group in groups if group.gap.ci_low > 0]
+    worse = [
+        f"“{group.name}” ({_with_interval(group.gap)})"
+        for group in groups
+        if verdict(group.gap._asdict(), run.results["episodes"]) == "worse"
+    ]
     if worse:
         return f"Groups that cost more than under {run.rival}: {enumerate_parts(worse)}."
     return f"No kind of request, content or class of phone costs significantly more than under {run.rival}."

@@ -17,6 +17,7 @@ from .episode import Episode
 from .outcomes import task_id
 
 GALLERY = "gallery.html"
+SHOWN = 24  # images of a policy that are not folded away, so that a phone can reach the next policy
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def make_section(policy: str, episode: Episode, outcomes: np.ndarray, folder: Pa
 def write_gallery(episode: Episode, sections: list[GallerySection], folder: Path) -> None:
     """Write ``gallery.html``, a page without external files."""
     template = Path(__file__).with_name(GALLERY)
-    page = fill(template, scenario=episode.scenario, sections=sections, places=_places(episode))
+    page = fill(template, scenario=episode.scenario, sections=sections, places=_places(episode), shown=SHOWN)
     write_text(folder / GALLERY, page)
 
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from scipy.stats import theilslopes
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 WARM_UP = 0.3  # share of a process's samples, from its first one, that do not count: caches and pools fill up
-SLOPE_TASKS = 5_000  # tasks after the warm-up from which on a slope can be told from noise
+SLOPE_TASKS = 20_000  # after the warm-up: in fewer tasks a slope is not told from the largest burst's high-water mark
 MEMORY_SLOPE_BYTES = 300.0  # per task: 30 MB in 100,000 tasks
 DESCRIPTOR_SLOPE = 1e-3  # per task: 100 in 100,000 tasks
-MEMORY_GROWTH_BYTES = 200e6  # at most, since a process's first sample
+MEMORY_GROWTH_BYTES = 60e6  # at most, since a process's first sample
 DESCRIPTOR_GROWTH = 200
 
 
@@ -65,11 +65,14 @@ def _problems(process: str, samples: Sequence[VitalSigns]) -> list[str]:
 
 
 def slopes(samples: Sequence[VitalSigns]) -> tuple[float, float]:
-    """Bytes and descriptors per task of one process after its warm-up; 0 where it ran too short to tell."""
+    """Bytes and descriptors per task of one process after its warm-up; 0 where it ran too short to tell.
+
+    The lower ends of 95% intervals of Theil and Sen's slope (the median of the slopes between all pairs of samples).
+    """
     steady = samples[int(WARM_UP * len(samples)) :]
     if len(steady) < 3 or steady[-1].tasks - steady[0].tasks < SLOPE_TASKS:
         return 0.0, 0.0
-    tasks = np.array([each.tasks for each in steady], float)
-    memory = np.polyfit(tasks, [each.memory_bytes for each in steady], 1)[0]
-    descriptors = np.polyfit(tasks, [each.descriptors for each in steady], 1)[0]
+    tasks = [each.tasks for each in steady]
+    memory = theilslopes([each.memory_bytes for each in steady], tasks).low_slope
+    descriptors = theilslopes([each.descriptors for each in steady], tasks).low_slope
     return float(memory), float(descriptors)
