@@ -5,13 +5,16 @@ import hashlib
 import re
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgebrush.agent.app import create_app
-from edgebrush.agent.page import format_rate, format_seconds
+from edgebrush.agent.page import add_status_page, format_rate, format_seconds
 from tests.support.agents import LARGE, SMALL, PreferSlots, make_agent
+from tests.support.browser import CHROMIUM, browser
 from tests.support.fakes import FakeStation
+from tests.support.serving import serve_app, until
 
 IMAGES = "/v1/images/generations"
 
@@ -90,6 +93,25 @@ def test_the_page_loads_and_runs_nothing(client):
     assert policy.startswith("default-src 'none'") and "frame-ancestors 'none'" in policy and "unsafe" not in policy
     assert not re.search(r"\s(src|href|style|on\w+)=", response.text)
     assert "width=device-width" in response.text
+
+
+@pytest.mark.process
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_page_fits_on_a_phone_and_has_its_style(client):
+    with serve_app(page_app(client)) as (_, url), browser() as page:
+        page.resize(360, 740)
+        page.open(url)
+        until(lambda: page.value("document.querySelectorAll('li').length") > 5)
+        assert page.value("document.documentElement.scrollWidth <= window.innerWidth")
+        assert page.value("getComputedStyle(document.querySelector('li')).borderTopWidth") == "1px"
+
+
+def page_app(client):
+    """The status page of a client's agent alone."""
+    app = FastAPI()
+    add_status_page(app, client.app.state.agent)
+    return app
 
 
 @pytest.mark.parametrize(

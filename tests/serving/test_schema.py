@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -10,8 +11,10 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks
 
+from edgebrush.agent.app import create_app
+from tests.support.agents import PreferSlots, make_agent
 from tests.support.models import Formula
-from tests.support.serving import CIRCLE, IMAGES, make_station, served
+from tests.support.serving import CIRCLE, IMAGES, TIMEOUT_S, make_station, serve_app, served
 
 pytestmark = pytest.mark.process
 REPOSITORY = Path(__file__).parents[2]
@@ -42,10 +45,11 @@ def no_files_in_the_repository(monkeypatch, tmp_path):
     assert (REPOSITORY / ".schemathesis").exists() == existed
 
 
-def check_examples(client, mode, count):
-    """Send ``count`` generated requests per route, and check the responses against the schema."""
+def check_examples(client, mode, count, valid=CIRCLE):
+    """Send ``count`` generated requests per route, and check the responses against the schema; then a valid one."""
     schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
     schema.config.checks.not_a_server_error.expected_statuses = ["2xx", "4xx", "504"]  # deadline_s may be 5e-324
+    schema.config.checks.negative_data_rejection.expected_statuses = ["400", "404", "413", "422"]
     bounded = settings(
         max_examples=count,
         deadline=None,
@@ -65,7 +69,7 @@ def check_examples(client, mode, count):
 
         with suppress(Unsatisfiable):  # a route without parameters has no invalid requests
             follows_the_schema()
-    assert client.post(IMAGES, json=CIRCLE).status_code == 200
+    assert client.post(IMAGES, json=valid).status_code == 200
 
 
 @pytest.mark.parametrize("mode", GenerationMode)
@@ -77,3 +81,12 @@ def test_responses_follow_the_schema(client, mode):
 @pytest.mark.parametrize("mode", GenerationMode)
 def test_many_responses_follow_the_schema(client, mode):
     check_examples(client, mode, 500)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", GenerationMode)
+def test_many_responses_of_an_agent_follow_its_schema(mode, tmp_path):
+    agent = make_agent(tmp_path / "journal", PreferSlots(0), {}, AnyPrompt())
+    agent.device.queue_limit = 1000
+    with serve_app(create_app(agent)) as (_, url), httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
+        check_examples(client, mode, 200, {"prompt": "circle"})
