@@ -23,6 +23,9 @@ LINK_BPS = 1.5e6  # of a BS's uplink and of its downlink, as in the testbed
 BITS_UP, BITS_DOWN, POLL_BITS = 4e3, 8e3, 5e3
 CALM_TASKS, CALM_INTERVAL_S = 12, 0.4  # the tasks of a calm period
 RECOVERY_S = 10.0
+ERROR = 500, {"error": {"message": "out of memory"}}, {}
+GARBAGE = 200, b"<html>", {}
+REFUSAL = 429, {"error": {"message": "full"}}, {"retry-after": "3600"}
 
 
 class VirtualStation(FakeStation):
@@ -35,6 +38,7 @@ class VirtualStation(FakeStation):
         self.intact = asyncio.Event()
         self.intact.set()
         self.slowdown = 1.0  # of the link
+        self.failure = None  # what every image request gets instead of its image: status, reply and headers
         self.extra_s = 0.0  # of the next answer, not reported
         self.up, self.down = (Band(lambda ue, senders: LINK_BPS / self.slowdown / senders) for _ in range(2))
         self.places = asyncio.Semaphore(batch_limit)
@@ -49,6 +53,9 @@ class VirtualStation(FakeStation):
             "waiting_steps": [0, 8 * self.waiting],
             "connections": self.running + self.waiting,
         }
+
+    def image_response(self):
+        return self.failure or super().image_response()
 
     async def make_image(self):
         body, _ = self.requests[-1]
@@ -127,6 +134,32 @@ async def slow_link(agent, stations):
         station.slowdown = 1.0
 
 
+async def failing(agent, stations, failure):
+    """Every image request gets an error, also while nothing is wrong with the load."""
+    for station in stations:
+        station.failure = failure
+    await submit(agent, "failing", 15)
+    for station in stations:
+        station.failure = None
+
+
+async def failing_loads(agent, stations):
+    for station in stations:
+        station.load_status, station.failure = 500, ERROR
+    await submit(agent, "failing", 15)
+    for station in stations:
+        station.load_status, station.failure = 200, None
+
+
+async def gone(agent, stations):
+    """Connections are refused, as while a process restarts."""
+    for station in stations:
+        station.reachable = False
+    await submit(agent, "gone", 15)
+    for station in stations:
+        station.reachable = True
+
+
 async def calm(agent, name):
     """How many of some tasks, one after the other, are generated at a BS."""
     at_stations = 0
@@ -143,13 +176,21 @@ DISTURBANCES = {
     "short outage": partial(outage, seconds=1.5),
     "long outage": partial(outage, seconds=10),
     "slow link": slow_link,
+    "images fail": partial(failing, failure=ERROR),
+    "images are garbage": partial(failing, failure=GARBAGE),
+    "images and loads fail": failing_loads,
+    "stations are gone": gone,
+    "stations refuse for an hour": partial(failing, failure=REFUSAL),
 }
+NEEDS_REPORTS = {"stations refuse for an hour"}  # that show room
 
 
 @pytest.mark.parametrize("interval_s", [0.2, math.inf])
 @pytest.mark.parametrize("name", DISTURBANCES)
 def test_after_a_disturbance_idle_stations_are_used_again(tmp_path, name, interval_s):
     """With ``inf``, the scenario's BSs report their load once, so only the links are measured again."""
+    if interval_s == math.inf and name in NEEDS_REPORTS:
+        pytest.skip("without load reports, a pause is kept to its end")
     scenario = TESTBED.model_copy(update={"broadcast_interval_s": interval_s})
 
     async def run():

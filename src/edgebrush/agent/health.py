@@ -25,8 +25,8 @@ class Health:
         self.answers = True  # whether the last load request was answered, whatever the status
         self.made_last_image: bool | None = None  # None before the first image
         self.failed_at = self.avoided_until = self.trial_at = -math.inf
-        self.paused_at = self.paused_until = -math.inf
-        self.is_firm = False  # whether the pause lasts even if the BS reports room
+        self.paused_until = -math.inf
+        self.resumes_at = -math.inf  # from then on, a load report that shows room ends the pause
         self.resumed_early = False  # whether the last pause ended because the BS reported room
 
     @property
@@ -90,14 +90,14 @@ class Health:
     # -- pauses
 
     def pause(self, seconds: float) -> None:
-        """The BS asked for a pause. If it did so again after it had reported room, its reports are not believed."""
-        self.is_firm = self.resumed_early
-        self.paused_at = self.clock()
-        self.paused_until = self.paused_at + seconds
+        """The BS asked for a pause. If it does so although it reported room, it is tried again at a bounded rate."""
+        now = self.clock()
+        self.paused_until = now + seconds
+        self.resumes_at = now + TRIAL_INTERVAL_S if self.resumed_early else now
 
     def room_reported(self, sent_at: float) -> None:
         """A load report, requested at ``sent_at``, shows that an image would start at once: a pause ends."""
-        if self.paused_at < sent_at < self.paused_until and not self.is_firm:
+        if self.resumes_at < sent_at < self.paused_until:
             self.paused_until = -math.inf
             self.resumed_early = True
 
