@@ -85,6 +85,20 @@ def test_a_task_ends_once_whatever_is_written(tmp_path):
     assert read_image(tmp_path, "a") == PNG and events_of(tmp_path, "b") == ["accepted"]
 
 
+@pytest.mark.parametrize("keep", [(0, 30.0), (10, -1.0), (10, 1e9), (10, float("nan"))])
+def test_what_cannot_be_kept_is_a_user_error(tmp_path, keep):
+    with pytest.raises(UserError, match="give at least 1 task and 0 to 36500 days"):
+        Journal(tmp_path, *keep)
+
+
+def test_an_archive_that_cannot_be_written_is_read(tmp_path):
+    asyncio.run(run_tasks(tmp_path / "j", 3))
+    for path in (tmp_path / "j").iterdir():
+        path.chmod(0o444)
+    (tmp_path / "j").chmod(0o555)
+    assert len(read_journal(tmp_path / "j")) == 9
+
+
 def test_two_agents_cannot_share_a_journal(tmp_path):
     with opened(tmp_path), pytest.raises(UserError, match="another agent uses it"):
         Journal(tmp_path)

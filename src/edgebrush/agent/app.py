@@ -29,7 +29,7 @@ from .agent import Agent, RepeatMismatch
 from .journal import JournalError, Task, TaskResult
 from .metrics import add_metrics_route
 from .page import add_status_page
-from .replies import reply_of, unusable_journal
+from .replies import no_journal, reply_of
 from .streams import stream_task
 
 MODEL = "edgebrush"  # the agent's model: whichever its places have
@@ -73,8 +73,7 @@ def create_app(agent: Agent) -> FastAPI:
     @app.get("/readyz", responses=error_responses(503))
     async def readyz() -> Health:
         """Ready while the journal can be written."""
-        if agent.journal.problem:
-            raise unusable_journal(agent.journal.problem)
+        agent.journal.check_writable()
         return Health()
 
     stream = {"description": "The images; for a stream, server-sent events.", "content": {"text/event-stream": {}}}
@@ -131,7 +130,7 @@ def add_journal_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(JournalError)
     async def journal_error(_: Request, error: JournalError) -> JSONResponse:
-        return error_response(unusable_journal(str(error)))
+        return error_response(no_journal(error))
 
     @app.exception_handler(RepeatMismatch)
     async def mismatch(_: Request, error: RepeatMismatch) -> JSONResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgebrush.agent import KEEP_DAYS, KEEP_TASKS
 from edgebrush.diffusion.backend import Backend
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.diffusion.pacing import PacedBackend
@@ -16,7 +17,7 @@ from edgebrush.scenario.schema import Scenario
 from .agent import Agent
 from .device import Device
 from .endpoints import build_stations
-from .journal import KEEP_DAYS, KEEP_TASKS, Journal
+from .journal import Journal
 from .observer import Observer
 
 

@@ -12,7 +12,7 @@ from edgebrush.api.errors import ApiError
 from edgebrush.api.pictures import MEDIA_TYPES, convert, inspect, output_format
 from edgebrush.api.schema import CompletedImage, Image, ImageFields, ImageReply
 
-from .journal import TaskResult
+from .journal import JournalError, TaskResult
 
 MAX_RETRY_S = 60  # OpenAI's clients ignore a longer Retry-After
 
@@ -94,5 +94,5 @@ def no_image(message: str) -> ApiError:
     return ApiError(502, message, "server_error", code="no_image")
 
 
-def unusable_journal(reason: str) -> ApiError:
-    return ApiError(503, f"the journal cannot be used: {reason}", "server_error", code="no_journal")
+def no_journal(error: JournalError) -> ApiError:
+    return ApiError(503, str(error), "server_error", code="no_journal")

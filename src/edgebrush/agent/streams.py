@@ -13,7 +13,7 @@ from edgebrush.diffusion.engine import Job
 
 from .agent import Agent
 from .journal import JournalError, Task, TaskResult
-from .replies import completed_event, unusable_journal
+from .replies import completed_event, no_journal
 
 
 async def stream_task(
@@ -33,7 +33,7 @@ async def stream_task(
             yield event
         yield completed_event(await make_reply([await ended]))
     except JournalError as error:
-        raise unusable_journal(str(error)) from None
+        raise no_journal(error) from None
     finally:
         agent.viewers.pop(task.id, None)
         ended.cancel()

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgebrush.agent import KEEP_DAYS, KEEP_TASKS
+
 from .completion import complete_policy
 from .models import DeviceOption, DtypeOption, PipelineOption, open_pipeline
 from .options import OWN_CODE, AllowHostOption, AllowOriginOption, ScenarioArgument
@@ -64,8 +66,10 @@ def ue(
     ] = None,
     keep_tasks: Annotated[
         int, typer.Option(min=1, help="Ended tasks that the journal keeps, with their images.")
-    ] = 10_000,
-    keep_days: Annotated[float, typer.Option(min=0.0, help="Days that the journal keeps an ended task.")] = 30.0,
+    ] = KEEP_TASKS,
+    keep_days: Annotated[
+        float, typer.Option(min=0.0, max=36_500.0, help="Days that the journal keeps an ended task.")
+    ] = KEEP_DAYS,
     tasks: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Run the tasks in a CSV (at_s, prompt, request, seed) instead of listening."),

@@ -90,9 +90,10 @@ def _prepare(connection: sqlite3.Connection, folder: Path) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     if version == 0:
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if problem != "ok":
-        raise _damaged(folder / FILE, problem)
+    for table in ("tasks", "events"):  # not images: that would read all of them at every start
+        problem = connection.execute(f"PRAGMA quick_check({table})").fetchone()[0]
+        if problem != "ok":
+            raise _damaged(folder / FILE, problem)
 
 
 def _damaged(path: Path, problem: str) -> UserError:

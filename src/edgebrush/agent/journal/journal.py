@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from edgebrush.agent import KEEP_DAYS, KEEP_TASKS
 from edgebrush.errors import UserError
 
 from .database import open_database
@@ -24,8 +25,9 @@ from .records import OPEN, Acceptance, Ending, Entry, SteadyClock, Task, TaskRes
 from .takeover import take_over
 from .writer import Writer
 
-KEEP_TASKS, KEEP_DAYS = 10_000, 30.0  # defaults of what is kept of ended tasks
 LOCK = "lock"
+MAX_KEEP_DAYS = 36_500
+UNUSABLE = "the journal cannot be used now"
 
 
 class JournalError(UserError):
@@ -40,6 +42,9 @@ class Journal:
     """
 
     def __init__(self, folder: Path, keep_tasks: int = KEEP_TASKS, keep_days: float = KEEP_DAYS):
+        if not (keep_tasks >= 1 and 0 <= keep_days <= MAX_KEEP_DAYS):
+            given = f"keep_tasks = {keep_tasks}, keep_days = {keep_days:g}"
+            raise UserError(f"{given}: give at least 1 task and 0 to {MAX_KEEP_DAYS} days")
         self.folder = folder
         self.clock = SteadyClock()
         self.unwritten: dict[str, TaskResult] = {}  # results that are not in the database yet
@@ -58,6 +63,11 @@ class Journal:
         """Why the journal cannot be written now; None where it can."""
         return self.writer.problem
 
+    def check_writable(self) -> None:
+        """Raises ``JournalError`` while the journal cannot be written."""
+        if self.problem:
+            raise JournalError(f"{UNUSABLE}: {self.problem}")
+
     @property
     def busy(self) -> bool:
         """Whether entries wait for the writer's first attempt."""
@@ -68,11 +78,10 @@ class Journal:
 
         Raises ``JournalError`` where it cannot be written. Then the task is not accepted, also not later.
         """
-        if self.problem:
-            raise self._error(self.problem)
+        self.check_writable()
         failed = await self._put(Acceptance(task=task.id, event="accepted", requested=to_json(task)))
         if failed:
-            raise self._error(failed)
+            raise JournalError(f"{UNUSABLE}: {failed}")
 
     async def end(self, result: TaskResult) -> None:
         """Record the end of a task. Returns when it would survive a power cut.
@@ -136,11 +145,8 @@ class Journal:
         try:
             row: tuple[Any, ...] | None = self.reading.execute(query, (task_id,)).fetchone()
         except sqlite3.Error as error:
-            raise self._error(error) from None
+            raise JournalError(f"{UNUSABLE}: {error}") from None
         return row
-
-    def _error(self, reason: object) -> JournalError:
-        return JournalError(f"the journal in {self.folder} cannot be used now: {reason}")
 
 
 def _lock(folder: Path) -> IO[str]:

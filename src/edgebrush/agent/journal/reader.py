@@ -6,6 +6,7 @@ A page is one short read transaction, so a reader never keeps the write-ahead lo
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -44,6 +45,8 @@ def check_journal(folder: Path) -> None:
 def connect(folder: Path) -> sqlite3.Connection:
     """A connection to a journal that only reads. Raises ``sqlite3.Error`` where there is no journal."""
     uri = f"{(folder / FILE).absolute().as_uri()}?mode=ro"
+    if not os.access(folder, os.W_OK) and not (folder / f"{FILE}-wal").exists():
+        uri += "&immutable=1"  # an archive: SQLite cannot create its files for locks, and nobody writes
     return sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
 
 

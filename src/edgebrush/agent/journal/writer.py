@@ -109,6 +109,6 @@ class Writer:
         more = False
         try:
             more = remove_old(self.connection, self.keep_tasks, self.clock.now(days_ago=self.keep_days))
-        except sqlite3.Error as error:
+        except Exception as error:  # it is tried again later
             log.warning("old tasks cannot be removed from the journal: %s", error)
         self.remove_at = time.monotonic() + (0.0 if more else REMOVE_S)
