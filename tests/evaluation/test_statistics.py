@@ -68,6 +68,16 @@ def test_paired_differences_are_tight():
     assert relative.mean == pytest.approx(cost.mean() / theirs[:, METRICS.index("cost")].mean() - 1.0)
 
 
+def test_resamples_without_tasks_of_a_group_are_left_out():
+    """A group that occurs in one block of three: the difference there is exact, and not −100% in a third of them."""
+    ours, theirs = np.zeros((3, len(METRICS))), np.zeros((3, len(METRICS)))
+    ours[1, METRICS.index("tasks")] = theirs[1, METRICS.index("tasks")] = 4.0
+    ours[1, METRICS.index("cost")], theirs[1, METRICS.index("cost")] = 3.0, 4.0
+    assert Bootstrap(3).difference(ours, theirs, relative=True) == pytest.approx((-0.25, -0.25, -0.25))
+    assert Bootstrap(3).difference(ours, theirs) == pytest.approx((-0.25, -0.25, -0.25))
+    assert Bootstrap(3).metric(np.zeros((3, len(METRICS))), "cost") == (0.0, 0.0, 0.0)
+
+
 def test_percentiles_of_binned_delays():
     delays = np.random.default_rng(5).lognormal(0.5, 1.0, 100_000)
     counts, _ = np.histogram(delays, DELAY_EDGES_S)

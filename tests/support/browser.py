@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -59,6 +60,16 @@ class Page:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=features)
+
+
+def open_on_phone(page, url):
+    """Open a page at the width of a phone, 390 px, and wait until it has been read."""
+    page.resize(390, 844)
+    page.open(url)
+    end = time.monotonic() + 20
+    while page.value("document.readyState") != "complete" or page.value("location.href") != url:
+        assert time.monotonic() < end, "the page was not read"
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from edgebrush.scenario.schema import Scenario
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-MIN_EPISODES = 5  # fewer tell too little about their spread: no difference counts as significant
+MIN_EPISODES = 6  # for significance; in a sign test, 5 that all agree are still chance in 6% of cases
 LOAD_WINDOW_S = 10.0  # the load at a time is the number of arrivals in the window before it
 LOAD_BINS = 5  # with equal numbers of tasks, from low to high load
 DELAY_EDGES_S = np.geomspace(1e-3, 1e4, 4001)  # bins of 0.4%; percentiles are interpolated within a bin
@@ -181,9 +181,12 @@ class Bootstrap:
         self.weights = random.multinomial(episodes, np.full(episodes, 1.0 / episodes), resamples).astype(float)
 
     def ratios(self, numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, np.ndarray]:
-        """Ratio of the sums of two ``(E,)`` arrays, and in each resample ``(B,)``; 0 where the denominator is 0."""
+        """Ratio of the sums of two ``(E,)`` arrays, 0 where the denominator is 0, and in each resample ``(B,)``.
+
+        A resample without any task of a group says nothing about it: its ratio is NaN, which ``interval`` leaves out.
+        """
         above, below = self.weights @ numerator, self.weights @ denominator
-        resampled = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+        resampled = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
         total = denominator.sum()
         return float(numerator.sum() / total) if total > 0 else 0.0, resampled
 
@@ -222,14 +225,17 @@ def _fraction(sums: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def interval(mean: float, resampled: np.ndarray) -> Interval:
-    """A mean with the percentile interval of its resamples ``(B,)``."""
+    """A mean with the percentile interval of its resamples ``(B,)``, without those that are NaN."""
     tail = (1.0 - CONFIDENCE) / 2.0
-    low, high = np.quantile(resampled, (tail, 1.0 - tail))
+    known = resampled[~np.isnan(resampled)]
+    if not len(known):
+        return Interval(mean, mean, mean)
+    low, high = np.quantile(known, (tail, 1.0 - tail))
     return Interval(mean, float(low), float(high))
 
 
 def verdict(gap: Mapping[str, float], episodes: int) -> str:
-    """``better``, ``worse`` or ``level``: whether a difference in cost, an interval's dictionary, excludes 0."""
+    """``better`` or ``worse`` where a difference in cost, an interval's dictionary, is significant; else ``level``."""
     if episodes < MIN_EPISODES:
         return "level"
     return "better" if gap["ci_high"] < 0 else "worse" if gap["ci_low"] > 0 else "level"

@@ -40,6 +40,7 @@ TERM_NAMES = {
     "quality_cost": "quality",
     "penalty_cost": "penalties",
 }
+VERDICT_COLOURS = {"better": GREEN, "worse": VERMILION, "level": GREY}
 PLACES_SHOWN = 6  # if there are more BSs, they are drawn by class
 
 
@@ -118,14 +119,11 @@ def learning_curve(run: Run) -> Figure:
 
 
 def differences(run: Run) -> Figure:
-    """The subject's cost relative to every other policy, with 95% intervals: green if lower, red if higher."""
+    """The subject's cost relative to every other policy, with 95% intervals: green if clearly lower, red if higher."""
     gaps = run.results["policies"][run.subject]["less_than"]
     others = [name for name in run.ranking if name != run.subject]
     intervals = [Interval(**gaps[name]["relative"]) for name in others]
-    colours = [
-        {"better": GREEN, "worse": VERMILION, "level": GREY}[verdict(gap._asdict(), run.results["episodes"])]
-        for gap in intervals
-    ]
+    colours = [VERDICT_COLOURS[verdict(gap._asdict(), run.results["episodes"])] for gap in intervals]
     figure = draw_intervals(others, intervals, colours, percent, 0.0)
     (axes,) = figure.axes
     percent_ticks(axes.xaxis)

@@ -22,6 +22,7 @@ class Group(NamedTuple):
     cost: float
     rival_cost: float
     gap: Interval  # relative
+    episodes: int  # with tasks of the group
     contribution: float  # of the group to the difference in mean cost over all tasks
     local: float
     steps: float
@@ -52,8 +53,10 @@ def groups(run: Run) -> list[Group]:
                 continue
             cost, rival_cost = _mean(mine, "cost"), _mean(other, "cost")
             gap = bootstrap.difference(mine, other, relative=True)
+            episodes = int(np.count_nonzero(mine[:, METRICS.index("tasks")]))
             metrics = (_mean(mine, metric) for metric in ("local", "steps", "delay_s"))
-            rows.append(Group(dimension, name, share, cost, rival_cost, gap, share * (cost - rival_cost), *metrics))
+            contribution = share * (cost - rival_cost)
+            rows.append(Group(dimension, name, share, cost, rival_cost, gap, episodes, contribution, *metrics))
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +14,7 @@ from edgebrush.files import check_writable, write_text
 from edgebrush.plotting import percent, save_figure
 
 from . import closed_loop, description, text
+from .caution import caution
 from .figures import figures
 from .groups import groups
 from .pages import TEMPLATES, fill
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 REPORT, FIGURES = "report.html", "figures"
+MORE_DECIMALS = 3  # at most, to show that two values differ
 
 ALT = {
     "learning-curve": "Line chart: cost in training over time, with the best rule as a horizontal line",
@@ -144,6 +147,7 @@ def page(run: Run, images: dict[str, bytes]) -> str:
         TEMPLATES / REPORT,
         run=run,
         text=text,
+        caution=caution(run),
         description=description,
         subject=text.title_of(run.subject),
         images=encoded,
@@ -164,11 +168,11 @@ def _tiles(run: Run) -> list[tuple[str, str, str]]:
     names = [name for name in (run.subject, run.rival) if name]
     metrics = [run.results["policies"][name] for name in names]
     formatted = {
-        "cost per task": [f"{each['cost']['mean']:.4f}" for each in metrics],
-        "mean delay": significant([each["delay_s"]["mean"] for each in metrics], "s"),
-        "95% done within": significant([each["delay_s"]["p95"] for each in metrics], "s"),
-        "phone energy per image": significant([each["energy_ue_j"]["mean"] for each in metrics], "J"),
-        "quality (0 to 1)": [f"{each['quality']['mean']:.3f}" for each in metrics],
+        "cost per task": distinct([each["cost"]["mean"] for each in metrics], 4),
+        "mean delay": distinct([each["delay_s"]["mean"] for each in metrics], unit=" s"),
+        "95% done within": distinct([each["delay_s"]["p95"] for each in metrics], unit=" s"),
+        "phone energy per image": distinct([each["energy_ue_j"]["mean"] for each in metrics], unit=" J"),
+        "quality (0 to 1)": distinct([each["quality"]["mean"] for each in metrics], 3),
     }
     return [
         (label, values[0], f"{run.rival}: {values[1]}" if len(values) > 1 else "")
@@ -176,8 +180,16 @@ def _tiles(run: Run) -> list[tuple[str, str, str]]:
     ]
 
 
-def significant(values: list[float], unit: str) -> list[str]:
-    """Numbers with the decimals that give the smallest one that is not 0 three significant digits; at least one."""
-    smallest = min((abs(value) for value in values if value), default=1.0)
-    decimals = max(1, 2 - math.floor(math.log10(smallest)))
-    return [f"{value:.{decimals}f} {unit}" for value in values]
+def distinct(values: Sequence[float], decimals: int | None = None, unit: str = "") -> list[str]:
+    """Values as text, with more decimals where they would otherwise look the same.
+
+    By default the smallest that is not 0 has three significant digits, and all have at least one decimal.
+    """
+    if decimals is None:
+        smallest = min((abs(value) for value in values if value), default=1.0)
+        decimals = max(1, 2 - math.floor(math.log10(smallest)))
+    for more in range(MORE_DECIMALS + 1):
+        shown = [f"{value:.{decimals + more}f}{unit}" for value in values]
+        if len(set(shown)) == len(shown):
+            return shown
+    return [f"{value:.{decimals}f}{unit}" for value in values]

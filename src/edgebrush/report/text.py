@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgebrush.evaluation.run_folder import Run
-from edgebrush.evaluation.statistics import COST_TERMS, LOAD_WINDOW_S, MIN_EPISODES, Interval, verdict
+from edgebrush.evaluation.statistics import COST_TERMS, LOAD_WINDOW_S, MIN_EPISODES, verdict
 from edgebrush.learning.registry import ALGORITHMS
 from edgebrush.plotting import percent
 from edgebrush.policies.rules import KINDS
 
+from .caution import count_episodes
 from .figures import TERM_NAMES, place_names, place_shares
 from .groups import LOAD, Group
 
@@ -36,14 +37,12 @@ def headline(run: Run) -> str:
         return f"{subject} was played alone: its tasks cost {cost:.4f} on average."
     gap = _gap_to(run, rival)
     best = "the best rule" if run.subject == "mappo" and rival in KINDS else "the next best"
-    episodes = run.results["episodes"]
-    if episodes < MIN_EPISODES:
-        unit = "blocks of arrivals" if "testbed" in run.results else "episodes"
+    if run.results["episodes"] < MIN_EPISODES:
         return (
-            f"{subject} and {rival}, {best}, differ by {percent(gap['mean'])} in cost; {episodes} {unit} are too few "
-            f"for a 95% interval ({MIN_EPISODES} at least)."
+            f"{subject} and {rival}, {best}, cannot be told apart by {count_episodes(run)}: the difference in cost is "
+            f"{percent(gap['mean'])}."
         )
-    match verdict(gap, episodes):
+    match verdict(gap, run.results["episodes"]):
         case "better":
             return f"{subject} costs {_size(gap)} less per task than {rival}, {best} ({_interval(gap)})."
         case "worse":
@@ -153,8 +152,8 @@ def differences(run: Run, groups: list[Group]) -> list[str]:
 def _by_load(run: Run, low: Group, high: Group) -> str:
     return (
         f"Load is the number of arrivals in the {LOAD_WINDOW_S:g} s before a task. In the fifth of the tasks with the "
-        f"lowest load {title_of(run.subject)}'s cost relative to {run.rival} is {_with_interval(low.gap)}, in the "
-        f"fifth with the highest load {_with_interval(high.gap)}. From the lowest to the highest fifth its own-device "
+        f"lowest load {title_of(run.subject)}'s cost relative to {run.rival} is {_with_interval(low)}, in the "
+        f"fifth with the highest load {_with_interval(high)}. From the lowest to the highest fifth its own-device "
         f"share changes from {low.local:.0%} to {high.local:.0%} and its mean steps from {low.steps:.1f} to "
         f"{high.steps:.1f}."
     )
@@ -185,11 +184,8 @@ def _largest_contributions(run: Run, groups: list[Group]) -> list[str]:
 
 
 def _losers(run: Run, groups: list[Group]) -> str:
-    worse = [
-        f"“{group.name}” ({_with_interval(group.gap)})"
-        for group in groups
-        if verdict(group.gap._asdict(), run.results["episodes"]) == "worse"
-    ]
+    significant = [group for group in groups if verdict(group.gap._asdict(), group.episodes) == "worse"]
+    worse = [f"“{group.name}” ({_with_interval(group)})" for group in significant]
     if worse:
         return f"Groups that cost more than under {run.rival}: {enumerate_parts(worse)}."
     return f"No kind of request, content or class of phone costs significantly more than under {run.rival}."
@@ -241,5 +237,12 @@ def _signed(value: float) -> str:
     return f"{value:+.4f}".replace("-", "−")
 
 
-def _with_interval(gap: Interval) -> str:
-    return f"{percent(gap.mean)} [{percent(gap.ci_low)}, {percent(gap.ci_high)}]"
+def _with_interval(group: Group) -> str:
+    return f"{percent(group.gap.mean)} [{group_interval(group, ', ')}]"
+
+
+def group_interval(group: Group, between: str = " to ") -> str:
+    """A group's interval; a group that occurs in one episode has none."""
+    if group.episodes < 2:
+        return "in one block"
+    return f"{percent(group.gap.ci_low)}{between}{percent(group.gap.ci_high)}"

@@ -17,7 +17,7 @@ from .episode import Episode
 from .outcomes import task_id
 
 GALLERY = "gallery.html"
-SHOWN = 24  # images of a policy that are not folded away, so that a phone can reach the next policy
+PAGE_IMAGES = 30  # ten rows on a phone
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,37 @@ class GalleryImage:
 
 
 @dataclass(frozen=True)
+class GalleryPage:
+    """A part of a section that is opened and closed as a whole; images are counted from 1."""
+
+    first: int
+    images: list[GalleryImage]
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.images) - 1
+
+    @property
+    def failed(self) -> int:
+        return sum(not each.data for each in self.images)
+
+
+@dataclass(frozen=True)
 class GallerySection:
     """The images of one policy, in the order of the tasks."""
 
     policy: str
     images: list[GalleryImage]
+
+    @property
+    def made(self) -> int:
+        """The number of tasks that did not fail."""
+        return sum(bool(each.data) for each in self.images)
+
+    @property
+    def pages(self) -> list[GalleryPage]:
+        starts = range(0, len(self.images), PAGE_IMAGES)
+        return [GalleryPage(start + 1, self.images[start : start + PAGE_IMAGES]) for start in starts]
 
 
 def make_section(policy: str, episode: Episode, outcomes: np.ndarray, folder: Path) -> GallerySection:
@@ -68,7 +94,7 @@ def make_section(policy: str, episode: Episode, outcomes: np.ndarray, folder: Pa
 def write_gallery(episode: Episode, sections: list[GallerySection], folder: Path) -> None:
     """Write ``gallery.html``, a page without external files."""
     template = Path(__file__).with_name(GALLERY)
-    page = fill(template, scenario=episode.scenario, sections=sections, places=_places(episode), shown=SHOWN)
+    page = fill(template, scenario=episode.scenario, sections=sections, places=_places(episode))
     write_text(folder / GALLERY, page)
 
 

@@ -143,6 +143,7 @@ class Monitor:
         self.tails = [JournalTail(folder) for folder in testbed.journals]
         self.places = [OWN, *testbed.names]
         self.open_tasks: list[dict[str, str]] = [{} for _ in self.tails]  # of each UE: task -> place, "" if undecided
+        self.prompts: dict[str, str] = {}  # of all tasks
         self.batteries = list(testbed.episode.battery_levels)
         self.loads: list[dict[str, Any] | None] = [None for _ in testbed.names]
         self.images_by_place = dict.fromkeys(self.places, 0)
@@ -163,6 +164,7 @@ class Monitor:
         task, event = line["task"], line["event"]
         if event == "accepted":
             self.open_tasks[ue][task] = ""
+            self.prompts[task] = line["wanted"].get("prompt", "")
         elif event == "decided":
             self.open_tasks[ue][task] = line["place"]
             self.batteries[ue] = line["battery"]
@@ -187,6 +189,7 @@ class Monitor:
             "steps": ended["steps"],
             "delay_s": ended["delay_s"],
             "energy_j": ended["energy_ue_j"] + ended["energy_bs_j"],
+            "prompt": self.prompts.get(line["task"], ""),
             "png": base64.b64encode(png).decode(),
         }
 
