@@ -109,7 +109,7 @@ def test_a_station_that_is_reached_at_last_is_told(tmp_path, caplog):
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
         "large at http://large/v1 is not used: ConnectError: connection refused",
-        "large at http://large/v1 is used again",
+        "large at http://large/v1 is used now",
     ]
 
 

@@ -181,6 +181,18 @@ def test_one_failure_in_passing_does_not_drop_a_bs(tmp_path):
     assert not run(tmp_path, large, scenes) and len(large.requests) == 12
 
 
+@pytest.mark.parametrize(("deadline_s", "failures"), [(0.05, 0), (1.5, 1)])
+def test_a_deadline_that_leaves_a_bs_too_little_time_is_not_its_fault(tmp_path, deadline_s, failures):
+    """Otherwise a few impatient requests would drop a BS that works."""
+    large = FakeStation(delay_s=3600.0)
+
+    async def scenes(agent):
+        await agent.generate(make_task("t", deadline_s=deadline_s))
+        return agent.stations[0].health.failures
+
+    assert run(tmp_path, large, scenes, slots=(LARGE, 0)) == failures and len(large.requests) == 1
+
+
 async def refused_and_later(agent, large, wait_s):
     """The places of a task that the BS refuses for 20 s, and of one that comes ``wait_s`` later."""
     large.status, large.reply, large.headers = *REFUSED, {"retry-after": "20"}

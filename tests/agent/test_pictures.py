@@ -1,15 +1,21 @@
 """Images from BSs are decoded to their end: a damaged one is that BS's failure. The journal keeps PNG files only."""
 
+import asyncio
 import base64
+import time
 from io import BytesIO
 
 import pytest
 from PIL import Image
 
 from edgebrush.agent import station_replies
-from edgebrush.agent.station_replies import StationError, as_png
-from tests.support.agents import LARGE, SMALL, PreferSlots, generate_all, make_task
-from tests.support.fakes import PNG, REPLY, FakeStation
+from edgebrush.agent.clients import Offload
+from edgebrush.agent.endpoints import build_stations
+from edgebrush.agent.observer import Observer
+from edgebrush.agent.station_replies import StationError, as_png, parse_reply
+from edgebrush.agent.stations import INLINE_BYTES
+from tests.support.agents import LARGE, SMALL, TESTBED, PreferSlots, generate_all, make_task
+from tests.support.fakes import PNG, REPLY, FakeNetwork, FakeStation
 
 
 def picture(format, mode="RGB", side=64):
@@ -43,6 +49,28 @@ def test_a_damaged_image_is_a_failure_of_the_bs(tmp_path, name):
     stations = {"large": large, "small": FakeStation()}
     [result] = generate_all(tmp_path, PreferSlots(LARGE, SMALL), stations, [make_task("t")])
     assert result.place == "small" and result.attempts == 2 and result.image == PNG
+
+
+def test_a_large_image_does_not_block_the_event_loop(monkeypatch):
+    def slow(body):
+        time.sleep(0.5)
+        return parse_reply(body)
+
+    async def generate():
+        [station] = build_stations(Observer(TESTBED, 0, 1.0), {"large": "http://large"}, FakeNetwork({"large": large}))
+        image = asyncio.create_task(station.generate(Offload(make_task("t"), 2, 1, 4e3, 8e3, None), 60.0))
+        ticks = 0
+        while not image.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        return await image, ticks
+
+    monkeypatch.setattr("edgebrush.agent.stations.parse_reply", slow)
+    large = FakeStation()
+    large.reply = reply_with(picture("PNG", side=400))
+    assert len(large.reply["data"][0]["b64_json"]) > INLINE_BYTES
+    result, ticks = asyncio.run(generate())
+    assert result.image.startswith(b"\x89PNG") and ticks > 5
 
 
 def test_every_truncation_is_noticed():

@@ -251,6 +251,7 @@ class Agent:
             context.bits_out,
             deadline_s,
             is_valid=not self._own_refusal(task),
+            expected_s=decision.expected_s,
         )
         self.journal.write(task.id, "sent", place=decision.place)
         reply = await station.generate(offload, self._timeout_s(decision, left_s))

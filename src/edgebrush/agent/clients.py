@@ -33,7 +33,8 @@ MAX_IMAGE_BYTES, MAX_LOAD_BYTES = 64 * 2**20, 4 * 2**20  # of a response
 class Offload:
     """A task for a BS, after the decision. ``deadline_s`` counts from now; sizes in bits as in the scenario.
 
-    ``is_valid``: the UE's own model accepts the request, so a BS that calls it invalid is at fault.
+    ``is_valid``: the UE's own model accepts the request, so a BS that calls it invalid is at fault. A BS that gets less
+    time than ``expected_s``, because of the deadline, is not.
     """
 
     task: Task
@@ -43,6 +44,7 @@ class Offload:
     bits_out: float
     deadline_s: float | None
     is_valid: bool = False
+    expected_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ MAX_BACKOFF_S = 4.0  # between load requests to a dropped BS that answers none, 
 NEWEST_WEIGHT = 0.2  # of the newest measurement in an exponential average
 HEADER_BYTES = 400  # of a load request and its response, without the response's body
 INITIAL_BPS = 1e3  # rate of a link without any measurement
+INLINE_BYTES = 2**18  # a larger reply is read in a thread, because decoding it would block the event loop
 MIN_TRAVEL_S = 1e-4  # of an image on the network
 PROBES = 5  # the newest load requests, whose fastest round trip estimates the rates of an unused link
 UNUSED_S = 2.0  # a link is unused when no image has measured it for this time
@@ -76,9 +77,8 @@ class RemoteStation:
         self.measured_at = -math.inf  # when an image last measured the rates
         self.load_readable = True  # whether the last load report could be read
         self.was_reached = False  # at least once
-        self.told_unreachable = self.told_unreadable = (
-            False  # in the log: that it is not used; that its load is inferred
-        )
+        self.told_unreachable = False  # in the log: that it is not used
+        self.told_unreadable = False  # in the log: that its load is inferred
         self.mean_steps = INITIAL_STEPS
 
     @property
@@ -112,10 +112,11 @@ class RemoteStation:
             self.health.image_ended_otherwise()
             raise
         except TimeoutError:
-            raise self._record_failure(StationError(f"no image after {timeout_s:.3g} s"), offload) from None
-        except httpx.HTTPError as error:
-            reached = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
-            raise self._record_failure(StationError(reason_of(error), reached=reached), offload) from None
+            error = StationError(f"no image after {timeout_s:.3g} s", is_fault=timeout_s >= offload.expected_s)
+            raise self._record_failure(error, offload) from None
+        except httpx.HTTPError as problem:
+            reached = not isinstance(problem, (httpx.ConnectError, httpx.ConnectTimeout))
+            raise self._record_failure(StationError(reason_of(problem), reached=reached), offload) from None
         except StationError as error:
             raise self._record_failure(error, offload) from None
         finally:
@@ -126,7 +127,8 @@ class RemoteStation:
 
     async def _exchange(self, offload: Offload) -> OffloadResult:
         exchange = await self.client.post(offload)
-        reply = parse_reply(exchange.body)
+        is_large = len(exchange.body) > INLINE_BYTES
+        reply = await asyncio.to_thread(parse_reply, exchange.body) if is_large else parse_reply(exchange.body)
         expected_s = offload.bits_in / self.view.up_bps + offload.bits_out / self.view.down_bps
         total_s = exchange.seconds
         travel_s = self._travel_s(exchange, reply, expected_s)
@@ -288,7 +290,7 @@ class RemoteStation:
     def _tell_if_reached(self) -> None:
         self.was_reached = True
         if self.told_unreachable and not self.health.dropped:
-            log.warning("%s at %s is used again", self.name, self.client.base_url)
+            log.warning("%s at %s is used now", self.name, self.client.base_url)
             self.told_unreachable = False
 
 
