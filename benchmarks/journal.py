@@ -1,13 +1,14 @@
 """What an agent's journal costs: time of the event loop per task, time until a task is durable, bytes on the disk.
 
-    python benchmarks/journal.py                     half a minute, on the disk of the current folder
+    python benchmarks/journal.py                     two minutes, on the disk of the current folder
     python benchmarks/journal.py --quick             the same in seconds, to see that it runs
     python benchmarks/journal.py --folder DIR        on the disk of another folder
 
 Per task the journal looks up the id, accepts the task, records "decided" (with a reason of 600 bytes) and "sent",
 and ends the task with an image. Tasks come one after the other, or several at once. The loop's time is the processor
 time of its thread: the writer's thread and the disk do not delay it. A stall is how late a 1 ms timer of the same loop
-was. The table is printed, and written to --out together with the machine.
+was. A second table shows that nothing grows: tasks with images of 20 kB, of which the journal keeps 500. Tables are
+printed, and written to --out together with the machine.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import sqlite3
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edgebrush.agent.journal import Journal, Task, TaskResult
+from edgebrush.agent.journal.database import FILE
 from edgebrush.files import check_writable, write_csv, write_text
 from edgebrush.machine import processor_name
 
@@ -89,10 +92,43 @@ async def measure(folder: Path, tasks: int, at_once: int, image_kb: int) -> Row:
     return Row(at_once, image_kb, 1e3 * loop_s / tasks, *quantiles, stall_ms, tasks / total_s, disk_kb)
 
 
-def table(rows: list[Row]) -> str:
+@dataclass(frozen=True)
+class Size:
+    """The database and its log after some tasks, and the process's memory, in MiB."""
+
+    tasks: int
+    database_mib: float
+    log_mib: float
+    memory_mib: float
+
+
+async def measure_growth(folder: Path, tasks: int) -> list[Size]:
+    journal, image, sizes = Journal(folder, keep_tasks=500), os.urandom(20_000), []
+
+    async def one(number: int) -> None:
+        await journal.accept(Task(f"t{number}", "a photograph of a bag", "waiting", number))
+        journal.write(f"t{number}", "decided", **REASON)
+        await journal.end(TaskResult(f"t{number}", image))
+
+    for first in range(0, tasks, 50):
+        await asyncio.gather(*(one(first + number) for number in range(50)))
+        if (first + 50) % (tasks // 5) == 0:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            files = [(folder / name).stat().st_size / 2**20 for name in (FILE, f"{FILE}-wal")]
+            sizes.append(Size(first + 50, *files, pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
+    journal.close()
+    return sizes
+
+
+def table(rows: Sequence[Row | Size]) -> str:
     names = list(asdict(rows[0]))
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    lines += ["| " + " | ".join(f"{value:.3g}" for value in asdict(row).values()) + " |" for row in rows]
+    lines += [
+        "| "
+        + " | ".join(f"{value:.5g}" if isinstance(value, int) else f"{value:.3g}" for value in asdict(row).values())
+        + " |"
+        for row in rows
+    ]
     return "\n".join(lines)
 
 
@@ -108,10 +144,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             count = tasks if image_kb < 100 else tasks // 8
             rows.append(asyncio.run(measure(Path(folder), count, at_once, image_kb)))
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        sizes = asyncio.run(measure_growth(Path(folder), 1000 if options.quick else 20_000))
     load = os.getloadavg()[0]
-    print(f"{processor_name()}, SQLite {sqlite3.sqlite_version}, load average {load:.1f}\n\n{table(rows)}")
+    print(f"{processor_name()}, SQLite {sqlite3.sqlite_version}, load average {load:.1f}\n")
+    print(table(rows), table(sizes), sep="\n\n")
     check_writable(options.out)
     write_csv(options.out / "journal.csv", [asdict(row) for row in rows])
+    write_csv(options.out / "growth.csv", [asdict(row) for row in sizes])
     about = {
         "command": " ".join(["python", "benchmarks/journal.py", *sys.argv[1:]]),
         "processor": processor_name(),

@@ -57,7 +57,7 @@ def test_acceptances_and_ends_are_synchronized_with_the_disk(tmp_path, monkeypat
             await journal.end(TaskResult("a", PNG))
 
     asyncio.run(run())
-    modes, committed = {}, []
+    modes, committed, mode = {}, [], ""
     for statement in statements:
         if statement.startswith("PRAGMA synchronous"):
             mode = statement.split()[-1]

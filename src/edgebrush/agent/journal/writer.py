@@ -13,12 +13,12 @@ import threading
 import time
 from collections import deque
 
-from .database import check_space, remove_old, write_entries
-from .records import Acceptance, Entry, SteadyClock
+from .database import STEP_TASKS, check_space, remove_old, write_entries
+from .records import Acceptance, Ending, Entry, SteadyClock
 
 BATCH = 256  # entries in one transaction
 RETRY_S = 1.0  # between attempts to write while there is a problem
-REMOVE_S = 10.0  # between looks for old tasks
+REMOVE_S = 10.0  # between looks for old tasks, unless STEP_TASKS have ended before
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class Writer:
         self.closing = False
         self.changed = threading.Condition()
         self.remove_at = 0.0  # when to look for old tasks, on the monotonic clock
+        self.ended = 0  # tasks since the last look
         self.thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self.thread.start()
 
@@ -67,7 +68,7 @@ class Writer:
                 batch = [self.waiting.popleft() for _ in range(min(len(self.waiting), BATCH))]
             if batch or self.problem:
                 self._write(batch)
-            if time.monotonic() >= self.remove_at:
+            if self.ended >= STEP_TASKS or time.monotonic() >= self.remove_at:
                 self._remove_old()
 
     def _wait(self) -> None:
@@ -91,6 +92,7 @@ class Writer:
         except Exception as error:  # whatever it is, the thread goes on and the agent learns of it
             failed = error
         self.unwritten = [entry for entry in entries if failed and not isinstance(entry, Acceptance)]
+        self.ended += sum(isinstance(entry, Ending) for entry in entries if not failed)
         self._report(failed)
         for entry in entries:
             if entry.on_attempt:
@@ -106,7 +108,7 @@ class Writer:
         self.problem = (str(failed) or type(failed).__name__) if failed else None
 
     def _remove_old(self) -> None:
-        more = False
+        more, self.ended = False, 0
         try:
             more = remove_old(self.connection, self.keep_tasks, self.clock.now(days_ago=self.keep_days))
         except Exception as error:  # it is tried again later
