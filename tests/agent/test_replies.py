@@ -50,6 +50,7 @@ def events_of(response):
 def test_images_of_every_place_have_the_requested_format(tmp_path, format, slot):
     with client_of(tmp_path, slot, stations={"large": FakeStation()}) as (client, _):
         reply = client.post(IMAGES, json={**CIRCLE, "n": 2, "output_format": format}).json()
+    assert all(set(each) == {"b64_json"} for each in reply["data"])
     assert reply["served_by"] == ("large" if slot else "own")
     assert [opened(each["b64_json"]).format for each in reply["data"]] == [format.upper()] * 2
     assert (reply["output_format"], reply["size"]) == (format, "28x28")
@@ -57,7 +58,9 @@ def test_images_of_every_place_have_the_requested_format(tmp_path, format, slot)
 
 def test_images_can_be_downloaded(own_device):
     body = {**CIRCLE, "n": 9, "response_format": "url", "output_format": "webp"}
-    urls = [each["url"] for each in own_device.post(IMAGES, json=body).json()["data"]]
+    images = own_device.post(IMAGES, json=body).json()["data"]
+    assert all(set(each) == {"url"} for each in images)
+    urls = [each["url"] for each in images]
     files = [own_device.get(url) for url in urls]
     assert len(set(urls)) == 9 and {each.headers["content-type"] for each in files} == {"image/webp"}
     assert Image.open(io.BytesIO(files[-1].content)).size == (28, 28)

@@ -81,6 +81,7 @@ def create_app(agent: Agent) -> FastAPI:
     @app.post(
         IMAGES_PATH,
         response_model=ImageReply,
+        response_model_exclude_none=True,  # clients look whether there is a url
         responses={200: stream, **error_responses(400, 404, 408, 413, 422, 429, 502, 503, 504)},
     )
     async def generate(

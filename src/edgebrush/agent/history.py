@@ -30,7 +30,7 @@ class History:
     """``decisions`` has the newest first; ``counts`` has the number of ended tasks by (place, outcome)."""
 
     def __init__(self) -> None:
-        self.started = time.time()
+        self.started_s = time.monotonic()
         self.metrics = Metrics()
         self.decisions: deque[PastDecision] = deque(maxlen=KEPT_DECISIONS)
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -47,11 +47,10 @@ class History:
         outcome = outcome_of(result)
         self.metrics.on_end(result)
         self.counts[result.place or "none", outcome] += 1
-        if outcome != "failed":  # the place's own reason says more
-            self._set_outcome(result.task, f"{outcome} after {result.delay_s:.3g} s")
+        self._set_outcome(result.task, f"{outcome} after {result.delay_s:.3g} s")
 
     def _set_outcome(self, task_id: str, outcome: str) -> None:
-        """Set the outcome of a task's last decision, where it is still open."""
+        """Set the outcome of a task's last decision, unless its place has given one."""
         for past in self.decisions:
             if past.task == task_id and past.outcome == "running":
                 past.outcome = outcome

@@ -61,7 +61,6 @@ class Metrics:
 
     def watch(self, agent: Agent) -> None:
         """Add the gauges, which read the agent's state when they are queried."""
-
         self._gauge("running", "Tasks that have not ended.").set_function(lambda: len(agent.running))
         waiting = self._gauge("own_waiting", "Tasks that wait for the own device.")
         waiting.set_function(lambda: agent.device.queue().waiting)

@@ -52,7 +52,7 @@ def status_of(agent: Agent) -> dict[str, Any]:
         "battery": observer.level,
         "running": len(agent.running),
         "journal_problem": agent.journal.problem,
-        "uptime_s": time.time() - agent.history.started,
+        "uptime_s": time.monotonic() - agent.history.started_s,
         "images": sum(count for (_, outcome), count in counts.items() if outcome == "image"),
         "errors": sum(count for (_, outcome), count in counts.items() if outcome != "image"),
         "own": agent.device.queue(),

@@ -60,6 +60,7 @@ def add_image_routes(app: FastAPI, station: Station, dependencies: Dependencies)
         IMAGES_PATH,
         dependencies=dependencies,
         response_model=ImageReply,
+        response_model_exclude_none=True,  # clients look whether there is a url
         responses={200: stream, 202: accepted, **error_responses(*COMMON_STATUSES, 404, 409, 422, 429, 503, 504)},
     )
     async def generate(body: ImageRequest, request: Request, prefer: Annotated[str, Header()] = "") -> Any:
