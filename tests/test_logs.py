@@ -105,6 +105,7 @@ def test_a_processes_own_tokens_are_hidden_wherever_they_appear(monkeypatch):
     monkeypatch.setattr(logs, "_own_secrets", set())
     hide_in_logs("open-sesame")
     hide_in_logs("")
+    hide_in_logs("in")
     assert safe_line("the station answered: invalid key open-sesame given") == (
         "the station answered: invalid key *** given"
     )

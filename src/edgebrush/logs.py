@@ -11,6 +11,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 INDENT = "    "  # of a traceback's lines, so that none passes for a record
 MAX_LINE = 4000  # characters
 HIDDEN = "***"
+MIN_SECRET = 4  # characters
 SECRETS = (
     (re.compile(r"(?<=://)[^/?#\s]*(?=@)"), HIDDEN),  # user and password of a URL
     (re.compile(r"(/[^\s?'\"]*)\?[^\s'\"]+"), rf"\1?{HIDDEN}"),  # the query of a URL or path
@@ -29,8 +30,11 @@ def configure_logging() -> None:
 
 
 def hide_in_logs(secret: str) -> None:
-    """Hide a token of this process wherever it appears in a log, such as in another server's error message."""
-    if secret:
+    """Hide a token of this process wherever it appears in a log, such as in another server's error message.
+
+    A shorter one than ``MIN_SECRET`` is no secret, and hiding it would damage words.
+    """
+    if len(secret) >= MIN_SECRET:
         _own_secrets.add(secret)
 
 
@@ -56,5 +60,5 @@ def safe_line(text: str) -> str:
         text = text.replace(secret, HIDDEN)
     for pattern, replacement in SECRETS:
         text = pattern.sub(replacement, text)
-    line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
     return line if len(line) <= MAX_LINE else line[: MAX_LINE - 3] + "..."

@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -16,7 +17,8 @@ from fastapi.responses import StreamingResponse
 
 from edgebrush.api import connections
 from edgebrush.api.connections import make_room, peer_network
-from edgebrush.api.server import Address
+from edgebrush.api.server import Address, allow_open_files
+from tests.support.processes import started
 from tests.support.serving import (
     CIRCLE,
     IMAGES,
@@ -268,6 +270,37 @@ def test_a_client_gets_its_image_beside_600_silent_tls_sockets(tmp_path):
             assert time.monotonic() - start < SERVED_S
             assert client.get("/healthz").status_code == 200
         assert 600 - sum(map(is_closed, silent)) <= connections.MAX_CONNECTIONS
+
+
+SERVER = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+from fastapi import FastAPI
+from edgebrush.api.server import Address, Server, run
+from edgebrush.logs import configure_logging
+configure_logging()
+app = FastAPI()
+app.get("/healthz")(lambda: "ok")
+server = Server(app, Address(port=0), 1.0, lambda: print(server.url, flush=True), lambda: None)
+run(server)
+"""
+
+
+@pytest.mark.process
+def test_a_flood_of_connections_does_not_use_up_the_descriptors():
+    """Of a process that may have 1,024; the kernel completes connections faster than the server can close them."""
+    allow_open_files(4000)
+    with started(sys.executable, "-c", SERVER) as (process, url), ExitStack() as stack:
+        address = httpx.URL(url).host, httpx.URL(url).port
+        for _ in range(1500):
+            flood = stack.enter_context(socket.socket())
+            flood.setblocking(False)
+            flood.connect_ex(address)
+        start = time.monotonic()
+        assert httpx.get(f"{url}/healthz", timeout=TIMEOUT_S).text == '"ok"'
+        assert time.monotonic() - start < SERVED_S
+        process.terminate()
+        assert process.stdout.read() == "", "no error is logged"
 
 
 @pytest.mark.process

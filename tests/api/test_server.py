@@ -1,11 +1,13 @@
 """The server's address: what cannot be listened on, and which hosts it answers to."""
 
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+import edgebrush
 from edgebrush.api.server import Address, Server
 from edgebrush.errors import UserError
 from tests.support.serving import serve_app
@@ -28,3 +30,10 @@ def test_a_server_checks_host_and_origin_of_any_application():
         assert httpx.post(url, headers={"host": "evil.example"}).status_code == 421
         response = httpx.post(url, headers={"origin": "https://evil.example"})
         assert response.status_code == 403 and "server" not in response.headers
+
+
+def test_every_server_of_the_package_is_this_one():
+    """So each checks hosts and origins, and bounds its connections."""
+    package = Path(edgebrush.__file__).parent
+    users = {str(path.relative_to(package)) for path in package.rglob("*.py") if "uvicorn" in path.read_text()}
+    assert users == {"api/server.py", "api/connections.py"}

@@ -130,6 +130,8 @@ def test_tls_and_options_from_a_file(tmp_path):
         (["--tls-cert", "cert.pem"], "--tls-cert and --tls-key must be given together"),
         (["--tls-cert", "/nowhere", "--tls-key", "/nowhere"], "tls: /nowhere and /nowhere cannot be used"),
         (["--host", "192.0.2.1"], "port = 0: cannot be listened on at 192.0.2.1"),
+        (["--allow-host", "http://bs:80"], "allow-host = 'http://bs:80': must be a name without scheme and port"),
+        (["--allow-origin", "bs"], "allow-origin = 'bs': must be scheme://host[:port]"),
         (["--speed", "0"], "--speed"),
         (["--batch-limit", "0"], "--batch-limit"),
         (["--config", "/nowhere"], "/nowhere: cannot be read"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -22,6 +23,9 @@ from edgebrush.errors import UserError
 from .access import AccessMiddleware, checked_host, checked_origin
 from .connections import BoundedProtocol, TlsHandshake
 
+ACCEPTED_AT_ONCE = 32  # connections, before the loop closes those that are too many
+PENDING_CONNECTIONS = 1024  # that the kernel keeps until they are accepted, for bursts
+OPEN_FILES = 4096  # an agent has a connection to a BS for each of its clients' connections
 FORCED_SHUTDOWN_S = 5  # after the grace period, until uvicorn closes the remaining connections
 
 
@@ -65,6 +69,7 @@ class Server(uvicorn.Server):
             log_level="error",
             access_log=False,
             server_header=False,
+            backlog=ACCEPTED_AT_ONCE,  # asyncio's meaning of it: if it were large, a flood would use up all descriptors
             timeout_graceful_shutdown=math.ceil(grace_s) + FORCED_SHUTDOWN_S,
             ssl_certfile=address.certificate,
             ssl_keyfile=address.key,
@@ -88,6 +93,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self.listener.listen(PENDING_CONNECTIONS)
         self.on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -108,15 +114,25 @@ def guarded(app: FastAPI, address: Address) -> ASGIApp:
 
 def run(server: Server) -> None:
     """Serve until SIGTERM, then return. SIGINT raises ``KeyboardInterrupt`` after the server has stopped."""
+    allow_open_files(OPEN_FILES)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after its shutdown
     server.run()
+
+
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files to ``count``, where it is lower and may be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = count if hard == unlimited else min(count, hard)
+    if soft != unlimited and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listen(address: Address) -> socket.socket:
     """A listening TCP socket. Raises ``UserError`` where the address cannot be used."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        listener = socket.create_server((address.host, address.port), family=family, backlog=256)
+        listener = socket.create_server((address.host, address.port), family=family, backlog=PENDING_CONNECTIONS)
         # Accepted connections inherit this option. asyncio sets it only on sockets that it opened itself. Without it,
         # Nagle's algorithm delays a response's body by 40 ms, until its headers are acknowledged.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
