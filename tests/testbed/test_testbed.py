@@ -118,7 +118,7 @@ def test_an_interrupted_experiment_leaves_no_process_and_no_folder(signum, world
         text=True,
     )
     children, end = Children(process.pid), time.monotonic() + 30
-    while not list(tmp_path.glob("*/rounds/*/ue-*/images/*.png")):
+    while not any(line.get("ok") for folder in tmp_path.glob("*/rounds/*/ue-*/") for line in read_journal(folder)):
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.05)
     process.send_signal(signum)

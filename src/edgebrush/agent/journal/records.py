@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ..failures import FailureKind
@@ -91,9 +91,7 @@ class Ending(Entry):
 
 def to_json(record: Task | TaskResult) -> str:
     """A task or a result as JSON; images are not included."""
-    if isinstance(record, TaskResult):
-        record = replace(record, image=None)
-    return json.dumps(asdict(record))
+    return json.dumps({**vars(record), "image": None} if isinstance(record, TaskResult) else vars(record))
 
 
 class SteadyClock:
