@@ -11,6 +11,11 @@ from edgebrush.agent.journal.reader import Line, read_journal
 Pair = tuple[int, int]  # a UE and a BS, from 0
 
 
+def request_of(task: str) -> str:
+    """The key of the request for a task's image (``agent.app.tasks_of``)."""
+    return task.rpartition("-")[0]
+
+
 class JournalWatch:
     """The accounts of all agents. ``read`` brings them up to date."""
 

@@ -27,9 +27,9 @@ class LoadGenerator:
     def __init__(self, testbed: Testbed, rate_hz: float, prefix: str):
         self.testbed, self.rate_hz, self.prefix = testbed, rate_hz, prefix
         self.requested = 0
-        self.images: set[str] = set()  # the agents' ids of the tasks that were answered with an image
+        self.images: set[str] = set()  # requests that were answered with an image
         self.errors: Counter[str] = Counter()  # by status and code
-        self.damaged: list[str] = []  # tasks whose images cannot be decoded
+        self.damaged: list[str] = []  # requests whose images cannot be decoded
         self.open: dict[str, float] = {}  # request -> its start, on the monotonic clock
         self.stopping = False
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=1.0)
@@ -86,12 +86,11 @@ class LoadGenerator:
             return None
 
     def _record_image(self, key: str, response: httpx.Response) -> None:
-        task = f"{key}-0"
-        self.images.add(task)
+        self.images.add(key)
         try:
             Image.open(io.BytesIO(base64.b64decode(response.json()["data"][0]["b64_json"]))).load()
         except (ValueError, KeyError, IndexError, OSError, SyntaxError, binascii.Error):
-            self.damaged.append(task)
+            self.damaged.append(key)
 
 
 def _code(response: httpx.Response) -> str:

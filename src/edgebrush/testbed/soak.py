@@ -19,7 +19,7 @@ from edgebrush.errors import UserError
 from .fault_actions import inject
 from .fault_schedule import KINDS, PlannedFault, Storm, draw_storm
 from .faults import shift_clocks
-from .journal_watch import JournalWatch, Pair
+from .journal_watch import JournalWatch, Pair, request_of
 from .load_generator import LoadGenerator
 from .processes import run_all, run_interruptible
 from .testbed import Testbed
@@ -176,9 +176,9 @@ class Runner:
             self.watch.read()
             now = time.monotonic()
             hanging = {key for key, since in self.load.open.items() if now - since > OPEN_S}
-            found = {f"task {key} is open for more than {OPEN_S:g} s" for key in hanging}
+            found = {f"request {key} is open for more than {OPEN_S:g} s" for key in hanging}
             found |= {f"task {task} was accepted or ended more than once" for task in self.watch.twice}
-            found |= {f"task {task} ended in a damaged image" for task in self.load.damaged}
+            found |= {f"request {key} was answered with a damaged image" for key in self.load.damaged}
             for each in sorted(found - known):
                 self._violate(each)
             known |= found
@@ -191,7 +191,7 @@ class Runner:
         soak.seconds, soak.requested = self.elapsed_s, load.requested
         soak.images, soak.errors, soak.places = len(load.images), load.errors, watch.places
         soak.failed_over, soak.twice = watch.failed_over, len(watch.twice)
-        lost = watch.open | {f"{key}-0" for key in load.open} | (load.images - watch.images)
+        lost = {*map(request_of, watch.open), *load.open} | (load.images - {request_of(task) for task in watch.images})
         soak.lost = len(lost)
         if lost:
             self._violate(f"{len(lost)} tasks have not ended or have no image in the journal: {sorted(lost)[:5]}")

@@ -27,7 +27,7 @@ from .processes import POLL_S, Process, run_all
 SETTLE_S = 0.5  # from the last process being ready to the episode's start
 DRAIN_S = 300.0  # for the tasks that are open at the end of the arrivals
 RETRY_S = 0.1  # until the next request to an agent that does not answer
-FINAL_STATUSES = (200, 502, 504)  # an image; no place could make it; its deadline has passed
+FINAL_STATUSES = (200, 429, 502, 504)  # an image; all places are full; none could make it; its deadline has passed
 KEEP_ALL = 10**9  # tasks in an agent's journal
 MAX_CONNECTIONS = 400  # the highest limit that `edgebrush serve` accepts
 
