@@ -53,9 +53,10 @@ def build_stations(
             bs.batch_limit,
             profile.resolution_px,
         )
+        source = "api_key_env" if bs.endpoint and bs.endpoint.api_key_env else "station-token-env"
         check_address(name, endpoint.base_url)
         check_address(name, endpoint.metrics_url or endpoint.base_url)
-        client = ImagesClient(endpoint, server.size_px, read_key(endpoint), transport, clock, trust)
+        client = ImagesClient(endpoint, server.size_px, read_key(endpoint, source), transport, clock, trust)
         model = endpoint.model or bs.profile
         stations.append(RemoteStation(name, number, client, server, space.classes, model, clock))
     if len(stations) > space.slots - 1:
@@ -101,12 +102,12 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def read_key(endpoint: Endpoint) -> str | None:
-    """The server's API key, from the environment. Raises ``UserError`` where it is missing."""
+def read_key(endpoint: Endpoint, source: str) -> str | None:
+    """The server's API key, from the environment. Raises ``UserError``, naming ``source``, where it is missing."""
     if endpoint.api_key_env is None:
         return None
     key = os.environ.get(endpoint.api_key_env, "").strip()
     if not key or not key.isascii() or not key.isprintable():
-        raise UserError(f"api_key_env = {endpoint.api_key_env!r}: no such key in the environment; export it")
+        raise UserError(f"{source} = {endpoint.api_key_env!r}: no such key in the environment; export it")
     hide_in_logs(key)
     return key
