@@ -28,9 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgebrush.agent.journal import Journal, Task, TaskResult
-from edgebrush.agent.journal.database import FILE
 from edgebrush.files import check_writable, write_csv, write_text
+from edgebrush.journal.database import FILE
+from edgebrush.journal.journal import Journal
+from edgebrush.journal.records import Task, TaskResult
 from edgebrush.machine import processor_name
 
 REASON = {"expected_cost": 0.25, "expected_s": 1.5, "best": {"own": 0.5, "large": 0.25}, "loads": "x" * 500}

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.support.journals import quick_disk  # noqa: F401
+
 
 @pytest.fixture(autouse=True)
 def long_timeouts(monkeypatch):
@@ -9,10 +11,3 @@ def long_timeouts(monkeypatch):
     monkeypatch.setattr("edgebrush.agent.clients.CONNECT_TIMEOUT_S", 60.0)
     monkeypatch.setattr("edgebrush.agent.stations.POLL_TIMEOUT_S", 60.0)
     monkeypatch.setattr("edgebrush.agent.agent.TIMEOUT_MARGIN_S", 60.0)
-
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    """Tests do not wait for the disk. Files are written and read as always, but a power cut may lose them."""
-    for name in ("DURABLE", "RELAXED"):
-        monkeypatch.setattr(f"edgebrush.agent.journal.database.{name}", "OFF")

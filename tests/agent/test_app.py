@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from edgebrush.agent.app import create_app
-from edgebrush.agent.journal.reader import read_journal
 from edgebrush.api.schema import MAX_SEED
+from edgebrush.journal.reader import read_journal
 from tests.support.agents import LARGE, PreferSlots, audit_journal, journal_lines, make_agent
 from tests.support.fakes import PNG, FakeStation
 from tests.support.serving import serve_app

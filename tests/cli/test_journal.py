@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from edgebrush.agent.journal import TaskResult
 from edgebrush.cli.main import run
+from edgebrush.journal.records import TaskResult
 from tests.support.agents import make_task
 from tests.support.fakes import PNG
 from tests.support.journals import opened

@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from edgebrush.agent.journal.reader import read_image, read_journal
 from edgebrush.cli.main import run
+from edgebrush.journal.reader import read_image, read_journal
 
 
 def test_help_has_examples(capsys):

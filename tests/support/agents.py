@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from edgebrush.agent.agent import Agent
 from edgebrush.agent.device import Device
 from edgebrush.agent.endpoints import build_stations
-from edgebrush.agent.journal import Journal, Task
-from edgebrush.agent.journal.reader import read_image, read_journal
 from edgebrush.agent.observer import Observer
+from edgebrush.journal.journal import Journal
+from edgebrush.journal.reader import read_image, read_journal
+from edgebrush.journal.records import Task
 from edgebrush.scenario.load import load_scenario
 from tests.support.fakes import FakeNetwork
 from tests.support.models import Formula

@@ -3,11 +3,21 @@
 import json
 from contextlib import closing, contextmanager
 
-from edgebrush.agent.journal import Journal, TaskResult
-from edgebrush.agent.journal.database import open_database, transaction
-from edgebrush.agent.journal.reader import read_journal
+import pytest
+
+from edgebrush.journal.database import open_database, transaction
+from edgebrush.journal.journal import Journal
+from edgebrush.journal.reader import read_journal
+from edgebrush.journal.records import TaskResult
 from tests.support.agents import make_task
 from tests.support.fakes import PNG
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    """Tests do not wait for the disk. Files are written and read as always, but a power cut may lose them."""
+    for name in ("DURABLE", "RELAXED"):
+        monkeypatch.setattr(f"edgebrush.journal.database.{name}", "OFF")
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edgebrush.agent.journal.reader import read_journal
 from edgebrush.errors import UserError
+from edgebrush.journal.reader import read_journal
 from edgebrush.scenario.load import load_scenario
 from edgebrush.testbed.episode import draw_episode, simulate
 from edgebrush.testbed.outcomes import Audit, audit, decisions, outcomes, task_id, task_records

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from edgebrush.agent.journal.reader import read_journal
+from edgebrush.journal.reader import read_journal
 from edgebrush.scenario.load import load_scenario
 from edgebrush.sim.episode_seeds import HELD_OUT_SEEDS
 from edgebrush.testbed import faults

@@ -20,13 +20,14 @@ from edgebrush.decision.observation import TaskContext
 from edgebrush.diffusion.backend import Prompt
 from edgebrush.diffusion.engine import Job, Request
 from edgebrush.diffusion.images import png
+from edgebrush.journal.journal import Journal, JournalError
+from edgebrush.journal.records import Task, TaskResult
 from edgebrush.policies.protocol import Policy
 
 from .clients import Offload
 from .device import Device
 from .failures import PlaceError, kind_of_task, retry_after
 from .history import History
-from .journal import Journal, JournalError, Task, TaskResult
 from .observer import Observer
 from .stations import RemoteStation
 

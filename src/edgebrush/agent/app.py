@@ -23,10 +23,11 @@ from edgebrush.api.models import add_model_routes
 from edgebrush.api.rules import check_request, ignored_fields, image_seeds
 from edgebrush.api.schema import IMAGES_PATH, Health, ImageFields, ImageReply, Name
 from edgebrush.api.streaming import open_stream
+from edgebrush.journal.journal import JournalError
+from edgebrush.journal.records import Task, TaskResult
 from edgebrush.scenario.expand import expand_ues
 
 from .agent import Agent, RepeatMismatch
-from .journal import JournalError, Task, TaskResult
 from .metrics import add_metrics_route
 from .page import add_status_page
 from .replies import no_journal, reply_of

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgebrush.agent import KEEP_DAYS, KEEP_TASKS
 from edgebrush.diffusion.backend import Backend
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.diffusion.pacing import PacedBackend
 from edgebrush.errors import UserError
+from edgebrush.journal import KEEP_DAYS, KEEP_TASKS
+from edgebrush.journal.journal import Journal
 from edgebrush.policies.load import load_policy
 from edgebrush.scenario.expand import expand_ues
 from edgebrush.scenario.schema import Scenario
@@ -17,7 +18,6 @@ from edgebrush.scenario.schema import Scenario
 from .agent import Agent
 from .device import Device
 from .endpoints import build_stations
-from .journal import Journal
 from .observer import Observer
 
 

@@ -18,9 +18,9 @@ import httpx
 
 from edgebrush.api.timing import AGE_RESOLUTION_S, server_seconds
 from edgebrush.api.timing import NAME as SERVER_TIMING
+from edgebrush.journal.records import Task
 from edgebrush.scenario.schema import Endpoint
 
-from .journal import Task
 from .station_replies import StationError, error_of
 from .transfers import TransferTimer
 

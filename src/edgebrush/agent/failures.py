@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
-# "invalid": the request cannot be served, whoever tries; "overload": no room now, a later try may succeed;
-# "deadline": too late; "disconnected": the client has left; "failed": anything else. Empty: there is an image.
-FailureKind = Literal["", "invalid", "overload", "deadline", "disconnected", "failed"]
+from edgebrush.journal.records import FailureKind
 
 
 class PlaceError(Exception):

@@ -7,7 +7,8 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .journal import TaskResult
+from edgebrush.journal.records import TaskResult
+
 from .metrics import Metrics, outcome_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from .journal import TaskResult
+from edgebrush.journal.records import TaskResult
+
 from .observer import StationView
 from .stations import RemoteStation
 

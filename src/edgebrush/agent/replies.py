@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from edgebrush.api.errors import ApiError
 from edgebrush.api.pictures import MEDIA_TYPES, convert, inspect, output_format
 from edgebrush.api.schema import CompletedImage, Image, ImageFields, ImageReply
-
-from .journal import JournalError, TaskResult
+from edgebrush.journal.journal import JournalError
+from edgebrush.journal.records import TaskResult
 
 MAX_RETRY_S = 60  # OpenAI's clients ignore a longer Retry-After
 

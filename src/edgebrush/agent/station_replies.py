@@ -14,8 +14,9 @@ import httpx
 from PIL import Image, UnidentifiedImageError
 
 from edgebrush.api.errors import printable
+from edgebrush.journal.records import FailureKind
 
-from .failures import FailureKind, PlaceError
+from .failures import PlaceError
 
 INVALID = (400, 413, 422)  # statuses of a request that the BS calls invalid
 DEADLINE_CODE = "deadline_exceeded"  # of an `edgebrush serve`, with status 504

@@ -10,9 +10,10 @@ from PIL.Image import fromarray
 from edgebrush.api.schema import ImageFields, ImageReply
 from edgebrush.api.streaming import Event, PartialImages
 from edgebrush.diffusion.engine import Job
+from edgebrush.journal.journal import JournalError
+from edgebrush.journal.records import Task, TaskResult
 
 from .agent import Agent
-from .journal import JournalError, Task, TaskResult
 from .replies import completed_event, no_journal
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from edgebrush.api.schema import MAX_SEED
 from edgebrush.errors import UserError
+from edgebrush.journal.records import Task, TaskResult
 from edgebrush.scenario.schema import Scenario
 
 from .agent import Agent
-from .journal import Task, TaskResult
 
 COLUMNS = ("at_s", "prompt", "request", "seed")  # required; deadline_s is optional
 

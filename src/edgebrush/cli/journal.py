@@ -15,7 +15,7 @@ from edgebrush.files import check_writable, write_bytes, write_csv, write_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from edgebrush.agent.journal.summary import Group
+    from edgebrush.journal.summary import Group
 
 EPILOG = """\
 edgebrush journal ue-1    how many tasks ended where, and their delays
@@ -40,8 +40,8 @@ def journal(
     """Show the tasks of an agent's journal by place and error, with delays. The agent may be running."""
     from rich.console import Console
 
-    from edgebrush.agent.journal.reader import check_journal, read_journal, read_tasks
-    from edgebrush.agent.journal.summary import summarize
+    from edgebrush.journal.reader import check_journal, read_journal, read_tasks
+    from edgebrush.journal.summary import summarize
 
     check_journal(folder)
     for path in filter(None, (tasks, events)):
@@ -96,8 +96,8 @@ def write_images(target: Path, folder: Path, tasks: Sequence[str]) -> None:
     """Write the images of tasks under the tasks' names. Raises ``UserError`` where one cannot be written."""
     from urllib.parse import quote
 
-    from edgebrush.agent.journal.reader import read_image
     from edgebrush.api.pictures import inspect
+    from edgebrush.journal.reader import read_image
 
     check_writable(target)
     for task in tasks:

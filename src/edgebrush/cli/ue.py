@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgebrush.agent import KEEP_DAYS, KEEP_TASKS
+from edgebrush.journal import KEEP_DAYS, KEEP_TASKS
 
 from .completion import complete_policy
 from .models import DeviceOption, DtypeOption, PipelineOption, open_pipeline

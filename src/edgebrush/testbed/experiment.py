@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from edgebrush.agent.agent import OWN
-from edgebrush.agent.journal.reader import read_journal
 from edgebrush.evaluation.results import Stopwatch, pool, results_of
 from edgebrush.evaluation.run_folder import Run, new_folder, store_run, store_scenario
 from edgebrush.evaluation.statistics import Digest, digest, load_edges
+from edgebrush.journal.reader import read_journal
 from edgebrush.policies.load import load_policy
 from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.report.rendering import render

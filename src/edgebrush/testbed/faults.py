@@ -16,9 +16,9 @@ from typing import TypeVar
 
 import httpx
 
-from edgebrush.agent.journal.reader import read_journal
 from edgebrush.api.schema import IMAGES_PATH, LOAD_PATH
 from edgebrush.errors import UserError
+from edgebrush.journal.reader import read_journal
 
 from .episode import Episode
 from .outcomes import Audit, audit

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgebrush.agent.journal.reader import read_image
 from edgebrush.files import write_text
+from edgebrush.journal.reader import read_image
 from edgebrush.report.pages import fill
 from edgebrush.scenario.expand import bs_names
 

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from edgebrush.agent.agent import OWN
-from edgebrush.agent.journal.reader import Line, read_journal
+from edgebrush.journal.reader import Line, read_journal
 
 Pair = tuple[int, int]  # a UE and a BS, from 0
 

@@ -19,10 +19,10 @@ from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, format_sse_event
 
 from edgebrush.agent.agent import OWN
-from edgebrush.agent.journal.reader import Line, read_image, read_journal
 from edgebrush.api.pages import page_response
 from edgebrush.api.schema import LOAD_PATH
 from edgebrush.api.server import Address, Server
+from edgebrush.journal.reader import Line, read_image, read_journal
 
 from .testbed import Testbed
 

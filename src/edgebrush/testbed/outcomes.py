@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from edgebrush.agent.agent import OWN
-from edgebrush.agent.journal.reader import Line, read_image, read_journal
 from edgebrush.decision.task_cost import energy_weight_at, fill_cost, penalty, quality_at
 from edgebrush.errors import UserError
+from edgebrush.journal.reader import Line, read_image, read_journal
 from edgebrush.scenario.expand import bs_names
 from edgebrush.sim.state import OUTCOME
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edgebrush.agent.journal.database import FILE
-from edgebrush.agent.journal.reader import read_journal
+from edgebrush.journal.database import FILE
+from edgebrush.journal.reader import read_journal
 from tests.support.journals import opened
 from tests.support.processes import ENVIRONMENT, started
 from tests.support.serving import until
@@ -22,7 +22,9 @@ pytestmark = pytest.mark.process
 IMAGES = "/v1/images/generations"
 WRITER = """
 import asyncio, pathlib, sys
-from edgebrush.agent.journal import Journal, Task, TaskResult, database, writer
+from edgebrush.journal import database, writer
+from edgebrush.journal.journal import Journal
+from edgebrush.journal.records import Task, TaskResult
 database.WAL_BYTES, database.FREE_PAGES, writer.REMOVE_S = 100_000, 50, 0.02
 
 async def one(journal, name):

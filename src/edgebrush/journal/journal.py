@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from edgebrush.agent import KEEP_DAYS, KEEP_TASKS
 from edgebrush.errors import UserError
 
+from . import KEEP_DAYS, KEEP_TASKS
 from .database import open_database
 from .reader import connect
 from .records import OPEN, Acceptance, Ending, Entry, SteadyClock, Task, TaskResult, to_json

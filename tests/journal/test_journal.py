@@ -9,10 +9,12 @@ from contextlib import closing
 import pytest
 
 from edgebrush.agent import agent as agents
-from edgebrush.agent.journal import Journal, TaskResult, database
-from edgebrush.agent.journal.database import FILE
-from edgebrush.agent.journal.reader import read_image, read_journal, read_tasks
 from edgebrush.errors import UserError
+from edgebrush.journal import database
+from edgebrush.journal.database import FILE
+from edgebrush.journal.journal import Journal
+from edgebrush.journal.reader import read_image, read_journal, read_tasks
+from edgebrush.journal.records import TaskResult
 from tests.support.agents import PreferSlots, audit_journal, make_task, running_agent
 from tests.support.fakes import PNG
 from tests.support.journals import events_of, opened, record

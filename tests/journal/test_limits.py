@@ -7,9 +7,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from edgebrush.agent.app import create_app
-from edgebrush.agent.journal import JournalError, TaskResult, database, records
-from edgebrush.agent.journal.database import FILE
-from edgebrush.agent.journal.reader import read_image, read_journal, read_tasks
+from edgebrush.journal import database, records
+from edgebrush.journal.database import FILE
+from edgebrush.journal.journal import JournalError
+from edgebrush.journal.reader import read_image, read_journal, read_tasks
+from edgebrush.journal.records import TaskResult
 from tests.support.agents import PreferSlots, audit_journal, generate_all, make_agent, make_task, running_agent
 from tests.support.journals import events_of, fill_disk, free_disk, opened, record
 from tests.support.serving import until
@@ -19,7 +21,7 @@ IMAGES = "/v1/images/generations"
 
 @pytest.fixture
 def quick_retries(monkeypatch):
-    monkeypatch.setattr("edgebrush.agent.journal.writer.RETRY_S", 0.01)
+    monkeypatch.setattr("edgebrush.journal.writer.RETRY_S", 0.01)
 
 
 # -- a full disk
@@ -101,7 +103,7 @@ def test_results_that_could_not_be_written_before_the_end_are_made_again(tmp_pat
 
 def test_old_tasks_are_removed_while_it_runs_and_the_file_stays_small(tmp_path, monkeypatch):
     for module in ("database", "writer"):  # after 10 ends, whatever the time
-        monkeypatch.setattr(f"edgebrush.agent.journal.{module}.STEP_TASKS", 10)
+        monkeypatch.setattr(f"edgebrush.journal.{module}.STEP_TASKS", 10)
     monkeypatch.setattr(database, "FREE_PAGES", 4)
     sizes = []
 
@@ -134,7 +136,7 @@ def test_the_log_stays_small_under_load_with_readers(tmp_path):
 
 
 def test_tasks_are_removed_by_age_whatever_the_wall_clock_does(tmp_path, monkeypatch):
-    monkeypatch.setattr("edgebrush.agent.journal.writer.REMOVE_S", 0.01)
+    monkeypatch.setattr("edgebrush.journal.writer.REMOVE_S", 0.01)
 
     class Ahead(datetime):
         @classmethod

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from edgebrush.agent.journal import takeover
-from edgebrush.agent.journal.reader import read_image, read_journal
 from edgebrush.errors import UserError
+from edgebrush.journal import takeover
+from edgebrush.journal.reader import read_image, read_journal
 from tests.support.agents import PreferSlots, audit_journal, generate_all, make_task
 from tests.support.fakes import PNG
 from tests.support.journals import events_of, opened

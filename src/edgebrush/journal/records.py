@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
-from ..failures import FailureKind
+# "invalid": the request cannot be served, whoever tries; "overload": no room now, a later try may succeed;
+# "deadline": too late; "disconnected": the client has left; "failed": anything else. Empty: there is an image.
+FailureKind = Literal["", "invalid", "overload", "deadline", "disconnected", "failed"]
 
 ERROR, IMAGE, OPEN = "error", "image", "open"  # states of a task
 
