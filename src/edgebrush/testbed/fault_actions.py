@@ -101,8 +101,8 @@ def _answer(links: list[Link], answers: Impostor) -> Iterator[None]:
 def _limit_files(process: Process, size: int) -> None:
     """Let writes fail beyond a file size. Like a full disk, this makes SQLite and Python raise ``OSError``."""
     if process.process and process.process.returncode is None:
-        _, hard = resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE)
         with contextlib.suppress(ProcessLookupError):
+            _, hard = resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE)
             resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, (size, hard))
 
 

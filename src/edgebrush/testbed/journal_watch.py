@@ -24,6 +24,7 @@ class JournalWatch:
         self.position = [0] * len(journals)  # event number up to which each journal has been read
         self.accepted: Counter[str] = Counter()  # how often, by task
         self.ended: Counter[str] = Counter()
+        self.twice: set[str] = set()  # tasks that were accepted or ended more than once
         self.images: set[str] = set()  # tasks that ended in an image
         self.places: Counter[str] = Counter()  # where the images were made
         self.failed_over = 0
@@ -40,14 +41,19 @@ class JournalWatch:
         task = line["task"]
         match line["event"]:
             case "accepted":
-                self.accepted[task] += 1
+                self._add(self.accepted, task)
             case "failed over":
                 self.failed_over += 1
             case "ended":
-                self.ended[task] += 1
+                self._add(self.ended, task)
                 if line["ok"]:
                     self.images.add(task)
                     self._use(ue, line["ended"]["place"], line["at_s"])
+
+    def _add(self, counts: Counter[str], task: str) -> None:
+        counts[task] += 1
+        if counts[task] > 1:
+            self.twice.add(task)
 
     def _use(self, ue: int, place: str, at_s: float) -> None:
         self.places[place] += 1
@@ -66,8 +72,3 @@ class JournalWatch:
     def open(self) -> set[str]:
         """Accepted tasks that have not ended."""
         return self.accepted.keys() - self.ended.keys()
-
-    @property
-    def twice(self) -> list[str]:
-        """Tasks that were accepted or ended more than once."""
-        return [task for counts in (self.accepted, self.ended) for task, count in counts.items() if count > 1]

@@ -89,7 +89,7 @@ class LoadGenerator:
         self.images.add(key)
         try:
             Image.open(io.BytesIO(base64.b64decode(response.json()["data"][0]["b64_json"]))).load()
-        except (ValueError, KeyError, IndexError, OSError, SyntaxError, binascii.Error):
+        except (ValueError, KeyError, IndexError, TypeError, OSError, SyntaxError, binascii.Error):
             self.damaged.append(key)
 
 

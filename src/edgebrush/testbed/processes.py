@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -87,7 +88,8 @@ class Process:
     def send(self, signum: signal.Signals) -> None:
         """Send a signal to the whole process group; no effect if it has exited."""
         if self.process and self.process.returncode is None:
-            os.killpg(self.process.pid, signum)
+            with contextlib.suppress(ProcessLookupError):  # it exits now
+                os.killpg(self.process.pid, signum)
 
     async def kill(self) -> None:
         """Send SIGKILL and wait for the exit."""

@@ -8,6 +8,7 @@ itself; memory and descriptors of each process stay flat.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections import Counter
@@ -173,7 +174,8 @@ class Runner:
         """Read the journals, and check what must hold at any time."""
         known: set[str] = set()
         while not self.ended:
-            self.watch.read()
+            with contextlib.suppress(UserError):  # a journal that its agent is opening; the next look reads it
+                self.watch.read()
             now = time.monotonic()
             hanging = {key for key, since in self.load.open.items() if now - since > OPEN_S}
             found = {f"request {key} is open for more than {OPEN_S:g} s" for key in hanging}
