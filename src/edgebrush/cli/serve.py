@@ -124,14 +124,14 @@ def serve(
         raise UserError("tls: --tls-cert and --tls-key must be given together")
     token = read_token(token_env, token_file)
     hide_in_logs(token or "")
+    backend: Backend
+    if pipeline is None:
+        backend = load_model(model, threads)
     if profile is None and (pipeline or model not in shipped_models()):
         folder = pipeline or model
         raise UserError(f"profile: {folder} has none; measure one with `edgebrush profile` and give --profile")
     loaded_profile = load_profile(profile or f"fashion-{model}-cpu")
-    backend: Backend
-    if pipeline is None:
-        backend = load_model(model, threads)
-    else:
+    if pipeline is not None:  # last, since it takes long
         backend = open_pipeline(pipeline, device, dtype, threads)
         batch_limit = prepare(backend, name, batch_limit, cuda_graphs)
     limits = Limits(batch_limit, queue_limit, connection_limit, max_steps)
