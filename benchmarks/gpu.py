@@ -154,6 +154,7 @@ def own_call(folder: str, device: str) -> np.ndarray:
     """The image that diffusers itself generates from the same noise, in the same number types."""
     backend = load_pipeline(folder, device)
     pipe = backend.pipe
+    pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
     noise = backend.noise(SEED)[None].to(backend.network.dtype)
     latents = pipe(WORD, latents=noise, num_inference_steps=STEPS, guidance_scale=GUIDANCE, output_type="latent").images

@@ -15,7 +15,7 @@ pytest.importorskip("diffusers")
 pytestmark = pytest.mark.diffusers
 
 from edgebrush.diffusion import warm_up as module  # noqa: E402
-from edgebrush.diffusion.cuda_graphs import ROWS, padded  # noqa: E402
+from edgebrush.diffusion.cuda_graphs import ROWS, no_waiting, padded  # noqa: E402
 from edgebrush.diffusion.shapes import build_shape  # noqa: E402
 from edgebrush.diffusion.warm_up import largest_fitting, warm_up  # noqa: E402
 from tests.support.pipelines import MAKERS, load, prompts, save  # noqa: E402
@@ -93,8 +93,8 @@ def test_graphs_give_the_images_of_single_launches(gpu_folders, kind, caplog):
     print(f"{kind}: graphs {len(backend.graphs.captures) if backend.graphs else 0}, {caplog.messages}", end=" ")
     print(f"eager {(captured - eager).abs().max():g}, cpu {(captured - cpu).abs().max():g}")
     assert (captured - eager).abs().max() <= 2
-    assert (captured - cpu).abs().mean() <= 3 and (captured - cpu).abs().max() <= 16
-    if kind in ("sd", "sdxl", "dit", "sd3", "flux"):
+    assert (captured - cpu).abs().mean() <= 1  # Sana in bfloat16 differs by more in single pixels
+    if kind in ("sd", "sdxl", "dit", "sd3"):
         assert len(backend.graphs.captures) == len(ROWS)
 
 
@@ -105,16 +105,11 @@ def test_no_round_waits_for_the_gpu(gpu_folders):
     conditions = [backend.encode(each) for each in prompts("sdxl")]
     sampler = make_sampler(None, backend)
     trajectories = [sampler.start(backend.noise(n), 5) for n in range(3)]
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         for _ in range(3):
-            rows = backend.predict(
-                [each.sample for each in trajectories], [each.time for each in trajectories], conditions
-            )
-            for trajectory, row in zip(trajectories, rows, strict=True):
+            samples, times = [each.sample for each in trajectories], [each.time for each in trajectories]
+            for trajectory, row in zip(trajectories, backend.predict(samples, times, conditions), strict=True):
                 sampler.advance(trajectory, row)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @on_gpu
@@ -131,6 +126,7 @@ def test_a_network_that_waits_for_the_gpu_runs_without_graphs(gpu_folders, caplo
         prepared = warm_up(backend, 4)
     assert prepared.graphs == 0 and "no CUDA graphs" in caplog.text
     images(backend, "sd")
+    torch.rand(1, device="cuda")  # after a capture that failed, this raised an error
 
 
 @on_gpu

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 PUBLISHED_DATA = ROOT.parent / "shared" / "data" / "gdm-profiles"
 PROFILES = [load_profile(name) for name in catalogue_names()]
 MEASURED = [load_profile(name) for name in ("fashion-light-cpu", "fashion-heavy-cpu")]  # the models that ship
-PUBLISHED = [profile for profile in PROFILES if profile not in MEASURED]
+ON_GPU = [load_profile(name) for name in ("sd15-h100", "sdxl-h100")]  # random weights, the quality of published ones
+PUBLISHED = [profile for profile in PROFILES if profile not in MEASURED + ON_GPU]
 STEPS = np.arange(1, 101)
 
 
@@ -59,6 +60,17 @@ def test_every_block_has_a_source_and_phone_energy_is_marked_as_assumed():
         assert all(block.source for block in (profile.compute, profile.energy, profile.quality))
         assert profile.quality.assumption
         assert profile.role == "heavy" or "5 W" in profile.energy.assumption
+
+
+def test_the_profiles_measured_on_a_gpu_are_those_of_their_points():
+    tool = runpy.run_path(str(ROOT / "tools" / "build_measured.py"))
+    built = tool["build"]()
+    assert [profile.name for profile in built] == [profile.name for profile in ON_GPU]
+    for profile in built:
+        assert tool["as_json"](profile) == (CATALOGUE / f"{profile.name}.json").read_text()
+        assert profile.compute.error < 0.1 and profile.energy.error < 0.1
+        assert "measured on NVIDIA H100" in profile.compute.source and "NVML" in profile.energy.source
+        assert "not measured here" in profile.quality.assumption
 
 
 def test_profile_names_equal_file_names():

@@ -7,7 +7,10 @@ for each number of rows in ``ROWS``, and a batch is padded to the next of them.
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,7 +30,8 @@ class Capture:
         aside = torch.cuda.Stream()  # kernels are compiled and chosen here, which a capture does not allow
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
-            for _ in range(2):
+            family.predict(samples, times, self.columns)
+            with no_waiting():
                 family.predict(samples, times, self.columns)
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
@@ -44,6 +48,22 @@ class Capture:
             self.rows = rows
         self.graph.replay()
         return self.output
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Raise ``RuntimeError`` where an operation waits for the GPU.
+
+    Such a network cannot be captured. It is found here, because a capture that fails leaves PyTorch's generator of
+    random numbers in a state in which it cannot be used.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 class CudaGraphs:

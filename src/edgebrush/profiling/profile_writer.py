@@ -195,6 +195,7 @@ def table_rows(costs: Costs, scores: dict[int, Score]) -> list[dict[str, Any]]:
     """Return all measured points, one row each."""
     rows: list[tuple[Any, ...]] = [("encode_s", "", costs.encode.seconds, costs.encode.standard_error, costs.encode.n)]
     rows.append(("decode_s", "", costs.decode.seconds, costs.decode.standard_error, costs.decode.n))
+    rows.append(("fixed_j", "", costs.encode.joules + costs.decode.joules, "", min(costs.encode.n, costs.decode.n)))
     for batch, timing in costs.rounds.items():
         rows.append(("round_s", batch, timing.seconds, timing.standard_error, timing.n))
         rows.append(("round_j", batch, timing.joules, "", timing.n))
