@@ -18,7 +18,8 @@ RUN useradd --create-home --uid 1000 edgebrush && mkdir -p /work/runs && chown -
 ENV PATH=/opt/edgebrush/bin:$PATH
 USER edgebrush
 WORKDIR /work
-# A station or an agent in a container must listen on all addresses: `serve --host 0.0.0.0 --token-env TOKEN`.
+# A station or an agent in a container must listen on all addresses: `serve --host 0.0.0.0 --token-env TOKEN`, and
+# `--allow-host NAME` where others reach it by the container's or service's name.
 EXPOSE 8000 8100
 ENTRYPOINT ["edgebrush"]
 CMD ["--help"]

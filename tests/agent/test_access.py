@@ -113,6 +113,22 @@ def test_a_station_that_is_reached_at_last_is_told(tmp_path, caplog):
     ]
 
 
+def test_a_station_that_does_not_answer_to_its_name_is_told_with_the_fix(caplog):
+    large = FakeStation()
+    large.load_status = 421
+
+    async def run():
+        network = FakeNetwork({"large": large})
+        clock = asyncio.get_running_loop().time
+        [remote] = build_stations(Observer(TESTBED, 0, 1.0), {"large": "http://large"}, network, clock)
+        for _ in range(4):
+            await remote.poll_load()
+
+    run_virtual(run())
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.endswith("status 421 to its load request; start it with --allow-host and the name in its address")
+
+
 def test_a_password_in_an_address_is_sent_and_never_logged(caplog):
     """httpx itself logs addresses at the level INFO."""
     caplog.set_level(logging.DEBUG)

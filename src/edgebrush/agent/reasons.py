@@ -15,6 +15,7 @@ HINTS = {
     401: "; give its token by --station-token-env, or by api_key_env in the scenario",
     403: "; its token is not allowed to do this",
     404: "; check the address and, in the scenario, the source of its load",
+    421: "; start it with --allow-host and the name in its address",
 }
 
 
