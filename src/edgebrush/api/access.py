@@ -21,6 +21,7 @@ from edgebrush.errors import UserError
 from .errors import ApiError, error_response, shortened
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # they change nothing, and another site cannot read the response
+NOT_IN_HOST = set("/\\?#@")  # they would make other parts of a URL
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -68,6 +69,8 @@ class AccessMiddleware:
 
     def is_own(self, host: str) -> bool:
         """Whether a ``Host`` is an IP address or one of the server's names, at any port."""
+        if NOT_IN_HOST & set(host):
+            return False
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -77,7 +80,7 @@ class AccessMiddleware:
     def is_allowed(self, origin: str, host: str) -> bool:
         """Whether an ``Origin`` is this server itself (behind any scheme: a proxy may end TLS), or an allowed site."""
         origin = origin.lower()
-        return origin in self.origins or origin.partition("://")[2] == host.lower()
+        return origin in self.origins or (host != "" and origin.partition("://")[2] == host.lower())
 
 
 def with_security_headers(send: Send, close: bool) -> Send:
