@@ -28,10 +28,10 @@ from matplotlib.figure import Figure
 
 from edgebrush.files import write_csv, write_text
 from edgebrush.plotting import COLOURS, save_figure
-from edgebrush.testbed.fault_schedule import KINDS
-from edgebrush.testbed.soak import RECOVERY_S, Soak, run_soak
-from edgebrush.testbed.soak_world import make_testbed
-from edgebrush.testbed.vital_signs import VitalSigns
+from edgebrush.soak.fault_schedule import KINDS
+from edgebrush.soak.run import RECOVERY_S, Soak, run_soak
+from edgebrush.soak.vital_signs import VitalSigns
+from edgebrush.soak.world import make_testbed
 
 PAGE = """\
 # Soak

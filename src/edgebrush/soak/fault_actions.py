@@ -11,11 +11,12 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+from edgebrush.testbed.faults import CLOCK_FILE
+from edgebrush.testbed.links import Impostor, Link
+from edgebrush.testbed.processes import Process
+from edgebrush.testbed.testbed import Testbed
+
 from .fault_schedule import PlannedFault
-from .faults import CLOCK_FILE
-from .links import Impostor, Link
-from .processes import Process
-from .testbed import Testbed
 
 Burst = Callable[[int, int], Awaitable[None]]  # (UE, number of tasks) -> when all have ended
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from edgebrush.testbed.vital_signs import VitalSigns, growth_problems, measure
+from edgebrush.soak.vital_signs import VitalSigns, growth_problems, measure
 
 
 def samples(memory_mb, descriptors=lambda n: 20, pid=1, count=50, tasks=1000):

@@ -9,8 +9,8 @@ import pytest
 
 from edgebrush.agent.loads import parse_load
 from edgebrush.agent.station_replies import StationError, parse_reply
-from edgebrush.testbed.fault_actions import GARBAGE, impostor, inject
-from edgebrush.testbed.fault_schedule import BURST_TASKS, FAULTS, KINDS, PlannedFault, draw_storm
+from edgebrush.soak.fault_actions import GARBAGE, impostor, inject
+from edgebrush.soak.fault_schedule import BURST_TASKS, FAULTS, KINDS, PlannedFault, draw_storm
 from tests.support.virtual_time import run_virtual
 
 UES, BSS = 2, 3

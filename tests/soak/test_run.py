@@ -2,9 +2,9 @@
 
 import pytest
 
-from edgebrush.testbed.fault_schedule import PlannedFault, Storm
-from edgebrush.testbed.soak import RECOVERY_S, Runner, Soak, run_soak
-from edgebrush.testbed.soak_world import make_testbed
+from edgebrush.soak.fault_schedule import PlannedFault, Storm
+from edgebrush.soak.run import RECOVERY_S, Runner, Soak, run_soak
+from edgebrush.soak.world import make_testbed
 
 CI_KINDS = ("burst", "kill-bs", "cut-link", "errors-5xx", "garbage", "full-disk", "restart-ue")
 

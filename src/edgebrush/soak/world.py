@@ -7,9 +7,8 @@ from pathlib import Path
 import yaml
 
 from edgebrush.scenario.load import load_scenario
-
-from .episode import draw_episode
-from .testbed import Testbed
+from edgebrush.testbed.episode import draw_episode
+from edgebrush.testbed.testbed import Testbed
 
 POLICY = "selfish-greedy"  # the cheapest place by what the agent believes; it has no parameters to tune for this world
 

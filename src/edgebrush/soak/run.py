@@ -16,14 +16,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edgebrush.errors import UserError
+from edgebrush.testbed.faults import shift_clocks
+from edgebrush.testbed.processes import run_all, run_interruptible
+from edgebrush.testbed.testbed import Testbed
 
 from .fault_actions import inject
 from .fault_schedule import KINDS, PlannedFault, Storm, draw_storm
-from .faults import shift_clocks
 from .journal_watch import JournalWatch, Pair, request_of
 from .load_generator import LoadGenerator
-from .processes import run_all, run_interruptible
-from .testbed import Testbed
 from .vital_signs import VitalSigns, growth_problems, measure
 
 RECOVERY_S = 10.0

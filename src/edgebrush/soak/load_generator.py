@@ -14,8 +14,7 @@ import httpx
 from PIL import Image
 
 from edgebrush.api.schema import IMAGES_PATH
-
-from .testbed import RETRY_S, Testbed
+from edgebrush.testbed.testbed import RETRY_S, Testbed
 
 VOLLEY = 6  # requests at once at one agent, so that it needs more than one station
 MAX_OPEN = 24  # requests of volleys at once: then the next volley waits
