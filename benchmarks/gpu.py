@@ -1,6 +1,6 @@
 """What a GPU gains from CUDA graphs, a VAE in bfloat16 and step-level batching; needs a GPU and `[diffusers]`.
 
-    python benchmarks/gpu.py --out runs/gpu                       rounds, decoding and serving; 2 minutes on an H100
+    python benchmarks/gpu.py --out runs/gpu                       rounds, decoding and serving; 5 minutes on an H100
     python benchmarks/gpu.py --parts rounds vae --shapes sdxl
     python benchmarks/gpu.py --device cpu --shapes tiny-sd15      to see that it runs
 
@@ -178,9 +178,10 @@ def main() -> None:
             results["vae"] += time_decoding(backend) if "vae" in options.parts else []
             del backend
             torch.cuda.empty_cache()
+            write_text(options.out / "gpu.json", json.dumps(results, indent=2) + "\n")
         if "serve" in options.parts:
             results["serve"].append(serve(shape, options))
-        write_text(options.out / "gpu.json", json.dumps(results, indent=2) + "\n")
+            write_text(options.out / "gpu.json", json.dumps(results, indent=2) + "\n")
     print(f"written: {options.out}/gpu.json")
 
 

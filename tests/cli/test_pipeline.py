@@ -66,6 +66,8 @@ def test_generate(root, expected, tmp_path, capsys):
     out = tmp_path / "image.png"
     assert run([*options, "--prompt", "d a", "--seed", "7", "--out", str(out)]) == 0
     assert_close(np.asarray(Image.open(out)), expected[None])
+    assert run([*options, "--dtype", "bfloat16", "--prompt", "d a", "--seed", "7", "--out", str(out)]) == 0
+    assert 0 < np.abs(np.asarray(Image.open(out)).astype(int) - expected[None]).mean() < 3
     two = [*options, "--prompt", "h", "--prompt", "d a", "--seed", "6", "--count", "2", "--size", "24x8"]
     assert run([*two, "--out", str(out)]) == 0
     sheet = np.asarray(Image.open(out))

@@ -58,6 +58,17 @@ def test_a_shape_with_random_weights_copies_its_quality(shape, tmp_path):
 
 
 @pytest.mark.diffusers
+def test_batches_that_the_gpu_cannot_hold_are_a_user_error(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("diffusers")
+    from edgebrush.diffusion.warm_up import WarmUp
+
+    monkeypatch.setattr("edgebrush.diffusion.warm_up.warm_up", lambda backend, batch: WarmUp(6, 0, 1.0, 8.0))
+    options = ["--backend", "shape", "--quality-from", "sd15-a100", "--watts", "15", "--batches", "1,4,16"]
+    assert run(["profile", "tiny-sd15", *options, "--out", str(tmp_path / "my.json")]) == 2
+    assert "batches = (1, 4, 16): the GPU's memory holds at most 6 images" in capsys.readouterr().err
+
+
+@pytest.mark.diffusers
 def test_shapes_have_the_published_models_sizes():
     """Parameters of SD 1.5's U-Net (860 M), SDXL's (2.6 G) and DiT-XL/2 (675 M), counted without allocating them."""
     torch = pytest.importorskip("torch")

@@ -15,6 +15,8 @@ from edgebrush.errors import UserError
 from .backend import Prompt
 from .pipeline_family import PipelineFamily, Row
 
+LONG_TEXT = "a " * 600  # more tokens than a pipeline takes
+
 
 class StableDiffusion3(PipelineFamily):
     """Stable Diffusion 3."""
@@ -115,6 +117,7 @@ class QwenImage(PackedFlow):
     """Qwen-Image. Texts have their own lengths, so a batch is padded; guidance keeps the norm of every token."""
 
     same_lengths = False
+    trial_text = LONG_TEXT
 
     def encode(self, prompt: Prompt, device: str) -> Row:
         text, _ = self.pipe.encode_prompt(prompt.text, device, max_sequence_length=512)  # the pipeline's default
@@ -160,6 +163,7 @@ class ZImage(PipelineFamily):
     prediction = "velocity"
     half_dtype = torch.bfloat16
     same_lengths = False
+    trial_text = LONG_TEXT
     own_side: ClassVar[int] = 1024  # pixels; the pipeline's default, because its configuration names no size
 
     @property
