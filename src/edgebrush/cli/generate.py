@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .models import DeviceOption, DtypeOption, PipelineOption, SamplerOption, open_pipeline
+from .models import DeviceOption, DtypeOption, PipelineOption, SamplerOption, open_model, open_pipeline
 
 if TYPE_CHECKING:
     from edgebrush.diffusion.backend import Backend
@@ -67,7 +67,6 @@ def generate(
     from edgebrush.diffusion.backend import Prompt, parse_size
     from edgebrush.diffusion.engine import Engine, Request
     from edgebrush.diffusion.images import save_image
-    from edgebrush.diffusion.onnx import load_model
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
     from edgebrush.files import check_writable
@@ -78,9 +77,11 @@ def generate(
         raise UserError(f"out = {str(out)!r}: must end in .png")
     if pipeline and not prompts:
         raise UserError("prompt: missing; state what the image shows, for example --prompt 'a red fox'")
+    if prompts and not pipeline:
+        raise UserError("prompt: only pipelines have one; give --pipeline, or --class")
     backend: Backend
     if pipeline is None:
-        backend = load_model(model)
+        backend = open_model(model, device, dtype, threads=1)
         texts, batch = list(backend.classes) if content == "all" else [content], count
     else:
         backend, texts = open_pipeline(pipeline, device, dtype, threads or os.cpu_count() or 1), prompts

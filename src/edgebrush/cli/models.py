@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from edgebrush.diffusion.onnx import OnnxBackend
     from edgebrush.diffusion.pipelines import PipelineBackend
 
 Device = Literal["cpu", "cuda"]
@@ -42,6 +43,16 @@ def open_pipeline(folder: Path, device: Device, dtype: Dtype | None, threads: in
     from edgebrush.diffusion.pipelines import load_pipeline
 
     return load_pipeline(folder, device, dtype)
+
+
+def open_model(model: str, device: Device, dtype: Dtype | None, threads: int) -> OnnxBackend:
+    """Load a shipped model or one like it. Raises ``UserError``, also for options that only a pipeline has."""
+    from edgebrush.diffusion.onnx import load_model
+    from edgebrush.errors import UserError
+
+    if device != "cpu" or dtype is not None:
+        raise UserError(f"device = {device!r}, dtype = {dtype!r}: only pipelines have a choice; give --pipeline")
+    return load_model(model, threads)
 
 
 def import_torch(field: str, device: Device, threads: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .models import DeviceOption, DtypeOption, PipelineOption, SamplerOption, open_pipeline
+from .models import DeviceOption, DtypeOption, PipelineOption, SamplerOption, open_model, open_pipeline
 from .options import AllowHostOption, AllowOriginOption
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def serve(
 ) -> None:
     """Serve a diffusion model like a base station: OpenAI's images API with step-level batching."""
     from edgebrush.api.server import Address, Server, run
-    from edgebrush.diffusion.onnx import load_model, shipped_models
+    from edgebrush.diffusion.onnx import shipped_models
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
     from edgebrush.logs import hide_in_logs
@@ -126,7 +126,7 @@ def serve(
     hide_in_logs(token or "")
     backend: Backend
     if pipeline is None:
-        backend = load_model(model, threads)
+        backend = open_model(model, device, dtype, threads)
     if profile is None and (pipeline or model not in shipped_models()):
         folder = pipeline or model
         raise UserError(f"profile: {folder} has none; measure one with `edgebrush profile` and give --profile")

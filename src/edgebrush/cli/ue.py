@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgebrush.journal import KEEP_DAYS, KEEP_TASKS
 
 from .completion import complete_policy
-from .models import DeviceOption, DtypeOption, PipelineOption, open_pipeline
+from .models import DeviceOption, DtypeOption, PipelineOption, open_model, open_pipeline
 from .options import OWN_CODE, AllowHostOption, AllowOriginOption, ScenarioArgument
+
+if TYPE_CHECKING:
+    from edgebrush.diffusion.backend import Backend
 
 GRACE_S = 10.0  # for open requests to finish after SIGTERM; the rest stays in the journal
 EPILOG = """\
@@ -95,12 +98,15 @@ def ue(
     from edgebrush.agent.build import build_agent
     from edgebrush.agent.task_file import read_task_file, run_task_file
     from edgebrush.api.server import Address, Server, run
-    from edgebrush.diffusion.onnx import load_model
     from edgebrush.scenario.load import load_scenario
 
     urls = dict(each.partition("=")[::2] for each in station)
     loaded = load_scenario(scenario)
-    backend = load_model(model) if pipeline is None else open_pipeline(pipeline, device, dtype, threads=1)
+    backend: Backend
+    if pipeline is None:
+        backend = open_model(model, device, dtype, threads=1)
+    else:
+        backend = open_pipeline(pipeline, device, dtype, threads=1)
     agent = build_agent(
         loaded,
         number,
