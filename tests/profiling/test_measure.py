@@ -124,6 +124,41 @@ def test_nvml_counts_the_joules_of_pytorchs_device(monkeypatch):
     assert find_nvml_meter("cuda:1") is None
 
 
+def fake_zeus(monkeypatch, measurement=None):
+    """The part of zeus 0.16 that reads counters (zeus/device, November 2026)."""
+    gpus = SimpleNamespace(get_name=lambda index: "MI300X", get_total_energy_consumption=lambda index: 5_000)
+    soc = SimpleNamespace(get_total_energy_consumption=lambda: measurement)
+    device = SimpleNamespace(get_gpus=lambda: gpus, get_soc=lambda: soc)
+    monkeypatch.setitem(sys.modules, "zeus", SimpleNamespace(device=device))
+    monkeypatch.setitem(sys.modules, "zeus.device", device)
+    monkeypatch.setattr("edgebrush.profiling.meters.find_rapl_meter", lambda: None)
+    monkeypatch.setattr("edgebrush.profiling.meters.find_nvml_meter", lambda device: None)
+
+
+def test_zeus_reads_an_amd_gpu(monkeypatch):
+    fake_zeus(monkeypatch)
+    meter = find_meter("cuda", None)
+    assert meter.joules() == 5.0 and meter.source == "zeus, MI300X, the whole GPU, idle power included"
+
+
+@pytest.mark.parametrize(
+    ("measurement", "joules"),
+    [
+        ({"total_energy_mj": 7_000.0, "cpu_energy_mj": 2_000.0, "gpu_energy_mj": None}, 7.0),  # Jetson
+        ({"cpu_total_mj": 2_000, "efficiency_cores_mj": [500], "dram_mj": 300, "gpu_mj": 1_000, "ane_mj": None}, 3.3),
+    ],
+)
+def test_zeus_reads_a_whole_chip_once(monkeypatch, measurement, joules):
+    fake_zeus(monkeypatch, SimpleNamespace(**measurement))
+    assert find_meter("cpu", None).joules() == pytest.approx(joules)
+
+
+def test_a_chip_that_zeus_cannot_measure_needs_a_stated_power(monkeypatch):
+    fake_zeus(monkeypatch, SimpleNamespace())
+    with pytest.raises(UserError, match="install zeus for AMD, Apple and Jetson, or state the power"):
+        find_meter("cpu", None)
+
+
 def test_images_use_the_prompts_in_turn_and_depend_only_on_the_seed(tiny, tmp_path):
     scorer = CountingScorer()
     strips = run(tiny, tmp_path, scorer)[0].strips
@@ -262,6 +297,7 @@ def test_rapl_adds_packages_and_handles_wrapping_counters(tmp_path):
 
 
 def test_energy_is_measured_or_stated_or_reported_as_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgebrush.profiling.meters.find_zeus_meter", lambda device: None)
     assert find_meter("cpu", 5.0).assumption == "5 W while computing: stated, not measured"
     assert find_rapl_meter(tmp_path) is None
     monkeypatch.setattr("edgebrush.profiling.meters.find_rapl_meter", lambda: None)

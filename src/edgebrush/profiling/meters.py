@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from edgebrush.errors import UserError
 
+from .zeus_meter import find_zeus_meter
+
 POWERCAP = Path("/sys/class/powercap")
 
 
@@ -79,15 +81,19 @@ class StatedPower:
 
 
 def find_meter(device: str, watts: float | None) -> Meter:
-    """Return the stated power if there is one, else the device's counter. Raises ``UserError`` if there is neither."""
+    """Return the stated power if there is one, else the device's counter: NVML's, RAPL's, or one that zeus reads.
+
+    Raises ``UserError`` if there is none.
+    """
     if watts is not None:
         return StatedPower(watts)
-    meter = find_nvml_meter(device) if device.startswith("cuda") else find_rapl_meter()
+    meter: Meter | None = find_nvml_meter(device) if device.startswith("cuda") else find_rapl_meter()
+    meter = meter or find_zeus_meter(device)
     if meter is None:
         counter = "NVML (pip install nvidia-ml-py)" if device.startswith("cuda") else f"RAPL ({POWERCAP})"
         raise UserError(
             f"watts: not given, and the energy counter of this device, {counter}, cannot be read; "
-            "state the power while computing, for example --watts 15"
+            "install zeus for AMD, Apple and Jetson, or state the power while computing, for example --watts 15"
         )
     return meter
 
