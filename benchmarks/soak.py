@@ -6,7 +6,7 @@
 
 Writes README.md, soak.csv (counts), recoveries.csv, processes.csv (memory and descriptors over time) and soak.png. It
 reports counts, not speeds. The exit code is 1 if an invariant was violated; the processes' logs and journals then stay
-in the folder that the message names.
+in the folder that the message names. Do not change the sources while it runs: restarted processes load them anew.
 """
 
 from __future__ import annotations
