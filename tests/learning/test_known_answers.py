@@ -25,17 +25,31 @@ REPLAYED = {
     "actor_hidden": 16,
     "critic_hidden": 16,
 }
-SETTINGS = {
+OURS = {
     "mappo": {**SIZE, **NETWORKS},
-    "ippo": {**SIZE, **NETWORKS},
-    "maa2c": {**SIZE, **NETWORKS},
-    "masl": SIZE,
-    "d3qn": {**SIZE, **REPLAYED},
-    "vdn": {**SIZE, **REPLAYED, "window": 2},
-    "qmix": {**SIZE, **REPLAYED, "window": 2},
-    "maddpg": {**SIZE, **REPLAYED, "window": 2},
-    "d2sac": {**SIZE, **REPLAYED},
+    "ippo+common": {**SIZE, **NETWORKS},
+    "maa2c+common": {**SIZE, **NETWORKS},
+    "masl+common": SIZE,
+    "d3qn+common": {**SIZE, **REPLAYED},
+    "vdn+common": {**SIZE, **REPLAYED, "window": 2},
+    "qmix+common": {**SIZE, **REPLAYED, "window": 2},
+    "maddpg+common": {**SIZE, **REPLAYED, "window": 2},
+    "d2sac+common": {**SIZE, **REPLAYED},
 }
+ALONE = {"copies": 1, "groups": 64, "learning_rate": 0.01}  # without common arrivals
+GREEDY = {**REPLAYED, **ALONE, "epsilon_decisions": 0.5}
+PUBLISHED = {
+    "mappo-published": {**SIZE, **NETWORKS, **ALONE},
+    "ippo": {**SIZE, **NETWORKS, **ALONE},
+    "maa2c": {**SIZE, **NETWORKS, **ALONE},
+    "masl": {**SIZE, **ALONE},
+    "d3qn": {**SIZE, **GREEDY},
+    "vdn": {**SIZE, **GREEDY, "window": 2},
+    "qmix": {**SIZE, **GREEDY, "window": 2},
+    "maddpg": {**SIZE, **REPLAYED, **ALONE, "window": 2},
+    "d2sac": {**SIZE, **REPLAYED, **ALONE},
+}
+SETTINGS = {**OURS, **PUBLISHED}
 
 
 def trained(name, toy, monkeypatch):
@@ -47,15 +61,15 @@ def trained(name, toy, monkeypatch):
     return training
 
 
-JOINT = ("vdn", "qmix", "maddpg")  # joint decisions assume that deciders do not see each other's choices
+JOINT = tuple(name for name in SETTINGS if name.startswith(("vdn", "qmix", "maddpg")))  # joint decisions assume that deciders do not see each other's choices
 
 
 @pytest.mark.parametrize(
     ("toy", "name"),
     [
         *((toys.MatrixGame, name) for name in SETTINGS),
-        *((toys.TwoStates, name) for name in SETTINGS if name not in (*JOINT, "d2sac")),
-        pytest.param(toys.TwoStates, "d2sac", marks=pytest.mark.slow),  # half a minute
+        *((toys.TwoStates, name) for name in SETTINGS if name not in JOINT and not name.startswith("d2sac")),
+        *(pytest.param(toys.TwoStates, name, marks=pytest.mark.slow) for name in ("d2sac", "d2sac+common")),
     ],
 )
 def test_the_optimum_is_found(name, toy, monkeypatch):

@@ -5,7 +5,8 @@ Initial weights come from NumPy, orthogonal (Saxe et al. 2014): QR inside a comp
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from types import ModuleType
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,6 +16,8 @@ import numpy as np
 from edgebrush.decision.observation import ObservationLayout
 from edgebrush.policies import actor as acting
 from edgebrush.policies import diffusion as denoising
+from edgebrush.policies import mlp
+from edgebrush.policies.folder import DIFFUSION, MLP, MLP_DIFFUSION, SOFTMAX
 from edgebrush.policies.rules import PRICED_GREEDY, tunable_parameters
 
 AnyNetwork = TypeVar("AnyNetwork", bound=eqx.Module)
@@ -33,15 +36,16 @@ class ActorInputs(NamedTuple):
     """What an actor makes of observations ``(B, ...)`` whatever its weights: worked out once, used in every epoch."""
 
     observations: jax.Array  # (B, layout.size)
-    scaled: jax.Array  # (B, S, input_size)
+    scaled: jax.Array  # the network's inputs
 
 
 class Actor(eqx.Module):
-    """The actor of policies/actor.py, which explains the weights. ``scale`` is not trained."""
+    """A network of logits of all choices. ``scale``, of its inputs, is not trained."""
 
     weights: dict[str, jax.Array]
-    scale: jax.Array  # (input_size,)
+    scale: jax.Array
     layout: ObservationLayout = eqx.field(static=True)
+    kind: ClassVar[str]  # of policy, see policies/folder.py
 
     def __call__(self, observations: jax.Array, draws: jax.Array | None = None) -> jax.Array:
         """Logits ``(B, C)`` of observations ``(B, layout.size)``; ``draws`` are for diffusion policies alone."""
@@ -49,17 +53,79 @@ class Actor(eqx.Module):
 
     def prepare(self, observations: jax.Array) -> ActorInputs:
         """The inputs of ``logits``."""
-        raw = acting.raw_inputs(self.layout, observations, jnp)
-        return ActorInputs(observations, acting.scale_inputs(raw, self.scale, jnp))
-
-    def logits(self, inputs: ActorInputs) -> jax.Array:
-        """Logits ``(B, C)`` of prepared observations."""
-        outputs = acting.forward(self.weights, inputs.scaled, jnp)
-        return acting.combine_logits(self.weights, self.layout, inputs.observations, outputs, jnp)
+        return ActorInputs(observations, acting.scale_inputs(self.raw_inputs(observations, jnp), self.scale, jnp))
 
     def all_weights(self) -> dict[str, jax.Array]:
         """The arrays of a policy folder."""
         return {**self.weights, "scale": jax.lax.stop_gradient(self.scale)}
+
+    def raw_inputs(self, observations: Any, xp: ModuleType) -> Any:
+        """The network's inputs before scaling."""
+        raise NotImplementedError
+
+    def logits(self, inputs: ActorInputs) -> jax.Array:
+        """Logits ``(B, C)`` of prepared observations."""
+        raise NotImplementedError
+
+    def sharpened(self, inverse_temperature: jax.Array) -> Self:
+        """The actor with its logits multiplied by ``inverse_temperature``."""
+        raise NotImplementedError
+
+
+class PricedActor(Actor):
+    """The actor of policies/actor.py, which explains the weights."""
+
+    kind = SOFTMAX
+
+    def raw_inputs(self, observations: Any, xp: ModuleType) -> Any:
+        return acting.raw_inputs(self.layout, observations, xp)
+
+    def logits(self, inputs: ActorInputs) -> jax.Array:
+        outputs = acting.forward(self.weights, inputs.scaled, jnp)
+        return acting.combine_logits(self.weights, self.layout, inputs.observations, outputs, jnp)
+
+    def sharpened(self, inverse_temperature: jax.Array) -> PricedActor:
+        weights, prices = dict(self.weights), self.layout.action_space.classes  # the network's first outputs are prices
+        weights["log_kappa"] = weights["log_kappa"] + jnp.log(inverse_temperature)
+        weights["class_slope"] = weights["class_slope"] * inverse_temperature
+        for name in ("w_out", "b_out"):
+            weights[name] = weights[name].at[..., prices:].multiply(inverse_temperature)
+        return PricedActor(weights, self.scale, self.layout)
+
+
+class MlpActor(Actor):
+    """The actor of policies/mlp.py, which explains the weights."""
+
+    bs_count: int = eqx.field(static=True)
+    kind = MLP
+
+    def raw_inputs(self, observations: Any, xp: ModuleType) -> Any:
+        return mlp.raw_inputs(self.layout, observations, self.bs_count, xp)
+
+    def logits(self, inputs: ActorInputs) -> jax.Array:
+        scores = mlp.forward(self.weights, inputs.scaled, jnp)
+        return mlp.forbid_absent(self.layout, inputs.observations, scores, jnp)
+
+    def sharpened(self, inverse_temperature: jax.Array) -> MlpActor:
+        last = {name: self.weights[name] * inverse_temperature for name in ("w_3", "b_3")}
+        return MlpActor({**self.weights, **last}, self.scale, self.layout, self.bs_count)
+
+
+def new_mlp_actor(rng: np.random.Generator, layout: ObservationLayout, hidden: int, bs_count: int) -> MlpActor:
+    """An actor that starts with nearly equal probabilities (Andrychowicz et al. 2021)."""
+    inputs = mlp.input_size(layout, bs_count)
+    weights = mlp_weights(rng, inputs, hidden, layout.action_space.count)
+    return MlpActor(weights, jnp.ones(inputs), layout, bs_count)
+
+
+def mlp_weights(rng: np.random.Generator, inputs: int, hidden: int, outputs: int) -> dict[str, jax.Array]:
+    """Weights of a perceptron whose outputs are close to zero."""
+    sizes, gains = (inputs, hidden, hidden, outputs), (RELU_GAIN, RELU_GAIN, 0.01)
+    weights = {}
+    for n, (rows, columns, gain) in enumerate(zip(sizes[:-1], sizes[1:], gains, strict=True), 1):
+        weights[f"w_{n}"] = jnp.asarray(orthogonal(rng, rows, columns, gain))
+        weights[f"b_{n}"] = jnp.zeros(columns)
+    return weights
 
 
 def new_actor(
@@ -68,11 +134,11 @@ def new_actor(
     hidden: int,
     bs_count: int,
     rule_parameters: np.ndarray | None,
-) -> Actor:
+) -> PricedActor:
     """An actor that starts as the priced greedy rule with these parameters; None: without prices."""
     inputs = acting.input_size(layout.action_space)
     weights = init_weights(rng, inputs, acting.output_size(layout.action_space), hidden, bs_count, rule_parameters)
-    return Actor(weights, jnp.ones(inputs), layout)
+    return PricedActor(weights, jnp.ones(inputs), layout)
 
 
 def init_weights(
@@ -110,16 +176,6 @@ def init_weights(
     return {name: jnp.asarray(value) for name, value in weights.items()}
 
 
-def sharpen(actor: Actor, inverse_temperature: jax.Array) -> Actor:
-    """The actor with its logits multiplied by ``inverse_temperature``."""
-    weights, prices = dict(actor.weights), actor.layout.action_space.classes  # the network's first outputs are prices
-    weights["log_kappa"] = weights["log_kappa"] + jnp.log(inverse_temperature)
-    weights["class_slope"] = weights["class_slope"] * inverse_temperature
-    for name in ("w_out", "b_out"):
-        weights[name] = weights[name].at[..., prices:].multiply(inverse_temperature)
-    return eqx.tree_at(lambda actor: actor.weights, actor, weights)
-
-
 class Diffusion(eqx.Module):
     """The policy of policies/diffusion.py, which explains the weights. Only ``weights`` is trained."""
 
@@ -127,6 +183,7 @@ class Diffusion(eqx.Module):
     scale: jax.Array  # (denoising.input_size,)
     log_inverse_temperature: jax.Array
     layout: ObservationLayout = eqx.field(static=True)
+    kind: ClassVar[str] = DIFFUSION
 
     def __call__(self, observations: jax.Array, draws: jax.Array) -> jax.Array:
         """Logits ``(B, C)`` of observations ``(B, layout.size)``, denoised from the noise of ``draws (B,)``."""
@@ -141,13 +198,30 @@ class Diffusion(eqx.Module):
         fixed = {"scale": self.scale, "log_sharpness": self.log_inverse_temperature}
         return {**self.weights, **jax.lax.stop_gradient(fixed)}
 
+    def sharpened(self, inverse_temperature: jax.Array) -> Self:
+        """The policy with its logits multiplied by ``inverse_temperature``."""
+        log = self.log_inverse_temperature + jnp.log(inverse_temperature)
+        return eqx.tree_at(lambda policy: policy.log_inverse_temperature, self, log)
+
+
+class MlpDiffusion(Diffusion):
+    """The policy of policies/diffusion.py whose denoiser is a perceptron."""
+
+    bs_count: int = eqx.field(static=True)
+    kind = MLP_DIFFUSION
+
+    def denoise(self, observations: jax.Array, noise: jax.Array) -> jax.Array:
+        return denoising.mlp_logits(self.all_weights(), self.layout, observations, noise, self.bs_count, jnp)
+
 
 class Critic(eqx.Module):
-    """A value network: of the global state, or of a local observation."""
+    """A value network: of the global state, or of a local observation. Scales are not trained."""
 
     w: tuple[jax.Array, ...]
     b: tuple[jax.Array, ...]
     scale: jax.Array  # (state_size,)
+    mean: jax.Array  # of what the outputs estimate
+    deviation: jax.Array
 
     def __call__(self, states: jax.Array) -> jax.Array:
         """The first output ``(B,)`` for states ``(B, state_size)``."""
@@ -165,7 +239,8 @@ class Critic(eqx.Module):
         """All outputs, ``(B, n)``, of prepared states."""
         for w, b in zip(self.w[:-1], self.b[:-1], strict=True):
             x = jax.nn.relu(x @ w + b)
-        return x @ self.w[-1] + self.b[-1]
+        mean, deviation = jax.lax.stop_gradient((self.mean, self.deviation))
+        return mean + deviation * (x @ self.w[-1] + self.b[-1])
 
 
 def new_critic(rng: np.random.Generator, state_size: int, hidden: int, gain: float = 1.0, outputs: int = 1) -> Critic:
@@ -176,16 +251,20 @@ def new_critic(rng: np.random.Generator, state_size: int, hidden: int, gain: flo
         jnp.asarray(orthogonal(rng, rows, columns, gain))
         for rows, columns, gain in zip(sizes[:-1], sizes[1:], gains, strict=True)
     )
-    return Critic(w, tuple(jnp.zeros(columns) for columns in sizes[1:]), jnp.ones(state_size))
+    b = tuple(jnp.zeros(columns) for columns in sizes[1:])
+    return Critic(w, b, jnp.ones(state_size), jnp.zeros(()), jnp.ones(()))
 
 
-def dueling(logits: jax.Array, values: jax.Array, logit_cost: jax.Array) -> jax.Array:
+def dueling(logits: jax.Array, values: jax.Array, logit_cost: jax.Array, uniform: bool = False) -> jax.Array:
     """Q ``(B, C)`` from an actor's logits ``(B, C)``, each worth ``logit_cost``, and values ``(B,)``.
 
-    The decomposition of Wang et al. 2016, but with the mean under the softmax of the logits. The uniform mean would
-    give absurd choices the same weight as sensible ones. The values are those of the policy that acts.
+    ``uniform`` is the decomposition of Wang et al. 2016: the mean advantage of the present choices is 0. Otherwise the
+    mean is taken under the softmax of the logits, because the uniform mean gives absurd choices the same weight as
+    sensible ones. The values are then those of the policy that acts.
     """
-    mean = (jax.nn.softmax(logits) * logits).sum(-1)
+    present = logits > 0.5 * acting.FORBIDDEN
+    weights = present / present.sum(-1, keepdims=True) if uniform else jax.nn.softmax(logits)
+    mean = (weights * logits).sum(-1)
     return values[:, None] + logit_cost * (logits - mean[:, None])
 
 

@@ -20,18 +20,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from edgebrush.decision.observation import ObservationLayout
-from edgebrush.policies.actor import raw_inputs
+from edgebrush.policies.actor import FORBIDDEN
+from edgebrush.policies.folder import MLP
 
-from .networks import Actor, Critic, fit_input_scale, new_actor, new_critic, sharpen
+from .networks import Actor, Critic, fit_input_scale, logit_cost_of, new_actor, new_critic, new_mlp_actor
 from .optimiser import Stats, gradient_step, make_optimiser
 from .replay_buffer import ReplayBuffer, Sequences
-from .returns import subtract_group_mean
+from .returns import gae, subtract_group_mean
 from .rollout import Array, Rollout
 from .trainer import SeedTraining, TrainingConfig
 
@@ -61,6 +63,8 @@ class OffPolicyConfig(TrainingConfig):
     adam_eps: PositiveFloat = 1e-8
     actor_hidden: PositiveInt = 32
     critic_hidden: PositiveInt = 64
+    epsilon: NonNegativeFloat = 0.05  # perceptrons only: final share of random choices of D3QN, VDN and QMIX
+    epsilon_decisions: PositiveFloat = 0.1  # until then it falls from 1, as a share of the training
 
     def __post_init__(self) -> None:
         if self.horizon >= self.length:
@@ -81,22 +85,56 @@ class JointConfig(OffPolicyConfig):
 
 
 class InitContext(NamedTuple):
-    """What the networks of a new learner depend on: a rollout of the rule, the sizes, the rule's parameters."""
+    """What the networks of a new learner depend on: its config, a first rollout, the sizes, the rule's parameters."""
 
+    config: OffPolicyConfig
     rollout: Rollout
     layout: ObservationLayout
     bs_count: int
     rule_parameters: np.ndarray | None  # None: start without prices
 
-    def new_actor(self, rng: np.random.Generator, hidden: int) -> Actor:
-        """An actor that starts as the rule."""
-        actor = new_actor(rng, self.layout, hidden, self.bs_count, self.rule_parameters)
+    def new_actor(self, rng: np.random.Generator) -> Actor:
+        """An actor that starts as the rule; a perceptron starts with nearly equal logits."""
+        hidden = self.config.actor_hidden
+        actor: Actor = (
+            new_mlp_actor(rng, self.layout, hidden, self.bs_count)
+            if self.config.network == MLP
+            else new_actor(rng, self.layout, hidden, self.bs_count, self.rule_parameters)
+        )
         observations = self.rollout.observations.reshape(-1, self.layout.size)[::7]
-        return fit_input_scale(actor, raw_inputs(self.layout, observations, np))
+        return fit_input_scale(actor, actor.raw_inputs(observations, np))
 
-    def new_value(self, rng: np.random.Generator, inputs: np.ndarray, hidden: int, outputs: int = 1) -> Critic:
-        """A critic for inputs like these, ``(..., n)``. Its outputs are close to zero."""
-        return fit_input_scale(new_critic(rng, inputs.shape[-1], hidden, gain=0.01, outputs=outputs), inputs)
+    def logit_cost(self, actor: Actor) -> jax.Array:
+        """The cost of one logit of a new actor: the price of the rule's own, or the returns' standard deviation."""
+        return jnp.float32(self.returns.std()) if self.config.network == MLP else logit_cost_of(actor)
+
+    def new_network(self, rng: np.random.Generator, inputs: np.ndarray, outputs: int = 1) -> Critic:
+        """A network for inputs like these, ``(..., n)``. Its outputs are close to zero."""
+        return fit_input_scale(
+            new_critic(rng, inputs.shape[-1], self.config.critic_hidden, gain=0.01, outputs=outputs), inputs
+        )
+
+    def new_value(self, rng: np.random.Generator, inputs: np.ndarray) -> Critic:
+        """A value network for inputs like these, ``(..., n)``.
+
+        As published, its outputs start at the mean of the first rollout's returns, in units of their deviation.
+        """
+        value = self.new_network(rng, inputs)
+        if self.config.network != MLP:
+            return value
+        scales = jnp.float32(self.returns.mean()), jnp.float32(self.returns.std())
+        return eqx.tree_at(lambda value: (value.mean, value.deviation), value, scales)
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Returns of the first half of the first rollout, without traces or bootstrap."""
+        rollout = self.rollout
+        rewards, no_values = (
+            jnp.asarray(rollout.rewards),
+            jnp.zeros((len(rollout.rewards) + 1, rollout.rewards.shape[1])),
+        )
+        returns = gae(rewards, jnp.asarray(rollout.gaps_s), no_values, self.config.discount_per_s, 0.0)
+        return np.asarray(returns)[: len(returns) // 2]
 
 
 def take_along_choices(x: jax.Array, choices: jax.Array) -> jax.Array:
@@ -193,6 +231,21 @@ def scan_steps(
     return learner._replace(updates=learner.updates + 1), jax.tree.map(jnp.mean, stats)  # type: ignore[attr-defined]
 
 
+class EpsilonGreedy(eqx.Module):
+    """The best choice of an actor's logits, or a random present one with probability ``epsilon``."""
+
+    actor: Actor
+    epsilon: jax.Array
+
+    def __call__(self, observations: jax.Array, draws: jax.Array) -> jax.Array:
+        """Logits ``(B, C)`` of observations ``(B, layout.size)``."""
+        logits = self.actor(observations, draws)
+        present = logits > 0.5 * FORBIDDEN
+        best = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
+        probabilities = self.epsilon * present / present.sum(-1, keepdims=True) + (1.0 - self.epsilon) * best
+        return jnp.where(present, jnp.log(jnp.maximum(probabilities, 1e-12)), FORBIDDEN)
+
+
 class OffPolicyTraining(SeedTraining):
     """The training of one seed of an off-policy learner. An algorithm adds ``new_learner`` and ``update``."""
 
@@ -202,8 +255,12 @@ class OffPolicyTraining(SeedTraining):
         """A new learner, from a first rollout of the rule, and an empty replay buffer."""
         config, simulator = self.config, self.collector.simulator
         rng, bs_count = np.random.default_rng(self.seed), self.scenario.bs_count
-        rule = new_actor(rng, simulator.layout, 1, bs_count, rule_parameters)
-        context = InitContext(self.collector.collect(rule), simulator.layout, bs_count, rule_parameters)
+        start: Actor = (
+            new_mlp_actor(rng, simulator.layout, 1, bs_count)
+            if config.network == MLP
+            else new_actor(rng, simulator.layout, 1, bs_count, rule_parameters)
+        )
+        context = InitContext(config, self.collector.collect(start), simulator.layout, bs_count, rule_parameters)
         capacity = max(config.groups, config.replay // (config.length * config.copies))
         self.replay = ReplayBuffer(capacity, config.length, config.copies, simulator.layout.size, simulator.state_size)
         return self.new_learner(context, rng)
@@ -216,6 +273,13 @@ class OffPolicyTraining(SeedTraining):
         """The learner after a gradient step on each of ``sequences (gradient_steps, minibatch, T, C, ...)``."""
         raise NotImplementedError
 
+    def explore_greedily(self, actor: Actor) -> Actor | EpsilonGreedy:
+        """The behaviour of a learner of Q: epsilon-greedy as published; ours explores by the softmax itself."""
+        if self.config.network != MLP:
+            return actor
+        passed = min(self.share / self.config.epsilon_decisions, 1.0)
+        return EpsilonGreedy(actor, jnp.float32(1.0 + passed * (self.config.epsilon - 1.0)))
+
     def learn(self, rollout: Rollout, key: jax.Array, learning_rate: jax.Array) -> tuple[Any, Stats]:
         self.replay.add(rollout)
         rng = np.random.default_rng([self.seed, 2, len(self.rows)])
@@ -223,9 +287,13 @@ class OffPolicyTraining(SeedTraining):
         return self.update(sequences, jax.random.split(key, self.config.gradient_steps), learning_rate)
 
     @property
+    def kind(self) -> str:  # type: ignore[override]
+        return self.learner.actor.network.kind
+
+    @property
     def deployed(self) -> Any:
         """The softmax of Q over ``temperature``."""
-        return sharpen(self.actor, self.learner.logit_cost / self.config.temperature)
+        return self.learner.actor.network.sharpened(self.learner.logit_cost / self.config.temperature)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {**super().state_dict(), **self.replay.state_dict()}

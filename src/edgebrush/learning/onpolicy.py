@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgebrush.policies.actor import raw_inputs
+from edgebrush.policies.folder import MLP
 
-from .networks import Actor, ActorInputs, Critic, fit_input_scale, new_actor, new_critic, sharpen
+from .networks import Actor, ActorInputs, Critic, fit_input_scale, new_actor, new_critic, new_mlp_actor
 from .optimiser import Stats, TrainState, gradient_step, make_optimiser, new_train_state, select
 from .returns import gae, subtract_group_mean
 from .rollout import Array, Rollout
@@ -175,14 +175,18 @@ class ActorCriticTraining(SeedTraining):
         """A new learner. Its networks get their input scales from a first rollout."""
         config, simulator = self.config, self.collector.simulator
         rng, bs_count = np.random.default_rng(self.seed), self.scenario.bs_count
-        actor = new_actor(rng, simulator.layout, config.actor_hidden, bs_count, rule_parameters)
+        actor: Actor = (
+            new_mlp_actor(rng, simulator.layout, config.actor_hidden, bs_count)
+            if config.network == MLP
+            else new_actor(rng, simulator.layout, config.actor_hidden, bs_count, rule_parameters)
+        )
         rollout = self.collector.collect(actor)
         observations = rollout.observations.reshape(-1, simulator.layout.size)[::7]
         states = self.critic_inputs(rollout)
         critic = new_critic(rng, states.shape[-1], config.critic_hidden)
         optimiser = make_optimiser(config)
         return Learner(
-            new_train_state(optimiser, fit_input_scale(actor, raw_inputs(simulator.layout, observations, np))),
+            new_train_state(optimiser, fit_input_scale(actor, actor.raw_inputs(observations, np))),
             new_train_state(optimiser, fit_input_scale(critic, states)),
             jnp.zeros(()),
             jnp.ones(()),
@@ -193,8 +197,12 @@ class ActorCriticTraining(SeedTraining):
         return self.update(rollout._replace(states=self.critic_inputs(rollout)), key, learning_rate)
 
     @property
+    def kind(self) -> str:  # type: ignore[override]
+        return self.learner.actor.network.kind
+
+    @property
     def deployed(self) -> Actor:
-        return sharpen(self.actor, jnp.float32(self.config.deploy_inverse_temperature))
+        return self.actor.sharpened(jnp.float32(self.config.deploy_inverse_temperature))
 
     def critic_inputs(self, rollout: Rollout) -> np.ndarray:
         """The critic's inputs at each decision and after the last one, ``(T + 1, E, n)``; by default global states."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,11 @@ import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from edgebrush.files import atomic_write
-from edgebrush.policies.folder import SOFTMAX, save_policy
+from edgebrush.policies.folder import MLP, SOFTMAX, save_policy
 from edgebrush.scenario.schema import Scenario
 
 from .optimiser import Stats
+from .registry import COMMON
 from .rollout import Rollout, RolloutCollector, validate
 
 VALIDATION_INTERVAL = 15  # updates
@@ -36,13 +37,14 @@ class TrainingConfig:
     learning_rate: PositiveFloat = 2e-3  # falls linearly to 0 over the training
     discount_per_s: NonNegativeFloat = 0.01  # rho: gamma over a gap dt is exp(-rho dt)
     trace_decay_per_s: NonNegativeFloat = 0.1  # lambda over a gap dt is exp(-decay dt)
+    network: Literal["softmax", "mlp"] = "softmax"  # of the actor, as a kind of policy: policies/actor.py or mlp.py
     init_from_rule: bool = True  # start with the prices of the tuned rule; False: start without prices
 
 
 class SeedTraining:
     """The training of one seed, see ``registry.Training``. An algorithm adds ``init_learner`` and ``learn``."""
 
-    name: str  # of the policies that it saves
+    algorithm: str  # the one whose update it is
     kind: str = SOFTMAX  # of policy, see policies/folder.py
     config: TrainingConfig
     learner: Any  # a pytree: everything that learns
@@ -61,6 +63,11 @@ class SeedTraining:
     def learn(self, rollout: Rollout, key: jax.Array, learning_rate: jax.Array) -> tuple[Any, Stats]:
         """The learner after one update, and figures for the curve."""
         raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """The name in the registry: the algorithm's own as published, else with a suffix."""
+        return self.algorithm if self.config.network == MLP else self.algorithm + COMMON
 
     @property
     def actor(self) -> Any:

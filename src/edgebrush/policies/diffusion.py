@@ -15,7 +15,7 @@ import numpy as np
 from edgebrush.decision.action_space import ActionSpace
 from edgebrush.decision.observation import ObservationLayout
 
-from . import actor
+from . import actor, mlp
 from .actor import draw_choice
 from .protocol import Array, Weights
 
@@ -50,6 +50,26 @@ def logits(weights: Weights, layout: ObservationLayout, observations: Array, noi
             x = _posterior_mean(x, outputs[..., space.classes :], t) + _posterior_std(t) * noise[:, t - 1]
     combined = actor.combine_logits(weights, layout, observations, outputs, xp)
     return xp.exp(weights["log_sharpness"]) * combined
+
+
+def mlp_input_size(layout: ObservationLayout, bs_count: int) -> int:
+    """Number of inputs of a perceptron as the denoiser: those of mlp.py, the noisy scores, the step one-hot."""
+    return mlp.input_size(layout, bs_count) + layout.action_space.count + STEPS
+
+
+def mlp_logits(
+    weights: Weights, layout: ObservationLayout, observations: Array, noise: Array, bs_count: int, xp: ModuleType
+) -> Array:
+    """``logits`` with a perceptron as the denoiser, which sees no expected costs."""
+    raw = mlp.raw_inputs(layout, observations, bs_count, xp)
+    known = actor.scale_inputs(raw, weights["scale"][: raw.shape[-1]], xp)
+    x = noise[:, STEPS - 1]
+    for t in reversed(range(STEPS)):
+        step = xp.broadcast_to(xp.arange(STEPS) == t, (len(x), STEPS)).astype(x.dtype)
+        clean = mlp.forward(weights, xp.concatenate([known, x, step], axis=-1), xp)
+        if t:
+            x = _posterior_mean(x, clean, t) + _posterior_std(t) * noise[:, t - 1]
+    return mlp.forbid_absent(layout, observations, xp.exp(weights["log_sharpness"]) * clean, xp)
 
 
 def _posterior_mean(x: Array, clean: Array, t: int) -> Array:
@@ -91,6 +111,27 @@ class DiffusionActor:
         noise = noise_from_draws(draws, self.layout.action_space.count, np)
         actions: np.ndarray = draw_choice(logits(self.weights, self.layout, observations, noise, np), draws, np)
         return actions
+
+
+class MlpDiffusionActor(DiffusionActor):
+    """A trained diffusion model whose denoiser is a perceptron, as a ``Policy``, on NumPy."""
+
+    def __init__(self, name: str, weights: Weights, space: ActionSpace, bs_count: int):
+        super().__init__(name, weights, space)
+        self.bs_count = bs_count
+
+    def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """See ``Policy.choose``."""
+        noise = noise_from_draws(draws, self.layout.action_space.count, np)
+        scores = mlp_logits(self.weights, self.layout, observations, noise, self.bs_count, np)
+        actions: np.ndarray = draw_choice(scores, draws, np)
+        return actions
+
+
+def read_mlp(name: str, weights: Weights, space: ActionSpace, bs_count: int) -> MlpDiffusionActor:
+    """The diffusion policy of a policy folder. Raises ``UserError`` if it was trained for other numbers of places."""
+    mlp.check_inputs(name, len(weights["scale"]), mlp_input_size(ObservationLayout(space), bs_count), space, bs_count)
+    return MlpDiffusionActor(name, weights, space, bs_count)
 
 
 def read(name: str, weights: Weights, space: ActionSpace, bs_count: int) -> DiffusionActor:

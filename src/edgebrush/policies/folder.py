@@ -19,16 +19,19 @@ from edgebrush.decision.action_space import ActionSpace
 from edgebrush.errors import UserError
 from edgebrush.files import write_bytes, write_text
 
-from . import actor, automata, diffusion
+from . import actor, automata, diffusion, mlp
 from .protocol import Policy
 
 FORMAT = 1
 ABOUT, WEIGHTS = "policy.json", "actor.safetensors"
-SOFTMAX, AUTOMATA, DIFFUSION = "softmax", "automata", "diffusion"  # softmax is the default
+SOFTMAX, MLP, AUTOMATA = "softmax", "mlp", "automata"  # softmax is the default
+DIFFUSION, MLP_DIFFUSION = "diffusion", "mlp-diffusion"
 KINDS: dict[str, Callable[..., Policy]] = {  # (name, weights, action space, number of BSs) -> Policy
     SOFTMAX: actor.read,
+    MLP: mlp.read,
     AUTOMATA: automata.read,
     DIFFUSION: diffusion.read,
+    MLP_DIFFUSION: diffusion.read_mlp,
 }
 
 

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import PositiveFloat
 
-from edgebrush.policies.diffusion import STEPS, input_size
-from edgebrush.policies.folder import DIFFUSION
+from edgebrush.policies.diffusion import STEPS, input_size, mlp_input_size
+from edgebrush.policies.folder import MLP
 
-from ..networks import Actor, Critic, Diffusion, dueling, init_weights, logit_cost_of
+from ..networks import Actor, Critic, Diffusion, MlpDiffusion, dueling, init_weights, mlp_weights
 from ..offpolicy import (
     InitContext,
     OffPolicyConfig,
@@ -48,25 +48,37 @@ class D2sacConfig(OffPolicyConfig):
 
 
 class Twins(eqx.Module):
-    """Twin Qs of every choice, ``(B, C)`` each, from local observations and, for their shared value, states."""
+    """Twin Qs of every choice, ``(B, C)`` each, from local observations and, for their shared value, states.
+
+    As published, the value is of the local observation, too.
+    """
 
     advantages: tuple[Actor, Actor]
     value: Critic
     logit_cost: jax.Array
 
     def __call__(self, observations: jax.Array, states: jax.Array) -> tuple[jax.Array, jax.Array]:
-        values, logit_cost = self.value(states), jax.lax.stop_gradient(self.logit_cost)
-        first, second = (dueling(advantage(observations), values, logit_cost) for advantage in self.advantages)
+        published = self.advantages[0].kind == MLP
+        values, logit_cost = self.value(observations if published else states), jax.lax.stop_gradient(self.logit_cost)
+        first, second = (
+            dueling(advantage(observations), values, logit_cost, published) for advantage in self.advantages
+        )
         return first, second
 
 
-def new_diffusion(context: InitContext, rng: np.random.Generator, hidden: int) -> Diffusion:
-    """A diffusion policy that starts as the softmax of the tuned rule."""
-    actor = context.new_actor(rng, hidden)  # for its input scales and its number of outputs
-    inputs, outputs = input_size(context.layout.action_space), len(actor.weights["b_out"])
-    weights = init_weights(rng, inputs, outputs, hidden, context.bs_count, context.rule_parameters)
+def new_diffusion(context: InitContext, rng: np.random.Generator) -> Diffusion:
+    """A diffusion policy that starts as the softmax of the tuned rule; a perceptron, with nearly equal scores."""
+    actor, hidden = context.new_actor(rng), context.config.actor_hidden  # for its input scales and number of outputs
+    layout, bs_count = context.layout, context.bs_count
+    if context.config.network == MLP:
+        inputs = mlp_input_size(layout, bs_count)
+        weights = mlp_weights(rng, inputs, hidden, layout.action_space.count)
+        scale = jnp.concatenate([actor.scale, jnp.ones(inputs - len(actor.scale))])
+        return MlpDiffusion(weights, scale, jnp.zeros(()), layout, bs_count)
+    inputs, outputs = input_size(layout.action_space), len(actor.weights["b_out"])
+    weights = init_weights(rng, inputs, outputs, hidden, bs_count, context.rule_parameters)
     scale = jnp.concatenate([actor.scale, jnp.ones(inputs - len(actor.scale))])
-    return Diffusion(weights, scale, jnp.zeros(()), context.layout)
+    return Diffusion(weights, scale, jnp.zeros(()), layout)
 
 
 def sample_noise(key: jax.Array, actor: Diffusion, rows: int) -> jax.Array:
@@ -93,17 +105,17 @@ class Learner(NamedTuple):
 class Training(OffPolicyTraining):
     """The training of one seed of D2SAC."""
 
-    name = "d2sac"
-    kind = DIFFUSION
+    algorithm = "d2sac"
     config: D2sacConfig
     learner: Learner
 
     def new_learner(self, context: InitContext, rng: np.random.Generator) -> Learner:
         config, optimiser = self.config, make_optimiser(self.config)
-        actor = new_diffusion(context, rng, config.actor_hidden)
-        first, second = (context.new_actor(rng, config.actor_hidden) for _ in range(2))
-        value = context.new_value(rng, context.rollout.states, config.critic_hidden)
-        twins = Twins((first, second), value, logit_cost_of(first))
+        actor = new_diffusion(context, rng)
+        first, second = (context.new_actor(rng) for _ in range(2))
+        seen = context.rollout.observations if config.network == MLP else context.rollout.states
+        value = context.new_value(rng, seen)
+        twins = Twins((first, second), value, context.logit_cost(first))
         return Learner(
             new_train_state(optimiser, actor),
             new_train_state(optimiser, twins.advantages),
@@ -115,11 +127,6 @@ class Training(OffPolicyTraining):
 
     def update(self, sequences: Sequences, keys: jax.Array, learning_rate: jax.Array) -> tuple[Learner, Stats]:
         return update(self.config, self.learner, sequences, keys, learning_rate)
-
-    @property
-    def deployed(self) -> Diffusion:
-        log_inverse_temperature = jnp.log(self.learner.logit_cost / self.config.temperature)
-        return eqx.tree_at(lambda actor: actor.log_inverse_temperature, self.actor, log_inverse_temperature)
 
 
 @eqx.filter_jit(donate="all-except-first")

@@ -18,8 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..networks import Actor, Critic, dueling, logit_cost_of
+from edgebrush.policies.folder import MLP
+
+from ..networks import Actor, Critic, dueling
 from ..offpolicy import (
+    EpsilonGreedy,
     InitContext,
     OffPolicyConfig,
     OffPolicyTraining,
@@ -48,14 +51,14 @@ class Q(eqx.Module):
     logit_cost: jax.Array
 
     def __call__(self, observations: jax.Array) -> jax.Array:
-        return dueling(self.actor(observations), self.value(observations), jax.lax.stop_gradient(self.logit_cost))
+        logit_cost = jax.lax.stop_gradient(self.logit_cost)
+        return dueling(self.actor(observations), self.value(observations), logit_cost, self.actor.kind == MLP)
 
 
-def new_q(config: OffPolicyConfig, context: InitContext, rng: np.random.Generator) -> Q:
-    """Q before training: minus the social cost, with values close to zero."""
-    actor = context.new_actor(rng, config.actor_hidden)
-    value = context.new_value(rng, context.rollout.observations, config.critic_hidden)
-    return Q(actor, value, logit_cost_of(actor))
+def new_q(context: InitContext, rng: np.random.Generator) -> Q:
+    """Q before training: minus the social cost, with values close to zero; of perceptrons, the mean return."""
+    actor = context.new_actor(rng)
+    return Q(actor, context.new_value(rng, context.rollout.observations), context.logit_cost(actor))
 
 
 class Learner(NamedTuple):
@@ -75,12 +78,16 @@ class Learner(NamedTuple):
 class Training(OffPolicyTraining):
     """The training of one seed of D3QN."""
 
-    name = "d3qn"
+    algorithm = "d3qn"
     config: D3qnConfig
     learner: Learner
 
+    @property
+    def actor(self) -> Actor | EpsilonGreedy:
+        return self.explore_greedily(self.learner.actor.network)
+
     def new_learner(self, context: InitContext, rng: np.random.Generator) -> Learner:
-        q, optimiser = new_q(self.config, context, rng), make_optimiser(self.config)
+        q, optimiser = new_q(context, rng), make_optimiser(self.config)
         actor, value = new_train_state(optimiser, q.actor), new_train_state(optimiser, q.value)
         return Learner(actor, value, jax.tree.map(jnp.copy, q), q.logit_cost, jnp.zeros((), jnp.int32))
 

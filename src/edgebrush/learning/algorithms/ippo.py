@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..rollout import Rollout
+from ..trainer import SeedTraining
 from . import mappo
 
 
@@ -22,7 +23,8 @@ class IppoConfig(mappo.MappoConfig):
 class Training(mappo.Training):
     """The training of one seed of IPPO."""
 
-    name = "ippo"  # type: ignore[assignment]
+    algorithm = "ippo"
+    name = SeedTraining.name
 
     def critic_inputs(self, rollout: Rollout) -> np.ndarray:
         return np.concatenate([rollout.observations, self.collector.simulator.observations[None]])

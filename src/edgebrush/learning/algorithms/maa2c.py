@@ -36,7 +36,7 @@ class Maa2cConfig(ActorCriticConfig):
 class Training(ActorCriticTraining):
     """The training of one seed of MAA2C."""
 
-    name = "maa2c"
+    algorithm = "maa2c"
     config: Maa2cConfig
 
     def update(self, rollout: Rollout, key: jax.Array, learning_rate: jax.Array) -> tuple[Learner, Stats]:

@@ -22,8 +22,9 @@ from pydantic import PositiveFloat
 
 from edgebrush.decision.observation import ObservationLayout
 from edgebrush.policies.actor import FORBIDDEN
+from edgebrush.policies.folder import MLP
 
-from ..networks import Actor, Critic, logit_cost_of
+from ..networks import Actor, Critic
 from ..offpolicy import (
     InitContext,
     JointConfig,
@@ -51,19 +52,34 @@ class MaddpgConfig(JointConfig):
 
 
 class JointCritic(eqx.Module):
-    """Value ``(B,)`` of a joint decision: observations ``(B, W, O)``, one-hot choices ``(B, W, C)``, states."""
+    """Value ``(B,)`` of a joint decision: observations ``(B, W, O)``, one-hot choices ``(B, W, C)``, states.
 
-    advantage: Actor
+    As published, it has no ``advantage``: one network of all that it gets.
+    """
+
+    advantage: Actor | None
     value: Critic  # of the state and the summary of all choices
     logit_cost: jax.Array
+    layout: ObservationLayout = eqx.field(static=True)
 
     def __call__(self, observations: jax.Array, choices: jax.Array, states: jax.Array) -> jax.Array:
+        value = self.value(critic_inputs(self.layout, observations, choices, states, self.advantage is None))
+        if self.advantage is None:
+            return value
         logits = self.advantage(flatten_batch(observations))
         mean = (jax.nn.softmax(logits) * logits).sum(-1, keepdims=True)
         gain = jnp.where(logits > 0.5 * FORBIDDEN, logits - mean, 0.0).reshape(choices.shape)
-        advantage = jax.lax.stop_gradient(self.logit_cost) * (choices * gain).sum((-2, -1))
-        inputs = jnp.concatenate([states, summarise(self.advantage.layout, observations, choices)], -1)
-        return advantage + self.value(inputs)
+        return jax.lax.stop_gradient(self.logit_cost) * (choices * gain).sum((-2, -1)) + value
+
+
+def critic_inputs(
+    layout: ObservationLayout, observations: Array, choices: Array, states: Array, published: bool
+) -> jax.Array:
+    """The value network's inputs ``(B, n)``, see ``JointCritic``; as published, every observation and every choice."""
+    if not published:
+        return jnp.concatenate([states, summarise(layout, observations, choices)], -1)
+    seen = observations[..., : layout.cost.start]
+    return jnp.concatenate([x.reshape(len(states), -1) for x in (states, seen, choices)], -1)
 
 
 def summarise(layout: ObservationLayout, observations: Array, choices: Array) -> jax.Array:
@@ -94,7 +110,7 @@ class Learner(NamedTuple):
     """Everything that learns, as one pytree."""
 
     actor: TrainState[Actor]
-    advantage: TrainState[Actor]
+    advantage: TrainState[Actor | None]
     value: TrainState[Critic]
     target_actor: Actor
     target_critic: JointCritic
@@ -103,21 +119,23 @@ class Learner(NamedTuple):
 
     @property
     def critic(self) -> JointCritic:
-        return JointCritic(self.advantage.network, self.value.network, self.logit_cost)
+        layout = self.actor.network.layout
+        return JointCritic(self.advantage.network, self.value.network, self.logit_cost, layout)
 
 
 class Training(OffPolicyTraining):
     """The training of one seed of MADDPG."""
 
-    name = "maddpg"
+    algorithm = "maddpg"
     config: MaddpgConfig
     learner: Learner
 
     def new_learner(self, context: InitContext, rng: np.random.Generator) -> Learner:
         config, optimiser = self.config, make_optimiser(self.config)
-        actor, advantage = (context.new_actor(rng, config.actor_hidden) for _ in range(2))
-        value = context.new_value(rng, critic_inputs(config, context), config.critic_hidden)
-        critic = JointCritic(advantage, value, logit_cost_of(actor))
+        actor = context.new_actor(rng)
+        advantage = None if config.network == MLP else context.new_actor(rng)
+        value = context.new_value(rng, np.asarray(first_critic_inputs(context, config.window)))
+        critic = JointCritic(advantage, value, context.logit_cost(actor), context.layout)
         return Learner(
             new_train_state(optimiser, actor),
             new_train_state(optimiser, advantage),
@@ -132,15 +150,15 @@ class Training(OffPolicyTraining):
         return update(self.config, self.learner, sequences, keys, learning_rate)
 
 
-def critic_inputs(config: MaddpgConfig, context: InitContext) -> np.ndarray:
+def first_critic_inputs(context: InitContext, window: int) -> jax.Array:
     """The value network's inputs for the joint decisions of the first rollout, ``(B, n)``."""
-    rollout, window = context.rollout, config.window
+    rollout, layout = context.rollout, context.layout
     length = len(rollout.choices) // window * window
     observations = flatten_batch(split_windows(rollout.observations[None, :length], window), 2)
     choices = flatten_batch(split_windows(rollout.choices[None, :length], window))
-    one_hot = np.eye(context.layout.action_space.count, dtype=np.float32)[choices]
+    one_hot = np.eye(layout.action_space.count, dtype=np.float32)[choices]
     states = flatten_batch(rollout.states[:length:window])
-    return np.concatenate([states, summarise(context.layout, observations, one_hot)], -1)
+    return critic_inputs(layout, observations, one_hot, states, context.config.network == MLP)
 
 
 @eqx.filter_jit(donate="all-except-first")
@@ -160,7 +178,7 @@ def update(
 
 
 def critic_loss(
-    networks: tuple[Actor, Critic], learner: Learner, sequences: Sequences, key: jax.Array, config: MaddpgConfig
+    networks: tuple[Actor | None, Critic], learner: Learner, sequences: Sequences, key: jax.Array, config: MaddpgConfig
 ) -> tuple[jax.Array, Stats]:
     """Squared error of the joint value against returns that bootstrap with the target actors' choices."""
     joined = join_decisions(config, sequences)
@@ -172,7 +190,7 @@ def critic_loss(
     returns = lambda_returns(config, joined.rewards, joined.gaps_s, bootstrap, horizon)
     learnt = jax.tree.map(lambda x: x[:, : shape[1] - horizon], joined)
     chosen = jax.nn.one_hot(flatten_batch(learnt.choices), logits.shape[-1])
-    critic = JointCritic(*networks, learner.logit_cost)
+    critic = JointCritic(*networks, learner.logit_cost, learner.actor.network.layout)
     values = critic(flatten_batch(learnt.observations, 2), chosen, flatten_batch(learnt.states))
     return value_loss(config, values.reshape(returns.shape), returns)
 

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from pydantic import PositiveFloat, PositiveInt
 
+from edgebrush.policies.folder import MLP
+
 from ..networks import Actor
 from ..onpolicy import (
     ActorCriticConfig,
@@ -39,11 +41,14 @@ class MappoConfig(ActorCriticConfig):
 class Training(ActorCriticTraining):
     """The training of one seed of MAPPO; without copies it is plain MAPPO."""
 
+    algorithm = "mappo"
     config: MappoConfig
 
     @property
-    def name(self) -> str:  # type: ignore[override]
-        return "mappo" if self.config.copies > 1 else "mappo-plain"
+    def name(self) -> str:
+        if self.config.network == MLP:
+            return f"{self.algorithm}-published"
+        return self.algorithm if self.config.copies > 1 else f"{self.algorithm}-plain"
 
     def update(self, rollout: Rollout, key: jax.Array, learning_rate: jax.Array) -> tuple[Learner, Stats]:
         return update(self.config, self.learner, rollout, key, learning_rate)

@@ -33,6 +33,7 @@ from edgebrush.policies.folder import AUTOMATA
 from ..networks import new_actor
 from ..onpolicy import OnPolicyConfig
 from ..optimiser import Stats
+from ..registry import COMMON
 from ..returns import gae, subtract_group_mean
 from ..rollout import Rollout
 from ..trainer import SeedTraining
@@ -78,7 +79,12 @@ class Learner(NamedTuple):
 class Training(SeedTraining):
     """The training of one seed of MASL."""
 
-    name = "masl"
+    algorithm = "masl"
+
+    @property
+    def name(self) -> str:
+        return self.algorithm + COMMON if self.config.copies > 1 else self.algorithm
+
     kind = AUTOMATA
     config: MaslConfig
     learner: Learner

@@ -20,6 +20,7 @@ from pydantic import PositiveInt
 
 from ..networks import Actor, Critic
 from ..offpolicy import (
+    EpsilonGreedy,
     InitContext,
     JointConfig,
     OffPolicyTraining,
@@ -100,15 +101,19 @@ class Training(OffPolicyTraining):
     learner: Learner
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def algorithm(self) -> str:  # type: ignore[override]
         return "qmix" if self.config.mixing else "vdn"
+
+    @property
+    def actor(self) -> Actor | EpsilonGreedy:
+        return self.explore_greedily(self.learner.actor.network)
 
     def new_learner(self, context: InitContext, rng: np.random.Generator) -> Learner:
         config = self.config
-        q, mixer = new_q(config, context, rng), None
+        q, mixer = new_q(context, rng), None
         if config.mixing:
             outputs = sum(mixer_sizes(config.window, config.mixing_hidden))
-            hyper = context.new_value(rng, context.rollout.states, config.critic_hidden, outputs)
+            hyper = context.new_network(rng, context.rollout.states, outputs)
             mixer = Mixer(hyper, config.window, config.mixing_hidden)
         optimiser, target = make_optimiser(config), jax.tree.map(jnp.copy, JointQ(q, mixer))
         actor, value = new_train_state(optimiser, q.actor), new_train_state(optimiser, (q.value, mixer))
