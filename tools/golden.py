@@ -136,7 +136,7 @@ def study() -> Iterator[Line]:
             out,
             SMALL_STUDY,
             figures=["comparison", "improvement", "load"],
-            algorithms=["mappo", "masl"],
+            algorithms=["mappo", "masl+common"],
             workers=2,
         )
         yield "results.json", digest_json(json.loads((out / "results.json").read_text()))

@@ -61,7 +61,9 @@ def trained(name, toy, monkeypatch):
     return training
 
 
-JOINT = tuple(name for name in SETTINGS if name.startswith(("vdn", "qmix", "maddpg")))  # joint decisions assume that deciders do not see each other's choices
+JOINT = tuple(
+    name for name in SETTINGS if name.startswith(("vdn", "qmix", "maddpg"))
+)  # joint decisions assume that deciders do not see each other's choices
 
 
 @pytest.mark.parametrize(

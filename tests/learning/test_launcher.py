@@ -16,18 +16,18 @@ TINY = {"copies": 2, "groups": 4, "length": 16}
 
 @pytest.mark.process
 def test_a_short_training_saves_a_policy_of_its_algorithm(tmp_path):
-    config = configure("masl", TINY, seconds=0.001, decisions=None)
-    (folder,) = train(load_scenario("pair"), "masl", config, (3,), tmp_path, None)
+    config = configure("masl+common", TINY, seconds=0.001, decisions=None)
+    (folder,) = train(load_scenario("pair"), "masl+common", config, (3,), tmp_path, None)
     about = json.loads((folder / "policy.json").read_text())
-    assert (about["algorithm"], about["kind"], about["seed"], about["decisions"]) == ("masl", "automata", 3, 128)
+    assert (about["algorithm"], about["kind"], about["seed"], about["decisions"]) == ("masl+common", "automata", 3, 128)
 
 
 def test_a_training_of_another_algorithm_is_not_resumed(tmp_path):
     (tmp_path / CHECKPOINT).mkdir()
     (tmp_path / CHECKPOINT / "work.json").write_text(json.dumps({"algorithm": "ippo"}))
-    config = configure("masl", TINY, seconds=None, decisions=1)
+    config = configure("masl+common", TINY, seconds=None, decisions=1)
     with pytest.raises(UserError, match="of ippo, not of masl"):
-        train(load_scenario("pair"), "masl", config, (1,), tmp_path, None)
+        train(load_scenario("pair"), "masl+common", config, (1,), tmp_path, None)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ def test_a_training_of_another_algorithm_is_not_resumed(tmp_path):
     ],
 )
 def test_a_training_with_other_settings_is_not_resumed(change, message, tmp_path):
-    config = configure("masl", TINY, seconds=None, decisions=1)
+    config = configure("masl+common", TINY, seconds=None, decisions=1)
     (tmp_path / CHECKPOINT).mkdir()
-    specification = {"algorithm": "masl", "config": {**asdict(config), **change}}
+    specification = {"algorithm": "masl+common", "config": {**asdict(config), **change}}
     (tmp_path / CHECKPOINT / "work.json").write_text(json.dumps(specification))
     with pytest.raises(UserError, match=message):
-        train(load_scenario("pair"), "masl", config, (1,), tmp_path, None)
+        train(load_scenario("pair"), "masl+common", config, (1,), tmp_path, None)

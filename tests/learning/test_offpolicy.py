@@ -9,7 +9,7 @@ import pytest
 from edgebrush.decision.action_space import ActionSpace
 from edgebrush.learning.algorithms import d3qn, qmix
 from edgebrush.learning.algorithms.maddpg import sample_one_hot
-from edgebrush.learning.networks import dueling, sharpen
+from edgebrush.learning.networks import dueling
 from edgebrush.learning.offpolicy import InitContext, join_decisions
 from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.learning.replay_buffer import Sequences
@@ -200,9 +200,11 @@ def test_sharpen_multiplies_the_logits():
     pair = load_scenario("pair")
     simulator = Simulator(pair, 8)
     simulator.reset(np.arange(8))
-    training = ALGORITHMS["d3qn"].training(pair, configure("d3qn", TINY, seconds=None, decisions=1), 1, None)
+    training = ALGORITHMS["d3qn+common"].training(
+        pair, configure("d3qn+common", TINY, seconds=None, decisions=1), 1, None
+    )
     actor = eqx.tree_at(lambda actor: actor.weights["w_out"], training.actor, replace_fn=lambda w: w + 0.1)
-    sharp = sharpen(actor, jnp.float32(3.0))(simulator.observations)
+    sharp = actor.sharpened(jnp.float32(3.0))(simulator.observations)
     np.testing.assert_allclose(sharp, np.maximum(3.0 * actor(simulator.observations), -1e9), rtol=1e-3, atol=1e-3)
 
 
@@ -217,7 +219,7 @@ def test_the_noise_of_a_decision_is_standard_normal_and_independent_of_others():
     np.testing.assert_allclose(noise_from_draws(jnp.asarray(draws, jnp.float32), 8, jnp), noise, atol=2e-4)
 
 
-@pytest.mark.parametrize("name", ["qmix", "d2sac"])  # a softmax and a diffusion policy; the others save a softmax too
+@pytest.mark.parametrize("name", ["qmix+common", "d2sac+common", "qmix", "d2sac"])  # each kind of network
 def test_a_policy_decides_in_numpy_as_in_jax(name, tmp_path):
     pair = load_scenario("pair")
     config = configure(name, {**TINY, "temperature": 0.02}, seconds=None, decisions=128)

@@ -12,12 +12,16 @@ NETWORKS = {"minibatches": 2, "critic_updates": 1, "actor_hidden": 8, "critic_hi
 REPLAYED = {"horizon": 8, "replay": 256, "gradient_steps": 4, "value_updates": 1, "actor_hidden": 8, "critic_hidden": 8}
 TINY = {
     "mappo": {**SIZE, **NETWORKS},
+    "ippo+common": {**SIZE, **NETWORKS},
+    "maa2c+common": {**SIZE, **NETWORKS},
+    "masl+common": SIZE,
+    "d3qn+common": {**SIZE, **REPLAYED},
+    "vdn+common": {**SIZE, **REPLAYED},
+    "qmix+common": {**SIZE, **REPLAYED},
+    "maddpg+common": {**SIZE, **REPLAYED},
+    "d2sac+common": {**SIZE, **REPLAYED},
     "ippo": {**SIZE, **NETWORKS},
-    "maa2c": {**SIZE, **NETWORKS},
-    "masl": SIZE,
     "d3qn": {**SIZE, **REPLAYED},
-    "vdn": {**SIZE, **REPLAYED},
-    "qmix": {**SIZE, **REPLAYED},
     "maddpg": {**SIZE, **REPLAYED},
     "d2sac": {**SIZE, **REPLAYED},
 }

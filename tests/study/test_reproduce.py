@@ -51,11 +51,11 @@ def tiny_study(tiny, folder, **changes):
 
 
 def test_a_full_study(tiny, drawn, tmp_path):
-    findings = tiny_study(tiny, tmp_path / "study", algorithms=["masl"], command="edgebrush reproduce mine.yaml")
+    findings = tiny_study(tiny, tmp_path / "study", algorithms=["masl+common"], command="edgebrush reproduce mine.yaml")
     folder = tmp_path / "study"
     results = json.loads((folder / "results.json").read_text())
     taken = {each.name for each in findings.ablations}
-    assert set(results["policies"]) == {"mappo", "masl", *KINDS, *taken}
+    assert set(results["policies"]) == {"mappo", "masl+common", *KINDS, *taken}
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in results["policies"])
     assert results["episodes"] == 6 and results["command"] == "edgebrush reproduce mine.yaml"
     assert len(results["policies"]["mappo"]["training_seeds"]["cost"]) == 3
@@ -72,7 +72,7 @@ def test_a_full_study(tiny, drawn, tmp_path):
     page = (folder / "study.html").read_text()
     assert "http" not in re.sub(r"base64,[^\"]*", "", page) and "{{" not in page
     markdown = (folder / "study.md").read_text()
-    assert all(f"| {name} |" in markdown for name in ("masl", *KINDS, *taken))
+    assert all(f"| {name} |" in markdown for name in ("masl+common", *KINDS, *taken))
     assert {path.name for path in folder.iterdir()} == {
         "cache",
         "figures",
@@ -175,7 +175,7 @@ def test_variations_and_ablations_differ_in_one_field(tiny):
     assert worlds["mappo-one-class"].decision.classes == 1
     assert worlds["mappo-nearest-bs"].decision.neighbours == 1 and worlds["mappo-nearest-bs"].decision.local
     assert worlds["mappo-no-broadcast"].broadcast_interval_s == math.inf
-    assert all(worlds[name] is tiny for name in ("ippo", "mappo-plain", "mappo-no-prices", "mappo-as-explored"))
+    assert all(worlds[name] is tiny for name in ("ippo+common", "mappo-plain", "mappo-no-prices", "mappo-as-explored"))
 
 
 def test_all_points_of_a_sweep_have_the_same_trainings(tiny, drawn, tmp_path):
@@ -217,7 +217,9 @@ def test_ablations_train_with_their_scenario_and_settings(tiny, drawn, tmp_path)
         key = (scenario.name, algorithm, config.init_from_rule, config.deploy_inverse_temperature)
         trained.setdefault(key, []).append(config)
     assert all(len(group) == 3 for group in trained.values())
-    assert {("tiny", "ippo", True, 4.0), ("tiny", "mappo", False, 4.0), ("tiny", "mappo", True, 1.0)} < set(trained)
+    assert {("tiny", "ippo+common", True, 4.0), ("tiny", "mappo", False, 4.0), ("tiny", "mappo", True, 1.0)} < set(
+        trained
+    )
     assert {name for name, *_ in trained} == {
         "tiny",
         "tiny-one-step-count",

@@ -125,14 +125,14 @@ OFF_POLICY_GRID = {
     "gradient_steps": (16, 32, 64, 128),
 }
 Q_GRID = {**OFF_POLICY_GRID, "target_share": (0.005, 0.02, 0.1, 0.5)}
-MADDPG_GRID = {**OFF_POLICY_GRID, "entropy": (0.3, 1.0, 3.0, 10.0)}
-D2SAC_GRID = {**OFF_POLICY_GRID, "alpha": (0.3, 1.0, 3.0, 10.0)}
+LARGE = (0.3, 1.0, 3.0, 10.0)  # temperatures in multiples of a logit's cost
+SMALL = (0.003, 0.01, 0.03, 0.1)  # in standard deviations of the returns
 ALL = (COST_TABLE, PRICES, COPIES)
 
 # The rivals as published: a perceptron of the usual size over the observation vector, nothing of ours.
 PUBLISHED = {"network": "mlp", "actor_hidden": 64, "copies": 1, "init_from_rule": False}
 PUBLISHED_ON_POLICY = {**PUBLISHED, "groups": 256, "entropy": 0.01}
-PUBLISHED_OFF_POLICY = {**PUBLISHED, "groups": 128, "minibatch": 16, "learning_rate": 5e-4, "value_speed": 1.0}
+PUBLISHED_OFF_POLICY = {**PUBLISHED, "groups": 128, "minibatch": 16, "learning_rate": 3e-4, "value_speed": 1.0}
 COMMON = "+common"  # suffix of the rivals that get all that MAPPO has here
 
 
@@ -140,8 +140,12 @@ def _rival(title: str, module: str, grid: Mapping[str, Sequence[float]], publish
     return Algorithm(title, module, f"{module.capitalize()}Config", (), grid, published)
 
 
-def _rival_with_ours(rival: Algorithm, settings: dict[str, Any], uses: tuple[str, ...] = ALL) -> Algorithm:
-    return replace(rival, title=f"{rival.title} with ours", uses=uses, settings=settings)
+def _with_ours(name: str, rival: Algorithm) -> Algorithm:
+    grid, own = dict(rival.search_grid), {key: value for key, value in rival.settings.items() if key == "mixing"}
+    for temperature in grid.keys() & {"alpha", "entropy"} if name in ("maddpg", "d2sac") else ():
+        grid[temperature] = LARGE
+    uses = (PRICES, COPIES) if name == "masl" else ALL
+    return replace(rival, title=f"{rival.title} with ours", uses=uses, search_grid=grid, settings=own)
 
 
 RIVALS = {
@@ -150,8 +154,10 @@ RIVALS = {
     "d3qn": _rival("D3QN", "d3qn", Q_GRID, PUBLISHED_OFF_POLICY),
     "vdn": _rival("VDN", "qmix", Q_GRID, {**PUBLISHED_OFF_POLICY, "mixing": False}),
     "qmix": _rival("QMIX", "qmix", Q_GRID, PUBLISHED_OFF_POLICY),
-    "maddpg": _rival("MADDPG", "maddpg", MADDPG_GRID, {**PUBLISHED_OFF_POLICY, "entropy": 0.01}),
-    "d2sac": _rival("D2SAC", "d2sac", D2SAC_GRID, {**PUBLISHED_OFF_POLICY, "alpha": 0.01}),
+    "maddpg": _rival(
+        "MADDPG", "maddpg", {**OFF_POLICY_GRID, "entropy": SMALL}, {**PUBLISHED_OFF_POLICY, "entropy": 0.01}
+    ),
+    "d2sac": _rival("D2SAC", "d2sac", {**OFF_POLICY_GRID, "alpha": SMALL}, {**PUBLISHED_OFF_POLICY, "alpha": 0.01}),
     "masl": _rival("MASL", "masl", MASL_GRID, {"copies": 1, "groups": 256, "init_from_rule": False}),
 }
 ALGORITHMS = {
@@ -161,13 +167,9 @@ ALGORITHMS = {
     "mappo-plain": Algorithm(
         "plain MAPPO", "mappo", "MappoConfig", (COST_TABLE, PRICES), PPO_GRID, {"copies": 1, "groups": 256}
     ),
-    **{
-        name + COMMON: _rival_with_ours(
-            rival, {"mixing": False} if name == "vdn" else {}, (PRICES, COPIES) if name == "masl" else ALL
-        )
-        for name, rival in RIVALS.items()
-    },
+    **{name + COMMON: _with_ours(name, rival) for name, rival in RIVALS.items()},
 }
+LIKE_FOR_LIKE = tuple(name for name, each in ALGORITHMS.items() if each.uses)  # what a study trains by default
 
 
 def algorithm_of(name: str) -> Algorithm:

@@ -17,7 +17,7 @@ from edgebrush.evaluation.held_out import default_episodes
 from edgebrush.evaluation.results import Stopwatch
 from edgebrush.evaluation.run_folder import RESULTS, store_scenario
 from edgebrush.files import check_writable, write_text
-from edgebrush.learning.registry import ALGORITHMS, algorithm_of
+from edgebrush.learning.registry import ALGORITHMS, LIKE_FOR_LIKE, algorithm_of
 from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.scenario.parameters import check_usable
 from edgebrush.scenario.schema import Scenario
@@ -93,7 +93,8 @@ def _select(figures: Sequence[str], algorithms: Sequence[str]) -> tuple[tuple[st
             raise UserError(f"figure = {figure!r}: not known; it must be one of {', '.join(FIGURES)}")
     for name in algorithms:
         algorithm_of(name)
-    learners = tuple(name for name in ALGORITHMS if not algorithms or name in (*algorithms, SUBJECT))
+    wanted = (*algorithms, SUBJECT) if algorithms else LIKE_FOR_LIKE
+    learners = tuple(name for name in ALGORITHMS if name in wanted)
     return tuple(name for name in FIGURES if not figures or name in figures), learners
 
 

@@ -144,7 +144,7 @@ def ablations(steps: int) -> tuple[Ablation, ...]:
         Ablation("mappo-one-class", "no service class", _decision(classes=1)),
         Ablation("mappo-nearest-bs", "no choice of the BS: the nearest one or the own device", _decision(neighbours=1)),
         Ablation("mappo-no-broadcast", "no broadcast", lambda scenario: {"broadcast_interval_s": math.inf}),
-        Ablation("ippo", "local critic instead of the central one", algorithm="ippo"),
+        Ablation("ippo+common", "local critic instead of the central one", algorithm="ippo+common"),
         Ablation("mappo-plain", "no copies with common arrivals", algorithm="mappo-plain"),
         Ablation("mappo-no-prices", "no price initialisation", settings={"init_from_rule": False}),
         Ablation(
