@@ -127,6 +127,8 @@ OFF_POLICY_GRID = {
 Q_GRID = {**OFF_POLICY_GRID, "target_share": (0.005, 0.02, 0.1, 0.5)}
 LARGE = (0.3, 1.0, 3.0, 10.0)  # temperatures in multiples of a logit's cost
 SMALL = (0.003, 0.01, 0.03, 0.1)  # in standard deviations of the returns
+MADDPG_GRID = {**OFF_POLICY_GRID, "entropy": SMALL}
+D2SAC_GRID = {**OFF_POLICY_GRID, "alpha": SMALL}
 ALL = (COST_TABLE, PRICES, COPIES)
 
 # The rivals as published: a perceptron of the usual size over the observation vector, nothing of ours.
@@ -154,10 +156,8 @@ RIVALS = {
     "d3qn": _rival("D3QN", "d3qn", Q_GRID, PUBLISHED_OFF_POLICY),
     "vdn": _rival("VDN", "qmix", Q_GRID, {**PUBLISHED_OFF_POLICY, "mixing": False}),
     "qmix": _rival("QMIX", "qmix", Q_GRID, PUBLISHED_OFF_POLICY),
-    "maddpg": _rival(
-        "MADDPG", "maddpg", {**OFF_POLICY_GRID, "entropy": SMALL}, {**PUBLISHED_OFF_POLICY, "entropy": 0.01}
-    ),
-    "d2sac": _rival("D2SAC", "d2sac", {**OFF_POLICY_GRID, "alpha": SMALL}, {**PUBLISHED_OFF_POLICY, "alpha": 0.01}),
+    "maddpg": _rival("MADDPG", "maddpg", MADDPG_GRID, {**PUBLISHED_OFF_POLICY, "entropy": 0.01}),
+    "d2sac": _rival("D2SAC", "d2sac", D2SAC_GRID, {**PUBLISHED_OFF_POLICY, "alpha": 0.01}),
     "masl": _rival("MASL", "masl", MASL_GRID, {"copies": 1, "groups": 256, "init_from_rule": False}),
 }
 ALGORITHMS = {
