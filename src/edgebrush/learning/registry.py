@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -125,49 +125,40 @@ OFF_POLICY_GRID = {
     "gradient_steps": (16, 32, 64, 128),
 }
 Q_GRID = {**OFF_POLICY_GRID, "target_share": (0.005, 0.02, 0.1, 0.5)}
-LARGE = (0.3, 1.0, 3.0, 10.0)  # temperatures in multiples of a logit's cost
-SMALL = (0.003, 0.01, 0.03, 0.1)  # in standard deviations of the returns
-MADDPG_GRID = {**OFF_POLICY_GRID, "entropy": SMALL}
-D2SAC_GRID = {**OFF_POLICY_GRID, "alpha": SMALL}
+MADDPG_GRID = {**OFF_POLICY_GRID, "entropy": (0.003, 0.01, 0.03, 0.1)}  # in standard deviations of the returns
+MADDPG_COMMON_GRID = {**OFF_POLICY_GRID, "entropy": (0.3, 1.0, 3.0, 10.0)}  # in costs of a logit
+D2SAC_GRID = {**OFF_POLICY_GRID, "alpha": (0.003, 0.01, 0.03, 0.1)}
+D2SAC_COMMON_GRID = {**OFF_POLICY_GRID, "alpha": (0.3, 1.0, 3.0, 10.0)}
 ALL = (COST_TABLE, PRICES, COPIES)
-
-# The rivals as published: a perceptron of the usual size over the observation vector, nothing of ours.
+# As published: a perceptron of the usual size over the observation vector, nothing of ours.
 PUBLISHED = {"network": "mlp", "actor_hidden": 64, "copies": 1, "init_from_rule": False}
-PUBLISHED_ON_POLICY = {**PUBLISHED, "groups": 256, "entropy": 0.01}
-PUBLISHED_OFF_POLICY = {**PUBLISHED, "groups": 128, "minibatch": 16, "learning_rate": 3e-4, "value_speed": 1.0}
+ON_POLICY = {**PUBLISHED, "groups": 256, "entropy": 0.01}
+OFF_POLICY = {**PUBLISHED, "groups": 128, "minibatch": 16, "learning_rate": 3e-4, "value_speed": 1.0}
 COMMON = "+common"  # suffix of the rivals that get all that MAPPO has here
-
-
-def _rival(title: str, module: str, grid: Mapping[str, Sequence[float]], published: dict[str, Any]) -> Algorithm:
-    return Algorithm(title, module, f"{module.capitalize()}Config", (), grid, published)
-
-
-def _with_ours(name: str, rival: Algorithm) -> Algorithm:
-    grid, own = dict(rival.search_grid), {key: value for key, value in rival.settings.items() if key == "mixing"}
-    for temperature in grid.keys() & {"alpha", "entropy"} if name in ("maddpg", "d2sac") else ():
-        grid[temperature] = LARGE
-    uses = (PRICES, COPIES) if name == "masl" else ALL
-    return replace(rival, title=f"{rival.title} with ours", uses=uses, search_grid=grid, settings=own)
-
-
-RIVALS = {
-    "ippo": _rival("IPPO", "ippo", PPO_GRID, PUBLISHED_ON_POLICY),
-    "maa2c": _rival("MAA2C", "maa2c", A2C_GRID, {**PUBLISHED_ON_POLICY, "length": 16, "minibatches": 1}),
-    "d3qn": _rival("D3QN", "d3qn", Q_GRID, PUBLISHED_OFF_POLICY),
-    "vdn": _rival("VDN", "qmix", Q_GRID, {**PUBLISHED_OFF_POLICY, "mixing": False}),
-    "qmix": _rival("QMIX", "qmix", Q_GRID, PUBLISHED_OFF_POLICY),
-    "maddpg": _rival("MADDPG", "maddpg", MADDPG_GRID, {**PUBLISHED_OFF_POLICY, "entropy": 0.01}),
-    "d2sac": _rival("D2SAC", "d2sac", D2SAC_GRID, {**PUBLISHED_OFF_POLICY, "alpha": 0.01}),
-    "masl": _rival("MASL", "masl", MASL_GRID, {"copies": 1, "groups": 256, "init_from_rule": False}),
-}
 ALGORITHMS = {
     "mappo": Algorithm("MAPPO", "mappo", "MappoConfig", ALL, PPO_GRID),
-    "mappo-published": Algorithm("MAPPO as published", "mappo", "MappoConfig", (), PPO_GRID, PUBLISHED_ON_POLICY),
-    **RIVALS,
     "mappo-plain": Algorithm(
         "plain MAPPO", "mappo", "MappoConfig", (COST_TABLE, PRICES), PPO_GRID, {"copies": 1, "groups": 256}
     ),
-    **{name + COMMON: _with_ours(name, rival) for name, rival in RIVALS.items()},
+    "mappo-published": Algorithm("MAPPO as published", "mappo", "MappoConfig", (), PPO_GRID, ON_POLICY),
+    "ippo": Algorithm("IPPO", "ippo", "IppoConfig", (), PPO_GRID, ON_POLICY),
+    "maa2c": Algorithm("MAA2C", "maa2c", "Maa2cConfig", (), A2C_GRID, {**ON_POLICY, "length": 16, "minibatches": 1}),
+    "d3qn": Algorithm("D3QN", "d3qn", "D3qnConfig", (), Q_GRID, OFF_POLICY),
+    "vdn": Algorithm("VDN", "qmix", "QmixConfig", (), Q_GRID, {**OFF_POLICY, "mixing": False}),
+    "qmix": Algorithm("QMIX", "qmix", "QmixConfig", (), Q_GRID, OFF_POLICY),
+    "maddpg": Algorithm("MADDPG", "maddpg", "MaddpgConfig", (), MADDPG_GRID, {**OFF_POLICY, "entropy": 0.01}),
+    "d2sac": Algorithm("D2SAC", "d2sac", "D2sacConfig", (), D2SAC_GRID, {**OFF_POLICY, "alpha": 0.01}),
+    "masl": Algorithm(
+        "MASL", "masl", "MaslConfig", (), MASL_GRID, {"copies": 1, "groups": 256, "init_from_rule": False}
+    ),
+    "ippo+common": Algorithm("IPPO with ours", "ippo", "IppoConfig", ALL, PPO_GRID),
+    "maa2c+common": Algorithm("MAA2C with ours", "maa2c", "Maa2cConfig", ALL, A2C_GRID),
+    "d3qn+common": Algorithm("D3QN with ours", "d3qn", "D3qnConfig", ALL, Q_GRID),
+    "vdn+common": Algorithm("VDN with ours", "qmix", "QmixConfig", ALL, Q_GRID, {"mixing": False}),
+    "qmix+common": Algorithm("QMIX with ours", "qmix", "QmixConfig", ALL, Q_GRID),
+    "maddpg+common": Algorithm("MADDPG with ours", "maddpg", "MaddpgConfig", ALL, MADDPG_COMMON_GRID),
+    "d2sac+common": Algorithm("D2SAC with ours", "d2sac", "D2sacConfig", ALL, D2SAC_COMMON_GRID),
+    "masl+common": Algorithm("MASL with ours", "masl", "MaslConfig", (PRICES, COPIES), MASL_GRID),
 }
 LIKE_FOR_LIKE = tuple(name for name, each in ALGORITHMS.items() if each.uses)  # what a study trains by default
 
