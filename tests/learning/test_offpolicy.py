@@ -10,7 +10,7 @@ from edgebrush.decision.action_space import ActionSpace
 from edgebrush.learning.algorithms import d3qn, qmix
 from edgebrush.learning.algorithms.maddpg import sample_one_hot
 from edgebrush.learning.networks import dueling
-from edgebrush.learning.offpolicy import InitContext, join_decisions
+from edgebrush.learning.offpolicy import EpsilonGreedy, InitContext, join_decisions
 from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.learning.replay_buffer import Sequences
 from edgebrush.learning.returns import lambda_returns
@@ -71,6 +71,18 @@ def test_dueling_values_are_those_of_the_softmax():
     assert float(q[0, 1] - q[0, 0]) == pytest.approx(0.2, abs=1e-5)
 
 
+def test_dueling_as_published_has_a_mean_advantage_of_0_over_the_present_choices():
+    logits, values = jnp.array([[1.0, 3.0, -1e9]]), jnp.array([0.7])
+    q = dueling(logits, values, jnp.float32(0.1), uniform=True)
+    np.testing.assert_allclose(q[0, :2], [0.6, 0.8], atol=1e-5)
+
+
+def test_greedy_exploration_tries_every_present_choice():
+    explore = EpsilonGreedy(lambda observations, draws: jnp.array([[1.0, 3.0, 2.0, -1e9]]), jnp.float32(0.3))
+    probabilities = jax.nn.softmax(explore(jnp.zeros((1, 1)), jnp.zeros(1)))
+    np.testing.assert_allclose(probabilities, [[0.1, 0.8, 0.1, 0.0]], atol=1e-5)
+
+
 def test_the_gumbel_softmax_draws_from_the_softmax_and_has_a_gradient():
     @jax.jit
     def mean(logits):
@@ -85,12 +97,12 @@ def test_the_gumbel_softmax_draws_from_the_softmax_and_has_a_gradient():
     assert gradient[0] > 0.05 and gradient[1] < 0.0
 
 
-def init_context(toy, length=1):
+def init_context(config, toy, length=1):
     """A toy's first rollout and sizes, as a new learner needs them."""
     states = np.zeros((length, toy.episodes, toy.state_size), np.float32)
     observations = np.tile(toy.observations, (length, 1, 1))
     batch = Sequences(observations, states, np.zeros(states.shape[:2], int), None, None)
-    return InitContext(batch, toy.layout, 2, None)
+    return InitContext(config, batch, toy.layout, 2, None)
 
 
 def fit(training, sequences, updates, rate=0.02):
@@ -142,7 +154,7 @@ def fit_and_game(mixing):
         max_grad_norm=10.0,
     )
     toy.observations = observed
-    training = UpdateOnly(qmix, config, init_context(toy))
+    training = UpdateOnly(qmix, config, init_context(config, toy))
     fit(training, sequences, 25)
     joint = training.learner.joint
     q = joint.q(jnp.asarray(observed))
@@ -191,7 +203,7 @@ def test_d3qn_learns_the_values_that_value_iteration_finds():
         target_share=0.1,
     )
     world.observations = world.observe(np.array([0, 1]))
-    training = UpdateOnly(d3qn, config, init_context(world))
+    training = UpdateOnly(d3qn, config, init_context(config, world))
     fit(training, sequences, 30)
     np.testing.assert_allclose(training.learner.q(jnp.asarray(world.observations)), expected, rtol=0.06)
 
