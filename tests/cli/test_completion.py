@@ -47,7 +47,7 @@ def test_completion_can_be_installed(capsys):
         (["scenarios", "show", "pa"], ["pair"]),
         (["evaluate", "priced-greedy", "selfish"], ["selfish-greedy"]),
         (["evaluate", "--scenario", "cit"], ["city"]),
-        (["train", "--algorithm", "mapp"], ["mappo", "mappo-plain"]),
+        (["train", "--algorithm", "mapp"], ["mappo", "mappo-plain", "mappo-published"]),
         (["ue", "testbed", "--policy", "lyap"], ["lyapunov"]),
     ],
     ids=" ".join,
