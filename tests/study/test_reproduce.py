@@ -16,7 +16,7 @@ from edgebrush.cli.main import run as command
 from edgebrush.errors import UserError
 from edgebrush.jobs import keys
 from edgebrush.learning import launcher as seeds
-from edgebrush.learning.registry import ALGORITHMS
+from edgebrush.learning.registry import LIKE_FOR_LIKE
 from edgebrush.plotting import style
 from edgebrush.policies.rules import KINDS, Rule
 from edgebrush.study import runner as running
@@ -56,7 +56,7 @@ def test_a_full_study(tiny, drawn, tmp_path):
     results = json.loads((folder / "results.json").read_text())
     taken = {each.name for each in findings.ablations}
     assert set(results["policies"]) == {"mappo", "masl+common", *KINDS, *taken}
-    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in results["policies"])
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*(\+common)?", name) for name in results["policies"])
     assert results["episodes"] == 6 and results["command"] == "edgebrush reproduce mine.yaml"
     assert len(results["policies"]["mappo"]["training_seeds"]["cost"]) == 3
     assert results["policies"]["mappo-one-class"]["less_than"]["mappo"]["relative"]["ci_low"] <= 1.0
@@ -96,7 +96,7 @@ def test_a_study_has_every_learner_by_default(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "run_jobs", record)
     with pytest.raises(KeyboardInterrupt):
         tiny_study(tiny, tmp_path, figures=["comparison"])
-    assert {name: trained.count(name) for name in trained} == dict.fromkeys(ALGORITHMS, 3)
+    assert {name: trained.count(name) for name in trained} == dict.fromkeys(LIKE_FOR_LIKE, 3)
 
 
 def test_a_figure_shows_the_rows_of_its_csv(tiny, drawn, tmp_path):
@@ -217,9 +217,8 @@ def test_ablations_train_with_their_scenario_and_settings(tiny, drawn, tmp_path)
         key = (scenario.name, algorithm, config.init_from_rule, config.deploy_inverse_temperature)
         trained.setdefault(key, []).append(config)
     assert all(len(group) == 3 for group in trained.values())
-    assert {("tiny", "ippo+common", True, 4.0), ("tiny", "mappo", False, 4.0), ("tiny", "mappo", True, 1.0)} < set(
-        trained
-    )
+    expected = {("tiny", "ippo+common", True, 4.0), ("tiny", "mappo", False, 4.0), ("tiny", "mappo", True, 1.0)}
+    assert expected < set(trained)
     assert {name for name, *_ in trained} == {
         "tiny",
         "tiny-one-step-count",

@@ -18,7 +18,7 @@ from edgebrush.study.train import train_policies
 from edgebrush.tuning import hyperparameters as searching
 from edgebrush.tuning.hyperparameters import search_hyperparameters, trial_settings
 
-NAMES = ("mappo", "ippo")
+NAMES = ("mappo", "ippo+common")
 
 
 @pytest.fixture
@@ -108,9 +108,12 @@ def test_finished_trials_are_not_run_again(tiny, quick, drawn_by_settings, tmp_p
     assert len(drawn_by_settings) == 6
     assert tiny_search(tiny, out)["algorithms"] == about["algorithms"]
     assert len(drawn_by_settings) == 6
-    more = tiny_search(tiny, out, algorithms=["maa2c"])  # one more learner; the others stay in the file
+    more = tiny_search(tiny, out, algorithms=["maa2c+common"])  # one more learner; the others stay in the file
     assert len(drawn_by_settings) == 9
-    assert set(more["algorithms"]) == {*NAMES, "maa2c"} and more["algorithms"]["ippo"] == about["algorithms"]["ippo"]
+    assert (
+        set(more["algorithms"]) == {*NAMES, "maa2c+common"}
+        and more["algorithms"]["ippo+common"] == about["algorithms"]["ippo+common"]
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.json"]
 
 
@@ -146,7 +149,7 @@ def test_trainings_use_the_chosen_settings_of_their_preset(tiny, rule, monkeypat
     assert tuned_settings("tiny", "mappo") == {}
     chosen = {"algorithms": {"mappo": {"settings": {"learning_rate": 5e-4, "epochs": 5}}}}
     (tmp_path / "tiny.json").write_text(json.dumps(chosen))
-    assert tuned_settings("tiny", "ippo") == {} and tuned_settings("campus", "mappo") == {}
+    assert tuned_settings("tiny", "ippo+common") == {} and tuned_settings("campus", "mappo") == {}
     configs = []
     monkeypatch.setattr(seeds, "train", lambda scenario, algorithm, config, *rest: configs.append(config))
     prices = rule(tiny, "priced-greedy").parameters
