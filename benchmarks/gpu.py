@@ -156,7 +156,7 @@ def own_call(folder: str, device: str) -> np.ndarray:
     pipe = backend.pipe
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
-    noise = backend.noise(SEED)[None].to(backend.network.dtype)
+    noise = backend.noise(SEED)[None].to(backend.dtype)
     latents = pipe(WORD, latents=noise, num_inference_steps=STEPS, guidance_scale=GUIDANCE, output_type="latent").images
     return backend.decode([latents[0].float()])[0].astype(int)
 

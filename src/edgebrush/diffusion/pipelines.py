@@ -63,7 +63,9 @@ class PipelineBackend:
         self.shape: tuple[int, ...] = self.family.own_shape
         self.graphs: CudaGraphs | None = None
         pipe.to(device)
-        pipe.vae.to(vae_dtype(self.network.dtype, device))
+        # diffusers looks through all modules for these: too slow for every round.
+        self.dtype, self.on_gpu = self.network.dtype, self.network.device.type == "cuda"
+        pipe.vae.to(vae_dtype(self.dtype, device))
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
                 part.eval()  # a newly built network is in training mode, which drops classes at random
@@ -142,7 +144,7 @@ class PipelineBackend:
         """Return the network's output in single precision, from a CUDA graph if one fits."""
         if self.graphs is not None and self.graphs.fit(samples):
             return self.graphs.replay(samples, times, rows)
-        return self.family.predict(samples.to(self.network.dtype), times, self.family.columns(rows)).float()
+        return self.family.predict(samples.to(self.dtype), times, self.family.columns(rows)).float()
 
     def noise_from_v(self, v: Tensor, samples: Tensor, times: Tensor) -> Tensor:
         """Convert a v-prediction (Salimans and Ho 2022) to the noise: ``alpha v + sigma x``."""
@@ -153,7 +155,7 @@ class PipelineBackend:
     def upload(self, values: list[float]) -> Tensor:
         """Copy numbers to the device without waiting for it: only a copy from pinned memory is asynchronous."""
         host = torch.tensor(values, dtype=torch.float32)
-        if self.network.device.type != "cuda":
+        if not self.on_gpu:
             return host.to(self.device)
         return host.pin_memory().to(self.device, non_blocking=True)
 
@@ -176,8 +178,8 @@ class PipelineBackend:
 
     def synchronize(self) -> None:
         """Wait until the GPU has done its work."""
-        if self.network.device.type == "cuda":
-            torch.cuda.synchronize(self.network.device)
+        if self.on_gpu:
+            torch.cuda.synchronize(self.device)
 
 
 def same_shapes(samples: Sequence[Tensor]) -> list[list[int]]:

@@ -43,10 +43,9 @@ def warm_up(backend: PipelineBackend, batch_limit: int, cuda_graphs: bool = True
     """
     started = time.perf_counter()
     condition = backend.encode(Prompt(backend.family.trial_text, guidance=GUIDANCE))
-    on_gpu = torch.device(backend.device).type == "cuda"
-    if on_gpu and cuda_graphs and backend.family.same_lengths:
+    if backend.on_gpu and cuda_graphs and backend.family.same_lengths:
         capture_graphs(backend, condition, batch_limit)
-    if on_gpu:
+    if backend.on_gpu:
         fitting = largest_fitting(backend, condition, batch_limit)
         memory_gib = torch.cuda.memory_reserved() / GIB
     else:
@@ -61,7 +60,7 @@ def capture_graphs(backend: PipelineBackend, condition: Condition, batch_limit: 
     most_rows = batch_limit * (1 if condition.negative is None else 2)
     sample = backend.noise(0)
     try:
-        backend.graphs = CudaGraphs(backend.family, sample, condition.positive, backend.network.dtype, most_rows)
+        backend.graphs = CudaGraphs(backend.family, sample, condition.positive, backend.dtype, most_rows)
     except RuntimeError as error:  # of CUDA: an operation that waits for the GPU, or too little memory
         first_line = str(error).splitlines()[0]
         log.warning("%s: no CUDA graphs, because the network cannot be captured: %s", backend.name, first_line)
