@@ -1,4 +1,4 @@
-"""TLS with a CA of one's own, tokens, and what the log tells about a BS that cannot be reached."""
+"""TLS with a private CA, tokens, and what the log states about a BS that cannot be reached."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""Classes of one's own on the command line: in `compare`'s table, in `evaluate`, `train` and `testbed`."""
+"""Classes of your own on the command line: in `compare`'s table, in `evaluate`, `train` and `testbed`."""
 
 import json
 

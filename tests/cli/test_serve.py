@@ -27,7 +27,7 @@ CERTIFY = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost
 
 @contextmanager
 def serving(*options, **environment):
-    """The process, and the base URL that it tells."""
+    """The process, and the base URL that it prints."""
     process = subprocess.Popen(
         [sys.executable, "-m", "edgebrush.cli.main", "serve", "--port", "0", "--model", "light", *options],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Learners of one's own by ``module:Class`` and by entry point."""
+"""Learners of your own by ``module:Class`` and by entry point."""
 
 import pytest
 

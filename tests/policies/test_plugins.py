@@ -1,4 +1,4 @@
-"""Policies of one's own by ``module:Class`` and by entry point: they play, and mistakes are explained."""
+"""Policies of your own by ``module:Class`` and by entry point: they play, and mistakes are explained."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Tiny random diffusers pipelines of every family, and what each one's own call generates."""
+"""Tiny random diffusers pipelines of every family, and what the pipeline's own call generates."""
 
 import json
 

@@ -77,8 +77,8 @@ class RemoteStation:
         self.measured_at = -math.inf  # when an image last measured the rates
         self.load_readable = True  # whether the last load report could be read
         self.was_reached = False  # at least once
-        self.told_unreachable = False  # in the log: that it is not used
-        self.told_unreadable = False  # in the log: that its load is inferred
+        self.logged_unreachable = False  # in the log: that it is not used
+        self.logged_unreadable = False  # in the log: that its load is inferred
         self.mean_steps = INITIAL_STEPS
 
     @property
@@ -162,7 +162,7 @@ class RemoteStation:
             error.kind, error.is_fault = "failed", True
         if error.is_fault:
             self.health.image_failed(error.reached)
-            self._tell_if_dropped(f"its last image failed: {error.reason}")
+            self._log_if_dropped(f"its last image failed: {error.reason}")
         else:
             self.health.image_ended_otherwise()
         if error.kind == "overload":
@@ -171,7 +171,7 @@ class RemoteStation:
 
     def _update_estimates(self, offload: Offload, result: OffloadResult) -> None:
         """Update the link's rates from the travel time, and the load where the BS does not report it."""
-        self._tell_if_reached()
+        self._log_if_reached()
         self.mean_steps += NEWEST_WEIGHT * (offload.steps - self.mean_steps)
         view = self.view
         if self.client.is_edgebrush:
@@ -211,7 +211,7 @@ class RemoteStation:
                 exchange = await self.client.get_load()
         except (TimeoutError, httpx.HTTPError, StationError) as error:
             self.health.load_unanswered()
-            self._tell_if_dropped(reason_of(error))
+            self._log_if_dropped(reason_of(error))
             return False
         status = exchange.response.status_code
         at_server_s = (exchange.server_s or 0.0) if self.client.is_edgebrush else 0.0
@@ -219,9 +219,9 @@ class RemoteStation:
         is_good = status == 200 or (not self.reports_load and status < 500 and status not in (401, 403))
         self.health.load_answered(start, is_good)
         if is_good:
-            self._tell_if_reached()
+            self._log_if_reached()
         else:
-            self._tell_if_dropped(reason_of_status(status))
+            self._log_if_dropped(reason_of_status(status))
         if self.reports_load and is_report:
             self._read_load(status, exchange.body, start)
         return is_good
@@ -241,8 +241,8 @@ class RemoteStation:
                 load = parse_metrics(body, self.client.endpoint, self.mean_steps, sent_at, self.classes)
         except ValueError as error:
             self.load_readable = False
-            if not (self.told_unreadable or self.told_unreachable):
-                self.told_unreadable = True
+            if not (self.logged_unreadable or self.logged_unreachable):
+                self.logged_unreadable = True
                 reason = printable(str(error))[:MAX_REASON_CHARACTERS]
                 log.warning(
                     "%s: its load cannot be read from %s: %s. It is inferred from this UE's own tasks now",
@@ -254,8 +254,8 @@ class RemoteStation:
         self.view.load = load
         if load.running + sum(load.waiting) < self.server.batch_limit:
             self.health.room_reported(sent_at)
-        if self.told_unreadable:
-            self.told_unreadable = False
+        if self.logged_unreadable:
+            self.logged_unreadable = False
             log.warning("%s: its load can be read again", self.name)
 
     def view_at(self, now: float) -> StationView:
@@ -281,17 +281,17 @@ class RemoteStation:
 
     # -- log
 
-    def _tell_if_dropped(self, reason: str) -> None:
+    def _log_if_dropped(self, reason: str) -> None:
         """Log once that the BS is not used: at the first failure if it was never reached, else when it is dropped."""
-        if not self.told_unreachable and (self.health.dropped or not self.was_reached):
+        if not self.logged_unreachable and (self.health.dropped or not self.was_reached):
             log.warning("%s at %s is not used: %s", self.name, self.client.base_url, reason)
-            self.told_unreachable = True
+            self.logged_unreachable = True
 
-    def _tell_if_reached(self) -> None:
+    def _log_if_reached(self) -> None:
         self.was_reached = True
-        if self.told_unreachable and not self.health.dropped:
+        if self.logged_unreachable and not self.health.dropped:
             log.warning("%s at %s is used now", self.name, self.client.base_url)
-            self.told_unreachable = False
+            self.logged_unreachable = False
 
 
 def update_rate(bps: float, newest_bps: float) -> float:

@@ -20,7 +20,7 @@ class PipelineFamily:
     """How one class of pipelines encodes a prompt, calls its network and decodes a latent sample.
 
     ``network_name`` is the pipeline's attribute with the network, ``half_dtype`` the dtype of the network on a GPU.
-    ``trial_text`` is a prompt that every pipeline of the family accepts, as long as any. ``same_lengths`` tells whether
+    ``trial_text`` is a prompt that every pipeline of the family accepts, as long as any. ``same_lengths``: whether
     the inputs of all prompts have the same shapes; a CUDA graph needs that.
     """
 
