@@ -36,12 +36,9 @@ def log():
     output = io.StringIO()
     handler = logging.StreamHandler(output)
     handler.setFormatter(LineFormatter(logs.FORMAT))
-    logger = logging.getLogger("tests.logs")
-    logger.propagate = False
+    logger = logging.Logger("tests.logs")  # without a parent: pytest-xdist cannot send what pytest captures of it
     logger.addHandler(handler)
-    yield logger, output
-    logger.removeHandler(handler)
-    logger.propagate = True
+    return logger, output
 
 
 @pytest.mark.parametrize("name", INJECTIONS)

@@ -1,6 +1,8 @@
 """The server's address: what cannot be listened on, and which hosts it answers to."""
 
+import errno
 import socket
+import threading
 from pathlib import Path
 
 import httpx
@@ -37,3 +39,22 @@ def test_every_server_of_the_package_is_this_one():
     package = Path(edgebrush.__file__).parent
     users = {str(path.relative_to(package)) for path in package.rglob("*.py") if "uvicorn" in path.read_text()}
     assert users == {"api/server.py", "api/connections.py"}
+
+
+@pytest.mark.process
+def test_a_server_serves_where_its_address_cannot_be_printed():
+    def print_address():
+        printed.set()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    printed, app = threading.Event(), FastAPI()
+    app.get("/healthz")(lambda: {"status": "ok"})
+    server = Server(app, Address(port=0), 1.0, print_address, lambda: None)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert printed.wait(10.0)
+        assert httpx.get(f"{server.url}/healthz", timeout=10.0).json() == {"status": "ok"}
+    finally:
+        server.should_exit = True
+        thread.join(30)

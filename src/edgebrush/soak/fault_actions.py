@@ -42,6 +42,8 @@ async def inject(fault: PlannedFault, testbed: Testbed, burst: Burst) -> None:
                 await asyncio.sleep(fault.duration_s if fault.kind == "kill-bs" else 0.0)
                 await process.restart()
         case _:
+            if fault.kind == "full-disk":
+                await _until_up(_process(fault, testbed))
             with _acting(fault, testbed):
                 await asyncio.sleep(fault.duration_s)
 
@@ -88,6 +90,12 @@ def _process(fault: PlannedFault, testbed: Testbed) -> Process:
         return testbed.ues[fault.ue]
     assert fault.bs is not None
     return testbed.bss[fault.bs]
+
+
+async def _until_up(process: Process) -> None:
+    """Wait until a process that another fault restarts listens: its address could not be written to a full disk."""
+    async with process.down:
+        pass
 
 
 def _answer(links: list[Link], answers: Impostor) -> Iterator[None]:
