@@ -28,6 +28,7 @@ from .vital_signs import VitalSigns, growth_problems, measure
 
 RECOVERY_S = 10.0
 CALM_S = 5.0  # at least, between two storms
+PROBE_S, PROBE_TASKS = 2.0, 12
 OPEN_S = 60.0  # a request that is open for longer hangs
 WATCH_S = 0.25  # between two looks at the journals
 
@@ -150,11 +151,21 @@ class Runner:
         ends_s.update({pair: time.monotonic() for pair in self.testbed.links if fault.affects(*pair)})
 
     async def _calm(self, ends_s: dict[Pair, float]) -> list[Recovery]:
-        """Wait for ``CALM_S``, and until each agent has used each station again whose faults ended at ``ends_s``."""
-        calm_until = time.monotonic() + CALM_S
+        """Wait for ``CALM_S``, and until each agent has used each station again whose faults ended at ``ends_s``.
+
+        Equal stations may all have room, and an agent then need not use each of them. So the agents that have not get
+        ``PROBE_TASKS`` at once every ``PROBE_S``: the cheapest choices for these are all the stations.
+        """
+        calm_until, probe_at = time.monotonic() + CALM_S, time.monotonic() + PROBE_S
         waiting, recoveries = dict(ends_s), []
+        probes: list[asyncio.Task[None]] = []
         while waiting or time.monotonic() < calm_until:
             await asyncio.sleep(WATCH_S)
+            if waiting and time.monotonic() >= probe_at:
+                probe_at += PROBE_S
+                probes += [
+                    asyncio.create_task(self.load.burst(ue, PROBE_TASKS)) for ue in {pair[0] for pair in waiting}
+                ]
             for pair, since_s in list(waiting.items()):
                 used_s = self.watch.first_use_s(pair, since_s)
                 took_s = min((used_s or time.monotonic()) - since_s, 2 * RECOVERY_S)
@@ -162,6 +173,7 @@ class Runner:
                     continue
                 del waiting[pair]
                 recoveries.append(self._recovery(pair, took_s))
+        await asyncio.gather(*probes)
         return recoveries
 
     def _recovery(self, pair: Pair, took_s: float) -> Recovery:
