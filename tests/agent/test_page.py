@@ -7,14 +7,13 @@ import re
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from prometheus_client.parser import text_string_to_metric_families
 
 from edgebrush.agent.app import create_app
 from edgebrush.agent.page import add_status_page, format_rate, format_seconds
 from tests.support.agents import LARGE, SMALL, PreferSlots, make_agent
 from tests.support.browser import CHROMIUM, browser
 from tests.support.fakes import FakeStation
-from tests.support.serving import serve_app, until
+from tests.support.serving import metric, serve_app, until
 
 IMAGES = "/v1/images/generations"
 
@@ -36,16 +35,6 @@ def client(tmp_path_factory):
         large.status, large.reply = small.status, small.reply
         assert client.post(IMAGES, json={"prompt": "cat"}).status_code == 422
         yield client
-
-
-def metric(client, name, **labels):
-    families = text_string_to_metric_families(client.get("/metrics").text)
-    return sum(
-        sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 def test_metrics_are_correct(client):

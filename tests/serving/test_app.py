@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
-from prometheus_client.parser import text_string_to_metric_families
 
 from edgebrush.api import schema
 from edgebrush.api.schema import ImageReply, JobReply, Load
@@ -17,7 +16,7 @@ from edgebrush.diffusion.engine import Engine, Request
 from edgebrush.diffusion.samplers import Euler
 from edgebrush.serving import station as stations
 from tests.support.models import Formula, RecordingBackend
-from tests.support.serving import AS_JOB, CIRCLE, IMAGES, PROFILE, Gate, in_memory, make_station, until
+from tests.support.serving import AS_JOB, CIRCLE, IMAGES, PROFILE, Gate, in_memory, make_station, metric, until
 
 ENERGY = PROFILE.energy
 EVENTS = {
@@ -50,16 +49,6 @@ def engine_image(steps, seed):
     while alone.round():
         pass
     return job.image
-
-
-def metric(client, name, **labels):
-    families = text_string_to_metric_families(client.get("/metrics").text)
-    return sum(
-        sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 def test_an_image_is_the_engines_with_its_cost(client):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import httpx
 from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from edgebrush.api.server import Address, Server
 from edgebrush.diffusion.samplers import Euler
@@ -94,6 +95,17 @@ def open_gate(station):
     backend = station.backend.backend  # the paced backend's
     if isinstance(backend, Gate):
         backend.open()
+
+
+def metric(client, name, **labels):
+    """The value of a metric at `/metrics`, summed over the series that have these labels."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
 
 
 @contextmanager

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import math
 import time
 from collections.abc import Callable, Sequence
 
-from edgebrush.api.errors import ApiError
+from edgebrush.api.errors import ApiError, overload_error
 from edgebrush.api.pictures import MEDIA_TYPES, convert, inspect, output_format
 from edgebrush.api.schema import CompletedImage, Image, ImageFields, ImageReply
 from edgebrush.journal.journal import JournalError
 from edgebrush.journal.records import TaskResult
-
-MAX_RETRY_S = 60  # OpenAI's clients ignore a longer Retry-After
 
 
 async def reply_of(
@@ -83,8 +80,7 @@ def task_error(result: TaskResult) -> ApiError:
     if result.kind == "invalid":
         return ApiError(422, message, param="prompt", code="invalid_value")
     if result.kind == "overload":
-        wait_s = max(1, min(MAX_RETRY_S, math.ceil(result.retry_after_s)))
-        return ApiError(429, message, "rate_limit_error", code="all_places_full", retry_after_s=wait_s)
+        return overload_error(message, "all_places_full", result.retry_after_s)
     if result.kind == "deadline":
         return ApiError(504, message, "server_error", code="deadline_exceeded")
     return no_image(message)

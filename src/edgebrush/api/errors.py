@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -14,6 +15,7 @@ from edgebrush.errors import REASONS, WITHOUT_VALUE, most_specific_problem
 
 from .schema import ErrorDetail, ErrorReply
 
+MAX_RETRY_S = 60  # OpenAI's clients ignore a longer Retry-After
 MAX_SHOWN_VALUE = 80  # characters of a rejected value that an error message repeats
 STATUS_DESCRIPTIONS = {  # the table in docs/serving.md
     400: "The body is not JSON, or a field is unknown, missing, or has a value that the API does not allow.",
@@ -51,6 +53,12 @@ class ApiError(Exception):
         self.detail = ErrorDetail(
             message=printable(message), type=type, param=printable(param) if param else None, code=code
         )
+
+
+def overload_error(message: str, code: str, wait_s: float) -> ApiError:
+    """A 429 whose Retry-After is ``wait_s`` in whole seconds, 1 to ``MAX_RETRY_S``."""
+    retry_after_s = max(1, min(MAX_RETRY_S, math.ceil(wait_s)))
+    return ApiError(429, message, "rate_limit_error", code=code, retry_after_s=retry_after_s)
 
 
 def error_response(error: ApiError, close: bool = False) -> JSONResponse:

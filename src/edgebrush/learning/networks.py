@@ -111,13 +111,6 @@ class MlpActor(Actor):
         return MlpActor({**self.weights, **last}, self.scale, self.layout, self.bs_count)
 
 
-def new_mlp_actor(rng: np.random.Generator, layout: ObservationLayout, hidden: int, bs_count: int) -> MlpActor:
-    """An actor that starts with nearly equal probabilities (Andrychowicz et al. 2021)."""
-    inputs = mlp.input_size(layout, bs_count)
-    weights = mlp_weights(rng, inputs, hidden, layout.action_space.count)
-    return MlpActor(weights, jnp.ones(inputs), layout, bs_count)
-
-
 def mlp_weights(rng: np.random.Generator, inputs: int, hidden: int, outputs: int) -> dict[str, jax.Array]:
     """Weights of a perceptron whose outputs are close to zero."""
     sizes, gains = (inputs, hidden, hidden, outputs), (RELU_GAIN, RELU_GAIN, 0.01)
@@ -134,8 +127,16 @@ def new_actor(
     hidden: int,
     bs_count: int,
     rule_parameters: np.ndarray | None,
-) -> PricedActor:
-    """An actor that starts as the priced greedy rule with these parameters; None: without prices."""
+    network: str = SOFTMAX,
+) -> Actor:
+    """An actor of this kind of ``network``.
+
+    One with prices starts as the priced greedy rule with these parameters; None: without prices. A perceptron starts
+    with nearly equal probabilities (Andrychowicz et al. 2021).
+    """
+    if network == MLP:
+        inputs = mlp.input_size(layout, bs_count)
+        return MlpActor(mlp_weights(rng, inputs, hidden, layout.action_space.count), jnp.ones(inputs), layout, bs_count)
     inputs = acting.input_size(layout.action_space)
     weights = init_weights(rng, inputs, acting.output_size(layout.action_space), hidden, bs_count, rule_parameters)
     return PricedActor(weights, jnp.ones(inputs), layout)

@@ -30,7 +30,7 @@ from edgebrush.decision.observation import ObservationLayout
 from edgebrush.policies.actor import FORBIDDEN
 from edgebrush.policies.folder import MLP
 
-from .networks import Actor, Critic, fit_input_scale, logit_cost_of, new_actor, new_critic, new_mlp_actor
+from .networks import Actor, Critic, fit_input_scale, logit_cost_of, new_actor, new_critic
 from .optimiser import Stats, gradient_step, make_optimiser
 from .replay_buffer import ReplayBuffer, Sequences
 from .returns import gae, subtract_group_mean
@@ -95,12 +95,8 @@ class InitContext(NamedTuple):
 
     def new_actor(self, rng: np.random.Generator) -> Actor:
         """An actor that starts as the rule; a perceptron starts with nearly equal logits."""
-        hidden = self.config.actor_hidden
-        actor: Actor = (
-            new_mlp_actor(rng, self.layout, hidden, self.bs_count)
-            if self.config.network == MLP
-            else new_actor(rng, self.layout, hidden, self.bs_count, self.rule_parameters)
-        )
+        config = self.config
+        actor = new_actor(rng, self.layout, config.actor_hidden, self.bs_count, self.rule_parameters, config.network)
         observations = self.rollout.observations.reshape(-1, self.layout.size)[::7]
         return fit_input_scale(actor, actor.raw_inputs(observations, np))
 
@@ -122,7 +118,8 @@ class InitContext(NamedTuple):
         value = self.new_network(rng, inputs)
         if self.config.network != MLP:
             return value
-        scales = jnp.float32(self.returns.mean()), jnp.float32(self.returns.std())
+        returns = self.returns
+        scales = jnp.float32(returns.mean()), jnp.float32(returns.std())
         return eqx.tree_at(lambda value: (value.mean, value.deviation), value, scales)
 
     @property
@@ -255,11 +252,7 @@ class OffPolicyTraining(SeedTraining):
         """A new learner, from a first rollout of the rule, and an empty replay buffer."""
         config, simulator = self.config, self.collector.simulator
         rng, bs_count = np.random.default_rng(self.seed), self.scenario.bs_count
-        start: Actor = (
-            new_mlp_actor(rng, simulator.layout, 1, bs_count)
-            if config.network == MLP
-            else new_actor(rng, simulator.layout, 1, bs_count, rule_parameters)
-        )
+        start = new_actor(rng, simulator.layout, 1, bs_count, rule_parameters, config.network)
         context = InitContext(config, self.collector.collect(start), simulator.layout, bs_count, rule_parameters)
         capacity = max(config.groups, config.replay // (config.length * config.copies))
         self.replay = ReplayBuffer(capacity, config.length, config.copies, simulator.layout.size, simulator.state_size)
@@ -273,22 +266,11 @@ class OffPolicyTraining(SeedTraining):
         """The learner after a gradient step on each of ``sequences (gradient_steps, minibatch, T, C, ...)``."""
         raise NotImplementedError
 
-    def explore_greedily(self, actor: Actor) -> Actor | EpsilonGreedy:
-        """The behaviour of a learner of Q: epsilon-greedy as published; ours explores by the softmax itself."""
-        if self.config.network != MLP:
-            return actor
-        passed = min(self.share / self.config.epsilon_decisions, 1.0)
-        return EpsilonGreedy(actor, jnp.float32(1.0 + passed * (self.config.epsilon - 1.0)))
-
     def learn(self, rollout: Rollout, key: jax.Array, learning_rate: jax.Array) -> tuple[Any, Stats]:
         self.replay.add(rollout)
         rng = np.random.default_rng([self.seed, 2, len(self.rows)])
         sequences = self.replay.sample(rng, self.config.gradient_steps, self.config.minibatch)
         return self.update(sequences, jax.random.split(key, self.config.gradient_steps), learning_rate)
-
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        return self.learner.actor.network.kind
 
     @property
     def deployed(self) -> Any:
@@ -301,3 +283,16 @@ class OffPolicyTraining(SeedTraining):
     def load_state_dict(self, saved: Mapping[str, np.ndarray]) -> None:
         super().load_state_dict(saved)
         self.replay.load_state_dict(saved)
+
+
+class QTraining(OffPolicyTraining):
+    """The training of one seed of a learner of Q: D3QN, VDN, QMIX."""
+
+    @property
+    def actor(self) -> Actor | EpsilonGreedy:
+        """Epsilon-greedy as published; ours explores by the softmax itself."""
+        actor: Actor = self.learner.actor.network
+        if self.config.network != MLP:
+            return actor
+        passed = min(self.share / self.config.epsilon_decisions, 1.0)
+        return EpsilonGreedy(actor, jnp.float32(1.0 + passed * (self.config.epsilon - 1.0)))

@@ -12,9 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from edgebrush.policies.folder import MLP
-
-from .networks import Actor, ActorInputs, Critic, fit_input_scale, new_actor, new_critic, new_mlp_actor
+from .networks import Actor, ActorInputs, Critic, fit_input_scale, new_actor, new_critic
 from .optimiser import Stats, TrainState, gradient_step, make_optimiser, new_train_state, select
 from .returns import gae, subtract_group_mean
 from .rollout import Array, Rollout
@@ -175,11 +173,7 @@ class ActorCriticTraining(SeedTraining):
         """A new learner. Its networks get their input scales from a first rollout."""
         config, simulator = self.config, self.collector.simulator
         rng, bs_count = np.random.default_rng(self.seed), self.scenario.bs_count
-        actor: Actor = (
-            new_mlp_actor(rng, simulator.layout, config.actor_hidden, bs_count)
-            if config.network == MLP
-            else new_actor(rng, simulator.layout, config.actor_hidden, bs_count, rule_parameters)
-        )
+        actor = new_actor(rng, simulator.layout, config.actor_hidden, bs_count, rule_parameters, config.network)
         rollout = self.collector.collect(actor)
         observations = rollout.observations.reshape(-1, simulator.layout.size)[::7]
         states = self.critic_inputs(rollout)
@@ -195,10 +189,6 @@ class ActorCriticTraining(SeedTraining):
 
     def learn(self, rollout: Rollout, key: jax.Array, learning_rate: jax.Array) -> tuple[Learner, Stats]:
         return self.update(rollout._replace(states=self.critic_inputs(rollout)), key, learning_rate)
-
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        return self.learner.actor.network.kind
 
     @property
     def deployed(self) -> Actor:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from edgebrush.files import atomic_write
-from edgebrush.policies.folder import MLP, SOFTMAX, save_policy
+from edgebrush.policies.folder import MLP, save_policy
 from edgebrush.scenario.schema import Scenario
 
 from .optimiser import Stats
@@ -45,7 +45,6 @@ class SeedTraining:
     """The training of one seed, see ``registry.Training``. An algorithm adds ``init_learner`` and ``learn``."""
 
     algorithm: str  # the one whose update it is
-    kind: str = SOFTMAX  # of policy, see policies/folder.py
     config: TrainingConfig
     learner: Any  # a pytree: everything that learns
 
@@ -130,8 +129,9 @@ class SeedTraining:
             "seconds": round(self.seconds, 1),
             "config": asdict(self.config),
         }
-        weights = {name: np.asarray(value) for name, value in self.deployed.all_weights().items()}
-        save_policy(folder, self.name, weights, about, self.kind)
+        deployed = self.deployed
+        weights = {name: np.asarray(value) for name, value in deployed.all_weights().items()}
+        save_policy(folder, self.name, weights, about, deployed.kind)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, an ``.npz`` without pickle."""

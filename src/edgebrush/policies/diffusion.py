@@ -109,8 +109,12 @@ class DiffusionActor:
     def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """See ``Policy.choose``."""
         noise = noise_from_draws(draws, self.layout.action_space.count, np)
-        actions: np.ndarray = draw_choice(logits(self.weights, self.layout, observations, noise, np), draws, np)
+        actions: np.ndarray = draw_choice(self.logits(observations, noise), draws, np)
         return actions
+
+    def logits(self, observations: np.ndarray, noise: np.ndarray) -> Array:
+        """Logits ``(B, C)`` denoised from ``noise (B, STEPS, C)``."""
+        return logits(self.weights, self.layout, observations, noise, np)
 
 
 class MlpDiffusionActor(DiffusionActor):
@@ -120,12 +124,8 @@ class MlpDiffusionActor(DiffusionActor):
         super().__init__(name, weights, space)
         self.bs_count = bs_count
 
-    def choose(self, observations: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """See ``Policy.choose``."""
-        noise = noise_from_draws(draws, self.layout.action_space.count, np)
-        scores = mlp_logits(self.weights, self.layout, observations, noise, self.bs_count, np)
-        actions: np.ndarray = draw_choice(scores, draws, np)
-        return actions
+    def logits(self, observations: np.ndarray, noise: np.ndarray) -> Array:
+        return mlp_logits(self.weights, self.layout, observations, noise, self.bs_count, np)
 
 
 def read_mlp(name: str, weights: Weights, space: ActionSpace, bs_count: int) -> MlpDiffusionActor:

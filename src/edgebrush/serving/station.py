@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import secrets
 import threading
 import time
@@ -13,7 +12,7 @@ from functools import partial
 
 from PIL.Image import fromarray
 
-from edgebrush.api.errors import ApiError
+from edgebrush.api.errors import ApiError, overload_error
 from edgebrush.api.files import FileStore
 from edgebrush.api.pictures import size_of
 from edgebrush.api.rules import check_request, ignored_fields, image_seeds
@@ -32,7 +31,6 @@ from .metrics import Metrics
 
 DEFAULT_STEPS = 15  # of a request without num_inference_steps
 KEPT_JOBS = 64  # asynchronous jobs that have ended and can still be queried
-MAX_RETRY_S = 60  # OpenAI's clients ignore a longer Retry-After
 SHUTDOWN_RETRY_S = 5  # Retry-After of a station that shuts down
 
 
@@ -212,11 +210,10 @@ class Station:
         )
 
     def overload_error(self, message: str, code: str) -> ApiError:
-        """A 429 whose Retry-After is the time to finish the present work, in whole seconds."""
+        """A 429 whose Retry-After is the time to finish the present work."""
         load = self.load()
         rounds = (load.steps_left + sum(load.waiting_steps)) / load.batch_limit
-        retry_after_s = max(1, min(MAX_RETRY_S, math.ceil(rounds * load.round_s)))
-        return ApiError(429, f"{self.name}: {message}", "rate_limit_error", code=code, retry_after_s=retry_after_s)
+        return overload_error(f"{self.name}: {message}", code, rounds * load.round_s)
 
     # -- start and shutdown
 

@@ -22,10 +22,9 @@ from edgebrush.policies.folder import MLP
 
 from ..networks import Actor, Critic, dueling
 from ..offpolicy import (
-    EpsilonGreedy,
     InitContext,
     OffPolicyConfig,
-    OffPolicyTraining,
+    QTraining,
     flatten_batch,
     learning_rates,
     q_step,
@@ -75,16 +74,12 @@ class Learner(NamedTuple):
         return Q(self.actor.network, self.value.network, self.logit_cost)
 
 
-class Training(OffPolicyTraining):
+class Training(QTraining):
     """The training of one seed of D3QN."""
 
     algorithm = "d3qn"
     config: D3qnConfig
     learner: Learner
-
-    @property
-    def actor(self) -> Actor | EpsilonGreedy:
-        return self.explore_greedily(self.learner.actor.network)
 
     def new_learner(self, context: InitContext, rng: np.random.Generator) -> Learner:
         q, optimiser = new_q(context, rng), make_optimiser(self.config)

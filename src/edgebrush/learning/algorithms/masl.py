@@ -18,7 +18,7 @@ same players meet repeatedly in one situation. Here tasks differ and queues chan
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -58,6 +58,7 @@ class Strategies(eqx.Module):
     edges: jax.Array  # (F, n)
     strides: jax.Array  # (F,)
     layout: ObservationLayout = eqx.field(static=True)
+    kind: ClassVar[str] = AUTOMATA  # of policy, see policies/folder.py
 
     def __call__(self, observations: jax.Array, draws: jax.Array | None = None) -> jax.Array:
         """Logits ``(B, C)`` of observations ``(B, layout.size)``."""
@@ -85,7 +86,6 @@ class Training(SeedTraining):
     def name(self) -> str:
         return self.algorithm + COMMON if self.config.copies > 1 else self.algorithm
 
-    kind = AUTOMATA
     config: MaslConfig
     learner: Learner
 

@@ -20,10 +20,9 @@ from pydantic import PositiveInt
 
 from ..networks import Actor, Critic
 from ..offpolicy import (
-    EpsilonGreedy,
     InitContext,
     JointConfig,
-    OffPolicyTraining,
+    QTraining,
     flatten_batch,
     join_decisions,
     learning_rates,
@@ -94,7 +93,7 @@ class Learner(NamedTuple):
         return JointQ(Q(self.actor.network, value, self.logit_cost), mixer)
 
 
-class Training(OffPolicyTraining):
+class Training(QTraining):
     """The training of one seed of QMIX or VDN."""
 
     config: QmixConfig
@@ -103,10 +102,6 @@ class Training(OffPolicyTraining):
     @property
     def algorithm(self) -> str:  # type: ignore[override]
         return "qmix" if self.config.mixing else "vdn"
-
-    @property
-    def actor(self) -> Actor | EpsilonGreedy:
-        return self.explore_greedily(self.learner.actor.network)
 
     def new_learner(self, context: InitContext, rng: np.random.Generator) -> Learner:
         config = self.config
