@@ -9,9 +9,9 @@ import subprocess
 import httpx
 import pytest
 
-from edgebrush.agent.clients import ImagesClient
 from edgebrush.agent.endpoints import build_stations
 from edgebrush.agent.observer import Observer
+from edgebrush.clients.client import ImagesClient
 from edgebrush.errors import UserError
 from edgebrush.scenario.schema import Endpoint
 from tests.support.agents import TESTBED, PreferSlots, running_agent

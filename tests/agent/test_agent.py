@@ -8,7 +8,8 @@ import time
 import pytest
 
 from edgebrush.agent import agent as agents
-from edgebrush.agent import clients, health
+from edgebrush.agent import health
+from edgebrush.clients import client as clients
 from tests.support.agents import (
     LARGE,
     SMALL,

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from edgebrush.agent.loads import MAX_COUNT, parse_load
+from edgebrush.clients.loads import MAX_COUNT, parse_load
 from edgebrush.policies.load import load_policy
 from edgebrush.scenario.schema import Endpoint
 from tests.support.agents import LARGE, TESTBED, PreferSlots, generate_all, make_task, running_agent
@@ -162,7 +162,7 @@ def test_an_odd_error_is_still_one_line(tmp_path, body):
 
 
 def test_a_load_that_is_too_large_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("edgebrush.agent.clients.MAX_LOAD_BYTES", 100)
+    monkeypatch.setattr("edgebrush.clients.client.MAX_LOAD_BYTES", 100)
     large = FakeStation()
     large.load = LOAD | {"name": "x" * 200}
 

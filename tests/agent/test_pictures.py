@@ -8,12 +8,11 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from edgebrush.agent import station_replies
-from edgebrush.agent.clients import Offload
 from edgebrush.agent.endpoints import build_stations
 from edgebrush.agent.observer import Observer
-from edgebrush.agent.station_replies import StationError, as_png, parse_reply
 from edgebrush.agent.stations import INLINE_BYTES
+from edgebrush.clients.client import Offload
+from edgebrush.clients.replies import MAX_PIXELS, StationError, as_png, parse_reply
 from tests.support.agents import LARGE, SMALL, TESTBED, PreferSlots, generate_all, make_task
 from tests.support.fakes import PNG, REPLY, FakeNetwork, FakeStation
 
@@ -98,6 +97,6 @@ def test_the_journal_keeps_every_other_format_as_png(tmp_path, format, mode):
 def test_a_small_file_with_too_many_pixels_is_not_decoded(side):
     file = BytesIO()
     Image.new("1", (side, side)).save(file, "PNG")
-    assert len(file.getvalue()) < 50_000 and side**2 > station_replies.MAX_PIXELS
+    assert len(file.getvalue()) < 50_000 and side**2 > MAX_PIXELS
     with pytest.raises(StationError, match="pixels"):
         as_png(file.getvalue())

@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 
 from edgebrush.agent.agent import OWN
-from edgebrush.agent.clients import Offload
 from edgebrush.agent.endpoints import build_stations
 from edgebrush.agent.observer import Observer
+from edgebrush.clients.client import Offload
 from edgebrush.policies.load import load_policy
 from edgebrush.scenario.schema import Endpoint
 from edgebrush.testbed.links import Band

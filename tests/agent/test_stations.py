@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from edgebrush.agent.endpoints import build_stations
-from edgebrush.agent.loads import ServerSpec, infer_load, read_gauge
 from edgebrush.agent.observer import Observer
 from edgebrush.agent.stations import HEADER_BYTES, update_rate
+from edgebrush.clients.loads import ServerSpec, infer_load, read_gauge
 from edgebrush.decision import observation as obs
 from edgebrush.errors import UserError
 from edgebrush.scenario.expand import bs_names

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgebrush.agent.loads import parse_load
-from edgebrush.agent.station_replies import StationError, parse_reply
+from edgebrush.clients.loads import parse_load
+from edgebrush.clients.replies import StationError, parse_reply
 from edgebrush.soak.fault_actions import GARBAGE, impostor, inject
 from edgebrush.soak.fault_schedule import BURST_TASKS, FAULTS, KINDS, PlannedFault, draw_storm
 from tests.support.virtual_time import run_virtual

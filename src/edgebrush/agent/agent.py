@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from edgebrush.clients.client import Offload
+from edgebrush.clients.failures import PlaceError, kind_of_task, retry_after
 from edgebrush.decision import observation as obs
 from edgebrush.decision.observation import TaskContext
 from edgebrush.diffusion.backend import Prompt
@@ -24,9 +26,7 @@ from edgebrush.journal.journal import Journal, JournalError
 from edgebrush.journal.records import Task, TaskResult
 from edgebrush.policies.protocol import Policy
 
-from .clients import Offload
 from .device import Device
-from .failures import PlaceError, kind_of_task, retry_after
 from .history import History
 from .observer import Observer
 from .stations import RemoteStation

@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 
+from edgebrush.clients.failures import PlaceError
 from edgebrush.diffusion.backend import Backend
 from edgebrush.diffusion.engine import Engine, Job, QueueFull, Request
 from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.errors import UserError
 
-from .failures import PlaceError
 from .observer import OwnQueue
 
 MIN_BUSY_S = 1e-6  # remaining seconds of a job that takes longer than expected

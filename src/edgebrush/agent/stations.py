@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 import httpx
 
 from edgebrush.api.errors import printable
+from edgebrush.clients.client import Exchange, ImagesClient, Offload
+from edgebrush.clients.loads import ServerSpec, fade_load, infer_load, parse_load, parse_metrics
+from edgebrush.clients.reasons import reason_of, reason_of_status
+from edgebrush.clients.replies import Reply, StationError, parse_reply
 from edgebrush.decision.observation import LoadReport
 
-from .clients import Exchange, ImagesClient, Offload
 from .health import Health
-from .loads import ServerSpec, fade_load, infer_load, parse_load, parse_metrics
 from .observer import StationView
-from .reasons import reason_of, reason_of_status
-from .station_replies import Reply, StationError, parse_reply
 
 POLL_TIMEOUT_S = 2.0
 MIN_POLL_INTERVAL_S = 0.05  # where the scenario's broadcast interval is 0

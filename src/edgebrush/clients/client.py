@@ -21,7 +21,7 @@ from edgebrush.api.timing import NAME as SERVER_TIMING
 from edgebrush.journal.records import Task
 from edgebrush.scenario.schema import Endpoint
 
-from .station_replies import StationError, error_of
+from .replies import StationError, error_of
 from .transfers import TransferTimer
 
 CONNECT_TIMEOUT_S = 2.0
