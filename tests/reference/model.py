@@ -238,6 +238,7 @@ class Transfer:
     bs: int
     direction: Direction
     bits_left: float
+    flows_s: float  # when its first bit arrives, which a link delays
     done: simpy.Event
     rate: float = 0.0  # bits per second since the last change anywhere
     end_s: float = math.inf  # when it ends if nothing changes before
@@ -259,7 +260,9 @@ class Radio:
         env.process(self.air())
 
     def send(self, ue: int, bs: int, direction: Direction, bits: float) -> simpy.Event:
-        transfer = Transfer(ue, bs, direction, bits, self.env.event())
+        link = self.stations[bs].kind.link
+        flows_s = self.env.now if link is None else self.env.now + link.round_trip_s / 2
+        transfer = Transfer(ue, bs, direction, bits, flows_s, self.env.event())
         self.transfers.append(transfer)
         self.change()
         return transfer.done
@@ -279,9 +282,14 @@ class Radio:
         """Moves the bits: waits for the first end or for a change, and sees how far everyone has come."""
         while True:
             since = self.env.now
-            sharing = Counter((transfer.bs, transfer.direction) for transfer in self.transfers)
+            flowing = [transfer for transfer in self.transfers if transfer.flows_s <= since]
+            sharing = Counter((transfer.bs, transfer.direction) for transfer in flowing)
             first = math.inf
             for transfer in self.transfers:
+                if transfer not in flowing:
+                    transfer.rate, transfer.end_s = 0.0, math.inf
+                    first = min(first, transfer.flows_s - since)
+                    continue
                 transfer.rate = self.rate(transfer, sharing)
                 left_s = transfer.bits_left / transfer.rate if transfer.rate > 0 else math.inf
                 transfer.end_s = since + left_s
@@ -299,6 +307,8 @@ class Radio:
         """Bits per second of a transfer among the ``sharing`` transfers of each BS and direction."""
         ue, bs, direction = transfer.ue, transfer.bs, transfer.direction
         n = sharing[bs, direction]
+        if (link := self.stations[bs].kind.link) is not None:
+            return (link.up_bps if direction is Direction.UP else link.down_bps) / n
         band_hz = self.stations[bs].kind.bandwidth_hz
         noise_w = self.noise_w_per_hz * band_hz
         if self.kind.interference:

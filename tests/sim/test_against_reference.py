@@ -108,6 +108,9 @@ def scenarios(draw):
         for entry, share in zip(entries, draw(shares(len(entries))), strict=True):
             entry["share"] = share
     levels = st.tuples(some(0.01, 1), some(0.01, 1)).map(sorted)
+    links = st.fixed_dictionaries(
+        dict(up_bps=some(1e5, 1e7), down_bps=some(1e5, 1e7), round_trip_s=st.just(0.0) | some(0.0, 3.0))
+    )
     light = st.sampled_from(["slow-phone.json", "sd15-snapdragon-8-elite", "sd21-iphone-14-pro-max"])
     heavy = st.sampled_from(["odd-server.json", "odd-server.json", "sdxl-a100", "sd35-medium-h100"])
     ues = draw(
@@ -140,8 +143,10 @@ def scenarios(draw):
             connection_limit=st.integers(3, 7),
             bandwidth_hz=some(1e6, 1e7),
             power_w=some(1, 10),
+            link=st.none() | st.none() | links,
         )
     )
+    linked = any(bs["link"] for bs in bss)
     arrivals = draw(
         st.fixed_dictionaries(dict(kind=st.just("poisson"), rate_hz=some(0.2, 1.0)))
         | st.fixed_dictionaries(
@@ -181,8 +186,8 @@ def scenarios(draw):
             shadowing_time_s=draw(some(1, 30)),
             fading=draw(st.sampled_from(["rayleigh", "none"])),
             coherence_s=draw(st.sampled_from([0.2, 1.0, 3.7])),
-            interference=draw(st.booleans()),
-            downlink=draw(st.booleans()),
+            interference=not linked and draw(st.booleans()),
+            downlink=linked or draw(st.booleans()),
         ),
         mobility=dict(speed_mps=draw(st.sampled_from([0.0, 1.4, 20.0])), pause_s=draw(some(0, 5))),
         broadcast_interval_s=draw(st.sampled_from([0.0, 0.5, float("inf")])),

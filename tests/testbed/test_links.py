@@ -60,12 +60,12 @@ async def echo(reader, writer):
     writer.close()
 
 
-def run_linked(use):
+def run_linked(use, latency_s=0.0):
     """Run ``use(link, reader, writer)`` with a client's connection through a link to the echo server."""
 
     async def run():
         server = await asyncio.start_server(echo, "127.0.0.1", 0)
-        link = Link(0, Band(equal_shares), Band(equal_shares), server.sockets[0].getsockname())
+        link = Link(0, Band(equal_shares), Band(equal_shares), server.sockets[0].getsockname(), latency_s)
         await link.open()
         reader, writer = await connect(link)
         try:
@@ -94,6 +94,21 @@ def test_an_image_request_takes_the_time_of_its_bytes_up_and_down():
         return clock() - start
 
     assert run_linked(use) == pytest.approx(2 * 8000 / RATE_BPS, abs=1e-6)
+
+
+@pytest.mark.process
+def test_request_and_reply_are_delayed_by_the_latency():
+    async def use(link, reader, writer):
+        clock = asyncio.get_running_loop().time
+        times = []
+        for _ in range(2):
+            start = clock()
+            writer.write(b"POST " + 995 * b"x")
+            assert len(await reader.readexactly(1000)) == 1000
+            times.append(clock() - start)
+        return times
+
+    assert run_linked(use, latency_s=0.25) == pytest.approx(2 * [2 * 8000 / RATE_BPS + 0.5], abs=1e-6)
 
 
 @pytest.mark.process

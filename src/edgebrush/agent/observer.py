@@ -126,7 +126,8 @@ class Observer:
         self._fill_queue(queue, classes)
         for row, view in zip(self.stations, views, strict=False):
             row[:] = self.servers[view.number]
-            obs.fill_link(row, view.up_bps, view.down_bps if common["downlink"] == 1 else inf, view.in_flight)
+            down_bps = view.down_bps if common["downlink"] == 1 else inf
+            obs.fill_link(row, view.up_bps, down_bps, 0.0, view.in_flight)  # measured rates include the latency
             obs.fill_load(row, view.load, now, classes)
         weight, missed_cost = float(common["bs_energy_weight"]), float(common["missed"])
         obs.fill_candidates(self.task, self.own, self.stations, len(views), classes, weight, self.candidates)

@@ -48,7 +48,7 @@ OWN_COLUMNS = OWN_WORK_S  # plus P columns from OWN_WORK_S: seconds of waiting w
 BS_NUMBER, BS_UP_BPS, BS_DOWN_BPS, BS_IN_FLIGHT, BS_AGE_S = range(5)
 BS_ROUND_INTERCEPT_S, BS_ROUND_SLOPE_S, BS_FIXED_S, BS_BATCH_LIMIT, BS_QUEUE_LIMIT, BS_CONNECTION_LIMIT = range(5, 11)
 BS_ROUND_INTERCEPT_J, BS_ROUND_SLOPE_J, BS_FIXED_J, BS_CEILING, BS_HALF_STEPS, BS_SHARPNESS = range(11, 17)
-BS_RUNNING, BS_STEPS_LEFT, BS_CONNECTIONS, BS_WAITING = range(17, 21)
+BS_LATENCY_S, BS_RUNNING, BS_STEPS_LEFT, BS_CONNECTIONS, BS_WAITING = range(17, 22)
 BS_COLUMNS = BS_WAITING  # plus P counts of waiting tasks and P counts of their steps, by class
 
 # -- the features of a candidate in the observation
@@ -189,9 +189,12 @@ def fill_server(row: Floats, number: int, server: Record) -> None:
     row[BS_CEILING], row[BS_HALF_STEPS], row[BS_SHARPNESS] = server.ceiling, server.half_steps, server.sharpness
 
 
-def fill_link(row: Floats, up_bps: float, down_bps: float, in_flight: int) -> None:
-    """Fill the link to a BS: measured rates (an infinite one takes no time), and how many own tasks are there."""
-    row[BS_UP_BPS], row[BS_DOWN_BPS], row[BS_IN_FLIGHT] = up_bps, down_bps, in_flight
+def fill_link(row: Floats, up_bps: float, down_bps: float, latency_s: float, in_flight: int) -> None:
+    """Fill the link to a BS: measured rates (an infinite one takes no time), and how many own tasks are there.
+
+    ``latency_s`` delays a transfer in each direction, beyond what the rates include.
+    """
+    row[BS_UP_BPS], row[BS_DOWN_BPS], row[BS_LATENCY_S], row[BS_IN_FLIGHT] = up_bps, down_bps, latency_s, in_flight
 
 
 def fill_load(row: Floats, report: LoadReport, now: float, classes: int) -> None:
@@ -267,8 +270,8 @@ def fill_bs_candidate(
     full = queued >= bs[BS_QUEUE_LIMIT] and bs[BS_RUNNING] >= limit
     row[PRESENT] = 0.0 if full or bs[BS_CONNECTIONS] >= bs[BS_CONNECTION_LIMIT] else 1.0
     row[NUMBER] = bs[BS_NUMBER]
-    row[UP_S] = task[BITS_IN] / bs[BS_UP_BPS]
-    row[DOWN_S] = task[BITS_OUT] / bs[BS_DOWN_BPS]
+    row[UP_S] = bs[BS_LATENCY_S] + task[BITS_IN] / bs[BS_UP_BPS]
+    row[DOWN_S] = bs[BS_LATENCY_S] + task[BITS_OUT] / bs[BS_DOWN_BPS]
     row[FIXED_S] = bs[BS_FIXED_S]
     row[STEP_S] = round_s
     row[SERVER_STEP_S] = round_s / batch

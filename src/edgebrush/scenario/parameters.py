@@ -48,6 +48,7 @@ UE_PARAMS = np.dtype(
 BS_PARAMS = np.dtype(
     [
         ("x", f8), ("y", f8), ("bandwidth_hz", f8), ("power_w", f8),
+        ("up_bps", f8), ("down_bps", f8), ("latency_s", f8),  # of a link with measured rates; 0: the radio channel
         ("round_intercept_s", f8), ("round_slope_s", f8), ("encode_s", f8), ("decode_s", f8),
         ("round_intercept_j", f8), ("round_slope_j", f8), ("fixed_j", f8),
         ("ceiling", f8), ("half_steps", f8), ("sharpness", f8),
@@ -159,6 +160,9 @@ def _bs_params(scenario: Scenario) -> np.ndarray:
         _copy(energy, row, "round_intercept_j", "round_slope_j", "fixed_j")
         _copy(profile.quality, row, "ceiling", "half_steps", "sharpness")
         _copy(bs, row, "bandwidth_hz", "power_w", "batch_limit", "queue_limit", "connection_limit")
+        if bs.link is not None:
+            _copy(bs.link, row, "up_bps", "down_bps")
+            row["latency_s"] = 0.5 * bs.link.round_trip_s
     return rows
 
 

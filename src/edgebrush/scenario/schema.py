@@ -206,6 +206,14 @@ class Endpoint(Part):
         return self
 
 
+class Link(Part):
+    """A link with measured rates instead of the radio channel: wired, WLAN, or whatever carries the requests."""
+
+    up_bps: Positive = Field(description="from the UEs to the BS, shared equally by the transfers in progress")
+    down_bps: Positive = Field(description="from the BS to the UEs, shared likewise")
+    round_trip_s: NonNegative = Field(default=0.0, description="of a small packet; half of it delays each transfer")
+
+
 class Bs(Part):
     """A class of identical base stations; positions default to an even grid over the area."""
 
@@ -220,11 +228,13 @@ class Bs(Part):
     power_w: Positive = Field(default=5.0, description="a medium-range BS has at most 38 dBm (3GPP TS 38.104)")
     positions: tuple[tuple[Finite, Finite], ...] | None = Field(default=None, description="[x, y] in metres")
     endpoint: Endpoint | None = Field(default=None, description="an existing server for `edgebrush ue`")
+    link: Link | None = Field(default=None, description="measured rates; None: those of the radio channel")
 
     @model_serializer(mode="wrap")
-    def _omit_missing_endpoint(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keeps the hash of scenarios without an endpoint as it was before the field existed."""
-        return {name: value for name, value in serialise(self).items() if name != "endpoint" or value is not None}
+    def _omit_missing_parts(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keeps the hash of scenarios without an endpoint or a link as it was before these fields existed."""
+        added = ("endpoint", "link")
+        return {name: value for name, value in serialise(self).items() if name not in added or value is not None}
 
     @model_validator(mode="after")
     def _consistent(self) -> Bs:
@@ -278,6 +288,11 @@ class Scenario(Part):
         ):
             if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
                 raise ValueError(f"{field}: the shares sum to {sum(shares):g}; they must sum to 1")
+        linked = [bs.name for bs in self.bss if bs.link is not None]
+        if linked and (self.radio.interference or not self.radio.downlink):
+            raise ValueError(
+                f"bss: {linked[0]} has a link, which needs radio.interference false and radio.downlink true"
+            )
         if 0 < self.broadcast_interval_s < MIN_INTERVAL_S:
             raise ValueError(
                 f"broadcast_interval_s = {self.broadcast_interval_s:g} is too short; "

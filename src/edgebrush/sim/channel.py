@@ -184,6 +184,8 @@ def capacity_bps(bandwidth_hz, power_w, gain, noise_w):
 def measured_rates(params, world, i, j, block):
     """(uplink, downlink) rate in bit/s between UE i and BS j if no other UE used the band."""
     bs = params.bs[j]
+    if bs.up_bps > 0.0:
+        return bs.up_bps, bs.down_bps
     gain = link_gain(params, world, i, j, block)
     noise_w = params.common[0].noise_w_per_hz * bs.bandwidth_hz
     up = capacity_bps(bs.bandwidth_hz, params.ue[i].radiated_w, gain, noise_w)

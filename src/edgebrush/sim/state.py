@@ -73,7 +73,7 @@ TASK = np.dtype(
         ("arrival", f8), ("deadline_at", f8), ("delay_weight", f8), ("energy_weight", f8),
         ("quality_weight", f8), ("difficulty", f8), ("bits_in", f8), ("bits_out", f8),
         ("bs", i8), ("steps", i8), ("service_class", i8), ("steps_left", i8),
-        ("remaining", f8), ("rate", f8), ("since", f8),
+        ("remaining", f8), ("rate", f8), ("since", f8), ("flows_at", f8),
         ("energy_ue_j", f8), ("energy_bs_j", f8), ("refused", i8),
     ]
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Transfers over each BS's uplink and downlink band: exact processor sharing, one event per change.
 
-A band with n transfers gives each ``r = (W/n)·log2(1 + P·g / (N·W/n))``, see ``docs/simulator.md``.
+A band with n transfers gives each ``r = (W/n)·log2(1 + P·g / (N·W/n))``, see ``docs/simulator.md``. A link with
+measured rates gives each its rate over n. Its bits flow only after the latency; until then a transfer shares nothing.
 """
 
 import numpy as np
@@ -28,6 +29,7 @@ def start_transfer(params, world, t, direction, time):
     _advance_transfers(world, band, time)
     task.remaining = task.bits_in if direction == UP else task.bits_out
     task.since = time
+    task.flows_at = time + params.bs[j].latency_s
     task.next, band.head = band.head, t
     band.count += 1
     _update_rates(params, world, j, direction, time, direction == UP or band.count == 1)
@@ -98,21 +100,43 @@ def _set_rates(params, world, j, direction, time):
     interference_w = 0.0
     if common.interference == 1 and direction == UP:
         interference_w = _uplink_interference_w(params, world, j, block)
+    flowing = _count_flowing(world, band, time)
     soonest, first = np.inf, NONE
     t = band.head
     while t != NONE:
         task = world.task[t]
-        gain = link_gain(params, world, task.ue, j, block)
-        if common.interference == 1 and direction == DOWN:
-            interference_w = _downlink_interference_w(params, world, task.ue, j, block)
-        noise_w = common.noise_w_per_hz * fixed.bandwidth_hz + interference_w
-        power_w = params.ue[task.ue].radiated_w if direction == UP else fixed.power_w / band.count
-        task.rate = capacity_bps(fixed.bandwidth_hz / band.count, power_w, gain, noise_w / band.count)
+        if task.flows_at > time:  # its first bit is still on the way
+            task.rate = 0.0
+            if task.flows_at - time < soonest:
+                soonest, first = task.flows_at - time, NONE
+            t = task.next
+            continue
+        if fixed.up_bps > 0.0:
+            task.rate = (fixed.up_bps if direction == UP else fixed.down_bps) / flowing
+        else:
+            gain = link_gain(params, world, task.ue, j, block)
+            if common.interference == 1 and direction == DOWN:
+                interference_w = _downlink_interference_w(params, world, task.ue, j, block)
+            noise_w = common.noise_w_per_hz * fixed.bandwidth_hz + interference_w
+            power_w = params.ue[task.ue].radiated_w if direction == UP else fixed.power_w / flowing
+            task.rate = capacity_bps(fixed.bandwidth_hz / flowing, power_w, gain, noise_w / flowing)
         left = task.remaining / task.rate
         if left <= soonest:  # of several that end together, the one that started first
             soonest, first = left, t
         t = task.next
     band.first = _schedule_transfer(params, world, leaf, time, block, soonest, first)
+
+
+@compiled
+def _count_flowing(world, band, time):
+    """How many of the band's transfers send now; all of them, unless a link has a latency."""
+    count = 0
+    t = band.head
+    while t != NONE:
+        if world.task[t].flows_at <= time:
+            count += 1
+        t = world.task[t].next
+    return count
 
 
 @compiled

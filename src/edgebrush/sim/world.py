@@ -178,7 +178,8 @@ def _observe_stations(params, world, rows):
             _publish(world, j)
         up_bps, down_bps = measured_rates(params, world, i, j, block)
         fill_server(row, j, params.bs[j])
-        fill_link(row, up_bps, down_bps if common.downlink == 1 else np.inf, link_of(params, world, i, j).in_flight)
+        down_bps = down_bps if common.downlink == 1 else np.inf
+        fill_link(row, up_bps, down_bps, params.bs[j].latency_s, link_of(params, world, i, j).in_flight)
         fill_load(row, world.report[j], episode.time, common.classes)
 
 

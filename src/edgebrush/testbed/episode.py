@@ -57,6 +57,8 @@ class Episode:
     def uplink(self, bs: int) -> Rate:
         """Rates to a BS: each UE puts all its power into its part of the band."""
         fixed, noise_w = self.params.bs[bs], self._noise_w(bs)
+        if fixed["up_bps"] > 0:
+            return lambda ue, sharing: fixed["up_bps"] / sharing
         return lambda ue, sharing: capacity_bps.py_func(
             fixed["bandwidth_hz"] / sharing, self.params.ue[ue]["radiated_w"], self.gains[ue, bs], noise_w / sharing
         )
@@ -66,6 +68,8 @@ class Episode:
         fixed, noise_w = self.params.bs[bs], self._noise_w(bs)
         if self.params.common[0]["downlink"] == 0:
             return lambda ue, sharing: np.inf
+        if fixed["down_bps"] > 0:
+            return lambda ue, sharing: fixed["down_bps"] / sharing
         return lambda ue, sharing: capacity_bps.py_func(
             fixed["bandwidth_hz"] / sharing, fixed["power_w"] / sharing, self.gains[ue, bs], noise_w / sharing
         )

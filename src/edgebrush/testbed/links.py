@@ -87,11 +87,12 @@ class Link:
     """A proxy between one UE and one BS: connections to ``url`` reach the BS at the rates of the two bands.
 
     After ``cut`` nothing passes until ``restore``. Connections hang, as when a phone has no coverage. ``limit_bps``
-    slows this link down further. An ``impostor`` answers requests instead of the BS.
+    slows this link down further. An ``impostor`` answers requests instead of the BS. ``latency_s`` delays each request
+    and each reply.
     """
 
-    def __init__(self, ue: int, up: Band, down: Band, target: tuple[str, int]):
-        self.ue, self.up, self.down, self.target = ue, up, down, target
+    def __init__(self, ue: int, up: Band, down: Band, target: tuple[str, int], latency_s: float = 0.0):
+        self.ue, self.up, self.down, self.target, self.latency_s = ue, up, down, target, latency_s
         self.intact = asyncio.Event()
         self.intact.set()
         self.limit_bps = math.inf
@@ -132,6 +133,7 @@ class Connection:
     def __init__(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self.link, self.reader, self.writer = link, reader, writer
         self.carries_image = False  # whether the current request is for an image, not a load query
+        self.reply_due = False  # whether the next bytes from the BS start a reply
 
     async def run(self) -> None:
         """Forward bytes in both directions until one side closes; then close the other."""
@@ -158,10 +160,14 @@ class Connection:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, band: Band) -> None:
         while data := await reader.read(READ_BYTES):
-            if band is self.link.up and data.startswith((IMAGE_REQUEST, LOAD_QUERY)):
+            starts_request = band is self.link.up and data.startswith((IMAGE_REQUEST, LOAD_QUERY))
+            if starts_request:
                 self.carries_image = data.startswith(IMAGE_REQUEST)
                 if await self._answer(data):
                     continue
+            if starts_request or (band is self.link.down and self.reply_due):
+                self.reply_due = starts_request
+                await asyncio.sleep(self.link.latency_s)
             bits = 8.0 * len(data)
             if self.carries_image:
                 await band.transfer(self.link.ue, bits)

@@ -105,7 +105,8 @@ class Testbed:
         for ue, neighbours in enumerate(episode.neighbours):
             for bs in neighbours:
                 address = urlsplit(self.bss[bs].url)
-                link = Link(ue, *bands[bs], (str(address.hostname), int(address.port or 0)))
+                latency_s = float(episode.params.bs[bs]["latency_s"])
+                link = Link(ue, *bands[bs], (str(address.hostname), int(address.port or 0)), latency_s)
                 await link.open()
                 self.links[ue, bs] = link
                 self.ues[ue].arguments += ["--station", f"{self.names[bs]}={link.url}"]
