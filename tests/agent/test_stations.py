@@ -16,7 +16,16 @@ from edgebrush.errors import UserError
 from edgebrush.scenario.expand import bs_names
 from edgebrush.scenario.load import fields_hash, load_scenario
 from edgebrush.scenario.schema import Endpoint, Scenario
-from tests.support.agents import LARGE, SMALL, TESTBED, PreferSlots, audit_journal, make_task, running_agent
+from tests.support.agents import (
+    LARGE,
+    SMALL,
+    TESTBED,
+    PreferSlots,
+    audit_journal,
+    generate_all,
+    make_task,
+    running_agent,
+)
 from tests.support.fakes import LOAD, PNG, REPLY, FakeStation
 from tests.support.virtual_time import run_virtual
 
@@ -146,6 +155,13 @@ def test_rates_converge_to_the_travel_time(tmp_path):
     _, station = generate(tmp_path, with_endpoint(base_url="http://large/v1"), large, tasks=60)
     travel_s = 4000 / station.view.up_bps + 8000 / station.view.down_bps
     assert travel_s == pytest.approx(0.02, rel=1e-3)
+
+
+@pytest.mark.parametrize("guidance", [None, 1.0, 4.0])
+def test_a_station_decides_about_the_guidance_that_a_client_leaves_out(tmp_path, guidance):
+    large = FakeStation()
+    generate_all(tmp_path, PreferSlots(LARGE), {"large": large}, [make_task("t", guidance=guidance)])
+    assert large.requests[0][0].get("guidance_scale") == guidance
 
 
 def test_bss_of_one_entry_are_numbered():

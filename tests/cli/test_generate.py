@@ -26,7 +26,7 @@ def test_a_sheet_has_one_row_per_class_and_its_images_are_independent(tmp_path):
         (["--steps", "0"], "--steps"),
         (["--device", "cuda"], "device = 'cuda', dtype = None: only pipelines have a choice; give --pipeline"),
         (["--prompt", "a red fox"], "prompt: only pipelines have one; give --pipeline, or --class"),
-        (["--guidance", "3"], "guidance = 3, negative = '': heavy was trained without guidance"),
+        (["--guidance", "3"], "guidance = 3: heavy was trained without guidance; give --pipeline"),
         (["--size", "64x64"], "size = 64x64: heavy generates 28x28"),
         (["--steps", "2000"], "--steps"),
         (["--sampler", "ddim"], "sampler = 'ddim': heavy predicts velocity; choose one of euler, multistep"),

@@ -2,6 +2,8 @@
 
 import csv
 import io
+from base64 import b64decode
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,13 +42,24 @@ def assert_close(image, expected):
     assert image.shape == expected.shape and np.abs(image.astype(int) - expected).max() <= 1
 
 
-def test_serve(root, expected, monkeypatch, capsys):
+@pytest.fixture
+def apps(monkeypatch):
+    """The applications that `serve` and `ue` would run."""
     apps = []
     monkeypatch.setattr("edgebrush.api.server.Server", lambda app, *_: apps.append(app))
     monkeypatch.setattr("edgebrush.api.server.run", lambda server: None)
+    return apps
+
+
+def image_of(client, body):
+    reply = client.post("/v1/images/generations", json=body).json()
+    return np.asarray(Image.open(io.BytesIO(b64decode(reply["data"][0]["b64_json"]))))
+
+
+def test_serve(root, expected, apps, capsys):
     options = ["--pipeline", str(root / "sd3"), "--profile", "sd15-a100", "--batch-limit", "3", "--name", "bs-1"]
     assert run(["serve", *options]) == 0
-    assert "bs-1: sd3 on cpu: batches of at most 3, warm-up" in capsys.readouterr().err
+    assert "bs-1: sd3 on cpu: guidance 7, batches of at most 3, warm-up" in capsys.readouterr().err
     body = {"prompt": PROMPT.text, "negative_prompt": PROMPT.negative, "guidance_scale": PROMPT.guidance}
     body |= {"num_inference_steps": 5, "seed": 7, "response_format": "url"}
     with TestClient(apps[0], base_url="http://127.0.0.1") as client:
@@ -58,6 +71,30 @@ def test_serve(root, expected, monkeypatch, capsys):
             picture = Image.open(io.BytesIO(client.get(reply["data"][0]["url"]).content))
             assert_close(np.asarray(picture), image)
         assert client.post("/v1/images/generations", json=body | {"size": "25x8"}).status_code == 400
+
+
+def test_a_request_without_guidance_has_the_pipelines_own_or_that_of_the_option(root, expected, apps, capsys):
+    body = {"prompt": PROMPT.text, "negative_prompt": PROMPT.negative, "num_inference_steps": 5, "seed": 7}
+    own = pipeline_image(load(root, "sd3"), "sd3", Request(replace(PROMPT, guidance=None), 5, 7))
+    for more, scale, image in (([], 7.0, own), (["--guidance", "4"], 4.0, expected[None])):
+        assert run(["serve", "--pipeline", str(root / "sd3"), "--profile", "sd15-a100", *more]) == 0
+        with TestClient(apps[-1], base_url="http://127.0.0.1") as client:
+            assert client.get("/v1/models").json()["data"][0]["guidance_scale"] == scale
+            assert_close(image_of(client, body), image)
+            assert_close(image_of(client, body | {"guidance_scale": 4.0}), expected[None])
+
+
+def test_the_own_device_of_a_ue_has_the_same_guidance(root, expected, apps, tmp_path, capsys):
+    own = pipeline_image(load(root, "sd3"), "sd3", Request(replace(PROMPT, guidance=None), 10, 7))
+    four = pipeline_image(load(root, "sd3"), "sd3", Request(PROMPT, 10, 7))
+    body = {"prompt": PROMPT.text, "negative_prompt": PROMPT.negative, "seed": 7}
+    for more, scale, image in (([], 7, own), (["--guidance", "4"], 4, four)):
+        options = ["--pipeline", str(root / "sd3"), "--policy", "local-only", "--journal", str(tmp_path / f"j{scale}")]
+        assert run(["ue", "testbed", *options, *more]) == 0
+        assert f"own device: sd3 on cpu: guidance {scale}\n" in capsys.readouterr().err
+        with TestClient(apps[-1], base_url="http://127.0.0.1") as client:
+            difference = np.abs(image_of(client, body).astype(int) - image)
+            assert difference.mean() < 1 < np.abs(own.astype(int) - four).mean()  # guidance adds to rounding
 
 
 def test_generate(root, expected, tmp_path, capsys):

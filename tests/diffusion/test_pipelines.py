@@ -73,6 +73,21 @@ def test_images_of_several_sizes_share_a_batch(backends, kind):
         assert np.abs(job.image.astype(int) - expected).max() <= 1
 
 
+DEFAULTS = {"dit": 4.0, "sd": 7.5, "sdxl": 5.0, "sd3": 7.0, "flux": 3.5, "schnell": 1.0, "qwen": 4.0, "zimage": 5.0}
+DEFAULTS |= {"sigma": 4.5, "alpha": 4.5, "aura": 3.5, "sana": 4.5, "lumina": 4.0}  # diffusers 0.42
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_prompt_without_guidance_has_that_of_the_pipelines_own_call(backends, kind):
+    backend, text = backends[kind], "rooster" if kind == "dit" else "d a"
+    assert backend.guidance == DEFAULTS[kind]
+    (job,) = run_jobs(backend, [Request(Prompt(text), 2, 3)], 1)
+    assert np.abs(job.image.astype(int) - pipeline_image(backend, kind, job.request)).max() <= 1
+    condition = backend.encode(Prompt(text))
+    assert condition.guidance == DEFAULTS[kind]
+    assert (condition.negative is None) == (kind in ("flux", "schnell"))  # distilled
+
+
 @pytest.mark.parametrize(
     ("kind", "size", "message"),
     [
@@ -98,7 +113,7 @@ def test_a_negative_prompt_is_encoded_once(backends, monkeypatch):
     backend.encode_negative.cache_clear()
     first, second = (backend.encode(Prompt(text, negative="c d", guidance=3.0)) for text in ("a", "b"))
     assert texts == ["c d"] and first.negative is second.negative
-    backend.encode(Prompt("a"))
+    backend.encode(Prompt("a", guidance=1.0))
     assert texts == ["c d"]
 
 

@@ -19,6 +19,7 @@ class Formula:
     """A backend that computes the formula in NumPy."""
 
     name, prediction, shape, alphas_cumprod, shift = "formula", "velocity", (1, 28, 28), None, 1.0
+    guidance = 1.0
     classes = CLASSES
 
     def check(self, prompt):

@@ -350,16 +350,19 @@ def load(folders, kind, device="cpu"):
 
 def prompts(kind):
     if kind == "dit":
-        return [Prompt("tiger shark"), Prompt("rooster", guidance=4.0), Prompt("999")]
+        return [Prompt("tiger shark", guidance=1.0), Prompt("rooster", guidance=4.0), Prompt("999")]
     negative = "" if kind == "flux" else "b"
-    return [Prompt("a b c"), Prompt("d a", guidance=4.0), Prompt("h", negative=negative, guidance=2.0)]
+    return [Prompt("a b c", guidance=1.0), Prompt("d a", guidance=4.0), Prompt("h", negative=negative, guidance=2.0)]
 
 
 def pipeline_image(backend, kind, request):
-    """The image that the pipeline itself generates from the same noise."""
+    """The image that the pipeline itself generates from the same noise; with its own guidance if none is stated."""
     pipe, prompt, steps = backend.pipe, request.prompt, request.steps
     pipe.set_progress_bar_config(disable=True)
-    options = {"guidance_scale": prompt.guidance, "num_inference_steps": steps, "output_type": "np"}
+    options = {"num_inference_steps": steps, "output_type": "np"}
+    if prompt.guidance is not None:
+        argument = "true_cfg_scale" if kind in ("schnell", "qwen") else "guidance_scale"
+        options[argument] = 0.0 if kind == "zimage" and prompt.guidance == 1 else prompt.guidance
     noise = backend.noise(request.seed, request.size)[None]
     if request.size:
         options["width"], options["height"] = request.size
@@ -376,13 +379,8 @@ def pipeline_image(backend, kind, request):
         options["sigmas"] = (1.0 - np.arange(steps) / steps).tolist()
     if kind in PACKED:
         noise = pipe._pack_latents(noise, 1, *noise.shape[1:])
-    if kind in ("schnell", "qwen"):
-        options["true_cfg_scale"] = prompt.guidance
-    if kind == "qwen":
-        del options["guidance_scale"]
     if kind == "zimage":
         options["width"], options["height"] = request.size or (2 * SIZE, 2 * SIZE)
-        options["guidance_scale"] = prompt.guidance if prompt.guidance > 1 else 0.0
     if kind in ("sigma", "alpha", "sana"):
         options["use_resolution_binning"] = False
     image = pipe(prompt.text, latents=noise, **options).images[0]

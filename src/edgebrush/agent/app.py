@@ -156,7 +156,7 @@ def tasks_of(body: AgentImageRequest, agent: Agent, key: str) -> list[Task]:
             kind,
             seed,
             body.negative_prompt or "",
-            body.guidance_scale or 1.0,
+            body.guidance_scale,
             body.deadline_s,
             fingerprint=fingerprint,
         )

@@ -11,11 +11,18 @@ from .errors import ApiError, error_responses
 from .schema import MAX_NAME, MODELS_PATH, Model, ModelList
 
 
-def add_model_routes(app: FastAPI, name: str, owner: str, dependencies: list[Any] | None = None) -> None:
-    """List the one model of a server, and describe it by its name."""
-    model = Model(id=name, created=int(time.time()), owned_by=owner)
+def add_model_routes(
+    app: FastAPI, name: str, owner: str, dependencies: list[Any] | None = None, guidance: float | None = None
+) -> None:
+    """List the one model of a server, with its default guidance, and describe it by its name."""
+    model = Model(id=name, created=int(time.time()), owned_by=owner, guidance_scale=guidance)
 
-    @app.get(MODELS_PATH, dependencies=dependencies, responses=error_responses(400, 401, 408, 413))
+    @app.get(
+        MODELS_PATH,
+        dependencies=dependencies,
+        response_model_exclude_none=True,
+        responses=error_responses(400, 401, 408, 413),
+    )
     async def models() -> ModelList:
         """The models of this server: one."""
         return ModelList(data=[model])
@@ -23,6 +30,7 @@ def add_model_routes(app: FastAPI, name: str, owner: str, dependencies: list[Any
     @app.get(
         MODELS_PATH + "/{model_id:path}",
         dependencies=dependencies,
+        response_model_exclude_none=True,
         responses=error_responses(400, 401, 404, 408, 413, 422),
     )
     async def retrieve_model(model_id: Annotated[str, Path(max_length=MAX_NAME)]) -> Model:

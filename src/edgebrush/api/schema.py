@@ -77,7 +77,7 @@ class ImageFields(OpenAiFields):
     """OpenAI's fields, and those that stations and agents add alike."""
 
     guidance_scale: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = Field(
-        default=None, description="scale of classifier-free guidance; default: 1, no guidance"
+        default=None, description="scale of classifier-free guidance; 1 means none; default: the model's own"
     )
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
         default=None, description="seed of the first image, plus 1 for each next image; default: random"
@@ -228,6 +228,7 @@ class Model(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    guidance_scale: float | None = Field(default=None, description="of a request that states none; only at a station")
 
 
 class ModelList(BaseModel):

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .models import DeviceOption, DtypeOption, PipelineOption, SamplerOption, open_model, open_pipeline
+from .models import (
+    DeviceOption,
+    DtypeOption,
+    GuidanceOption,
+    PipelineOption,
+    SamplerOption,
+    open_model,
+    open_pipeline,
+)
 
 if TYPE_CHECKING:
     from edgebrush.diffusion.backend import Backend
@@ -20,7 +28,7 @@ edgebrush generate --model heavy --class sneaker --steps 10 --out sneaker.png
 
 edgebrush generate --model light --class all --steps 4 --count 8 --out sheet.png    one row per class
 
-edgebrush generate --pipeline ~/stable-diffusion-v1-5 --device cuda --prompt "a red fox" --guidance 7.5 --out fox.png
+edgebrush generate --pipeline ~/stable-diffusion-v1-5 --device cuda --prompt "a red fox" --steps 20 --out fox.png
 """
 
 
@@ -35,7 +43,7 @@ def generate(
         list[str], typer.Option("--prompt", help="What the image shows; with --pipeline; repeatable, one row each.")
     ] = [],  # noqa: B006
     negative: Annotated[str, typer.Option(help="What the image must not show.")] = "",
-    guidance: Annotated[float, typer.Option(min=1.0, help="Scale of classifier-free guidance; 1 means none.")] = 1.0,
+    guidance: GuidanceOption = None,
     size: Annotated[
         str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Size in pixels.", show_default="the model's own")
     ] = None,
@@ -81,15 +89,16 @@ def generate(
         raise UserError("prompt: only pipelines have one; give --pipeline, or --class")
     backend: Backend
     if pipeline is None:
-        backend = open_model(model, device, dtype, threads=1)
+        backend = open_model(model, device, dtype, threads=1, guidance=guidance)
         texts, batch = list(backend.classes) if content == "all" else [content], count
     else:
-        backend, texts = open_pipeline(pipeline, device, dtype, threads or os.cpu_count() or 1), prompts
+        backend = open_pipeline(pipeline, device, dtype, threads or os.cpu_count() or 1, guidance)
+        texts = prompts
         batch = fitting_batch(backend, min(BATCH, len(texts) * count))
     engine = Engine(backend, make_sampler(sampler, backend), batch, len(texts) * count, MAX_STEPS)
     pixels = parse_size(size) if size else None
     jobs = [
-        engine.submit(Request(Prompt(text, negative, guidance), steps, seed + n, size=pixels))
+        engine.submit(Request(Prompt(text, negative), steps, seed + n, size=pixels))
         for text in texts
         for n in range(count)
     ]

@@ -28,6 +28,14 @@ DtypeOption = Annotated[
         show_default="float32 on a CPU; float16 on a GPU, or bfloat16 where float16 overflows",
     ),
 ]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option(
+        min=1.0,
+        help="Scale of classifier-free guidance of an image for which none is requested; 1 means none.",
+        show_default="that of the pipeline's own call",
+    ),
+]
 SamplerOption = Annotated[
     str | None,
     typer.Option(
@@ -37,21 +45,30 @@ SamplerOption = Annotated[
 ]
 
 
-def open_pipeline(folder: Path, device: Device, dtype: Dtype | None, threads: int) -> PipelineBackend:
-    """Load a pipeline from a folder. Raises ``UserError``."""
+def open_pipeline(
+    folder: Path, device: Device, dtype: Dtype | None, threads: int, guidance: float | None
+) -> PipelineBackend:
+    """Load a pipeline from a folder; ``guidance`` replaces its default. Raises ``UserError``."""
     import_torch("pipeline", device, threads)
     from edgebrush.diffusion.pipelines import load_pipeline
 
-    return load_pipeline(folder, device, dtype)
+    backend = load_pipeline(folder, device, dtype)
+    if guidance is not None:
+        backend.guidance = guidance
+    return backend
 
 
-def open_model(model: str, device: Device, dtype: Dtype | None, threads: int) -> OnnxBackend:
+def open_model(
+    model: str, device: Device, dtype: Dtype | None, threads: int, guidance: float | None = None
+) -> OnnxBackend:
     """Load a shipped model or one like it. Raises ``UserError``, also for options that only a pipeline has."""
     from edgebrush.diffusion.onnx import load_model
     from edgebrush.errors import UserError
 
     if device != "cpu" or dtype is not None:
         raise UserError(f"device = {device!r}, dtype = {dtype!r}: only pipelines have a choice; give --pipeline")
+    if guidance is not None:
+        raise UserError(f"guidance = {guidance:g}: {model} was trained without guidance; give --pipeline")
     return load_model(model, threads)
 
 

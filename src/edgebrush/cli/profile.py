@@ -22,7 +22,7 @@ edgebrush profile heavy --watts 65 --out heavy.json --beside light.json    one f
 edgebrush profile ~/stable-diffusion-v1-5 --backend diffusers --device cuda --prompts prompts.txt --scorer mine:Clip
 --samples 500 --out sd15.json
 
-edgebrush profile sdxl --backend shape --device cuda --guidance 7.5 --quality-from sdxl-a100 --out sdxl.json
+edgebrush profile sdxl --backend shape --device cuda --quality-from sdxl-a100 --out sdxl.json
 """
 
 
@@ -61,9 +61,13 @@ def profile(
         typer.Option(metavar="FILE", help="One prompt per line.", show_default="the model's classes in turn"),
     ] = None,
     guidance: Annotated[
-        float,
-        typer.Option(min=1.0, help="Classifier-free guidance; above 1, a step evaluates the network twice."),
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            min=1.0,
+            help="Classifier-free guidance; above 1, a step evaluates the network twice.",
+            show_default="that of the pipeline's own call",
+        ),
+    ] = None,
     quality_from: Annotated[
         str | None, typer.Option(metavar="PROFILE", help="Measure only the cost; copy the quality from this profile.")
     ] = None,
@@ -102,7 +106,7 @@ def profile(
     meter = find_meter(device, watts)
     loaded, content = load_backend(model, backend, device, threads)
     plan = MeasurementPlan(
-        read_prompts(loaded, backend == "shape", prompts, guidance),
+        read_prompts(loaded, backend == "shape", prompts, loaded.guidance if guidance is None else guidance),
         parse_list("steps", steps),
         samples,
         parse_list("batches", batches),
@@ -189,7 +193,7 @@ def read_prompts(backend: Backend, shape: bool, file: Path | None, guidance: flo
             raise UserError(
                 f"prompts: missing; {backend.name} generates from text; give a file with one prompt per line"
             )
-        return tuple(Prompt(name) for name in classes)
+        return tuple(Prompt(name, guidance=guidance) for name in classes)
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .models import DeviceOption, DtypeOption, PipelineOption, SamplerOption, open_model, open_pipeline
+from .models import DeviceOption, DtypeOption, GuidanceOption, PipelineOption, SamplerOption, open_model, open_pipeline
 from .options import AllowHostOption, AllowOriginOption
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def serve(
     pipeline: PipelineOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
+    guidance: GuidanceOption = None,
     cuda_graphs: Annotated[
         bool, typer.Option(help="On a GPU, launch the kernels of a small batch at once: up to 3 times as fast.")
     ] = True,
@@ -126,13 +127,13 @@ def serve(
     hide_in_logs(token or "")
     backend: Backend
     if pipeline is None:
-        backend = open_model(model, device, dtype, threads)
+        backend = open_model(model, device, dtype, threads, guidance)
     if profile is None and (pipeline or model not in shipped_models()):
         folder = pipeline or model
         raise UserError(f"profile: {folder} has none; measure one with `edgebrush profile` and give --profile")
     loaded_profile = load_profile(profile or f"fashion-{model}-cpu")
     if pipeline is not None:  # last, since it takes long
-        backend = open_pipeline(pipeline, device, dtype, threads)
+        backend = open_pipeline(pipeline, device, dtype, threads, guidance)
         batch_limit = prepare(backend, name, batch_limit, cuda_graphs)
     limits = Limits(batch_limit, queue_limit, connection_limit, max_steps)
     station = Station(name, backend, make_sampler(sampler, backend), loaded_profile, limits, speed)
@@ -151,7 +152,7 @@ def prepare(backend: PipelineBackend, name: str, batch_limit: int, cuda_graphs: 
     from edgebrush.diffusion.warm_up import warm_up
 
     prepared = warm_up(backend, batch_limit, cuda_graphs)
-    typer.echo(f"{name}: {backend.name} on {backend.device}: {prepared}", err=True)
+    typer.echo(f"{name}: {backend.name} on {backend.device}: guidance {backend.guidance:g}, {prepared}", err=True)
     return prepared.batch_limit
 
 

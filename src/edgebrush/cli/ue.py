@@ -10,7 +10,7 @@ import typer
 from edgebrush.journal import KEEP_DAYS, KEEP_TASKS
 
 from .completion import complete_policy
-from .models import DeviceOption, DtypeOption, PipelineOption, open_model, open_pipeline
+from .models import DeviceOption, DtypeOption, GuidanceOption, PipelineOption, open_model, open_pipeline
 from .options import OWN_CODE, AllowHostOption, AllowOriginOption, ScenarioArgument
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def ue(
     pipeline: PipelineOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
+    guidance: GuidanceOption = None,
     paced: Annotated[
         bool, typer.Option("--paced", help="Slow the own device down to its speed in the scenario.")
     ] = False,
@@ -104,9 +105,10 @@ def ue(
     loaded = load_scenario(scenario)
     backend: Backend
     if pipeline is None:
-        backend = open_model(model, device, dtype, threads=1)
+        backend = open_model(model, device, dtype, threads=1, guidance=guidance)
     else:
-        backend = open_pipeline(pipeline, device, dtype, threads=1)
+        backend = open_pipeline(pipeline, device, dtype, threads=1, guidance=guidance)
+        typer.echo(f"own device: {backend.name} on {backend.device}: guidance {backend.guidance:g}", err=True)
     agent = build_agent(
         loaded,
         number,

@@ -155,7 +155,7 @@ class ImagesClient:
             body |= {"num_inference_steps": offload.steps, "seed": task.seed, "service_class": offload.service_class}
             if task.negative:
                 body["negative_prompt"] = task.negative
-            if task.guidance != 1.0:
+            if task.guidance is not None:
                 body["guidance_scale"] = task.guidance
             if offload.deadline_s is not None:
                 body["deadline_s"] = offload.deadline_s

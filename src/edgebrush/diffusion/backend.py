@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -21,12 +21,16 @@ class Prompt:
     """What an image shows. For a class-conditional model, ``text`` is the name of the class.
 
     ``guidance`` is the scale of classifier-free guidance (Ho and Salimans 2022). 1 means no guidance. Above 1, every
-    step evaluates the network twice, the second time on the negative prompt.
+    step evaluates the network twice, the second time on the negative prompt. None means the backend's default.
     """
 
     text: str
     negative: str = ""
-    guidance: float = 1.0
+    guidance: float | None = None
+
+    def with_default(self, guidance: float) -> Prompt:
+        """Return the prompt, with this guidance if it states none."""
+        return self if self.guidance is not None else replace(self, guidance=guidance)
 
 
 class Backend(Protocol):
@@ -42,6 +46,7 @@ class Backend(Protocol):
     shape: tuple[int, ...]  # of a latent sample of the model's own size, for example (1, 28, 28)
     alphas_cumprod: np.ndarray | None  # (T,) noise schedule of the training; None for a velocity
     shift: Shift  # 1 is a uniform grid
+    guidance: float  # of a prompt that states none
 
     def check(self, prompt: Prompt) -> None:
         """Raise ``UserError`` if ``encode`` would reject the prompt. Costs no computation."""

@@ -79,13 +79,14 @@ class Flux(PackedFlow):
     def __init__(self, pipe: Any):
         super().__init__(pipe)
         self.positions: dict[tuple[int, int], Tensor] = {}  # of an image's tokens; copied to the device once
+        self.guidance_argument = "guidance_scale" if self.config.guidance_embeds else "true_cfg_scale"
 
     def check(self, prompt: Prompt) -> None:
         if prompt.negative and self.config.guidance_embeds:
             raise UserError(f"negative = {prompt.negative!r}: a guidance-distilled network has none; leave it empty")
 
-    def uses_negative(self, prompt: Prompt) -> bool:
-        return prompt.guidance > 1 and not self.config.guidance_embeds
+    def uses_negative(self, guidance: float) -> bool:
+        return guidance > 1 and not self.config.guidance_embeds
 
     def encode(self, prompt: Prompt, device: str) -> Row:
         text, pooled, _ = self.pipe.encode_prompt(prompt.text, None, device=device)
@@ -116,6 +117,7 @@ class Flux(PackedFlow):
 class QwenImage(PackedFlow):
     """Qwen-Image. Texts have their own lengths, so a batch is padded; guidance keeps the norm of every token."""
 
+    guidance_argument = "true_cfg_scale"  # its guidance_scale is for a distilled network, which is not published
     same_lengths = False
     trial_text = LONG_TEXT
 

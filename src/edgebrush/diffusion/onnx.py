@@ -25,6 +25,7 @@ class OnnxBackend:
 
     prediction: PredictionType = "velocity"
     alphas_cumprod: np.ndarray | None = None
+    guidance = 1.0  # trained without
 
     def __init__(self, name: str, shape: tuple[int, ...], classes: Sequence[str], session: Any, shift: float = 1.0):
         self.name, self.shape, self.classes = name, shape, tuple(classes)
@@ -35,9 +36,9 @@ class OnnxBackend:
         """Raise ``UserError`` for an unknown class, or for guidance, which the model was not trained with."""
         if prompt.text not in self.classes:
             raise UserError(f"class = {prompt.text!r}: {self.name} knows {', '.join(self.classes)}")
-        if prompt.guidance != 1.0 or prompt.negative:
+        if prompt.guidance not in (None, 1.0) or prompt.negative:
             raise UserError(
-                f"guidance = {prompt.guidance:g}, negative = {prompt.negative!r}: {self.name} was trained without "
+                f"guidance = {prompt.guidance or 1:g}, negative = {prompt.negative!r}: {self.name} was trained without "
                 "guidance; leave guidance at 1 and the negative prompt empty"
             )
 

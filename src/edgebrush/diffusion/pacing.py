@@ -26,7 +26,7 @@ class PacedBackend:
     def __init__(self, backend: Backend, compute: Compute, speed: float | None, on_round: Callable[[float], None]):
         self.backend, self.compute, self.speed, self.on_round = backend, compute, speed, on_round
         self.name, self.prediction, self.shape = backend.name, backend.prediction, backend.shape
-        self.alphas_cumprod, self.shift = backend.alphas_cumprod, backend.shift
+        self.alphas_cumprod, self.shift, self.guidance = backend.alphas_cumprod, backend.shift, backend.guidance
         self.batch = 0  # size of the last round's batch
         self.due = 0.0  # when the last part was due to end
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar
 
 import torch
@@ -21,7 +22,8 @@ class PipelineFamily:
 
     ``network_name`` is the pipeline's attribute with the network, ``half_dtype`` the dtype of the network on a GPU.
     ``trial_text`` is a prompt that every pipeline of the family accepts, as long as any. ``same_lengths``: whether
-    the inputs of all prompts have the same shapes; a CUDA graph needs that.
+    the inputs of all prompts have the same shapes; a CUDA graph needs that. ``guidance_argument`` is the argument of
+    the pipeline's call with the guidance.
     """
 
     prediction: ClassVar[PredictionType] = "noise"
@@ -30,6 +32,7 @@ class PipelineFamily:
     load_options: ClassVar[dict[str, Any]] = {}
     trial_text: ClassVar[str] = "a"
     same_lengths: ClassVar[bool] = True
+    guidance_argument = "guidance_scale"
 
     def __init__(self, pipe: Any):
         self.pipe = pipe
@@ -80,15 +83,20 @@ class PipelineFamily:
 
     # -- prompts
 
+    @property
+    def default_guidance(self) -> float:
+        """The guidance of the pipeline's own call, if it is given none."""
+        return float(inspect.signature(type(self.pipe).__call__).parameters[self.guidance_argument].default)
+
     def check(self, prompt: Prompt) -> None:
         """Raise ``UserError`` for a prompt that cannot be encoded. By default, every text is accepted."""
 
-    def uses_negative(self, prompt: Prompt) -> bool:
+    def uses_negative(self, guidance: float) -> bool:
         """Return whether a step evaluates the network a second time, on the negative prompt."""
-        return prompt.guidance > 1
+        return guidance > 1
 
     def encode(self, prompt: Prompt, device: str) -> Row:
-        """Return the network's inputs for a prompt."""
+        """Return the network's inputs for a prompt, which states its guidance."""
         raise NotImplementedError
 
     def encode_negative(self, text: str, device: str) -> Row:

@@ -48,7 +48,8 @@ class Condition:
 class PipelineBackend:
     """A diffusers pipeline of one of ``FAMILIES``; samples are torch tensors on its device.
 
-    ``graphs`` are CUDA graphs of the network, if there are any (``warm_up``).
+    ``guidance`` is that of a prompt that states none, by default that of the pipeline's own call. ``graphs`` are CUDA
+    graphs of the network, if there are any (``warm_up``).
 
     Raises ``UserError`` for an unsupported pipeline, or if its scheduler does not fit its prediction type.
     """
@@ -61,6 +62,7 @@ class PipelineBackend:
         self.prediction: PredictionType = self.family.prediction
         self.network = getattr(pipe, self.family.network_name)
         self.shape: tuple[int, ...] = self.family.own_shape
+        self.guidance = self.family.default_guidance
         self.graphs: CudaGraphs | None = None
         pipe.to(device)
         # diffusers looks through all modules for these: too slow for every round.
@@ -92,9 +94,14 @@ class PipelineBackend:
 
     def check(self, prompt: Prompt) -> None:
         """Raise ``UserError`` for a prompt that cannot be encoded."""
-        if not (math.isfinite(prompt.guidance) and prompt.guidance >= 1):
-            raise UserError(f"guidance = {prompt.guidance:g}: must be at least 1; 1 means no guidance")
+        guidance = self.guidance_of(prompt)
+        if not (math.isfinite(guidance) and guidance >= 1):
+            raise UserError(f"guidance = {guidance:g}: must be at least 1; 1 means no guidance")
         self.family.check(prompt)
+
+    def guidance_of(self, prompt: Prompt) -> float:
+        """Return the guidance that a prompt states, or else the default."""
+        return self.guidance if prompt.guidance is None else prompt.guidance
 
     def check_size(self, size: Size | None) -> None:
         """Raise ``UserError`` for a size that does not fit the network, or with more pixels than the model's own."""
@@ -104,8 +111,10 @@ class PipelineBackend:
     def encode(self, prompt: Prompt) -> Condition:
         """Run the text encoders, or look up the class. Raises ``UserError``."""
         self.check(prompt)
-        negative = self.encode_negative(prompt.negative) if self.family.uses_negative(prompt) else None
-        return Condition(self.family.encode(prompt, self.device), negative, prompt.guidance)
+        guidance = self.guidance_of(prompt)
+        positive = self.family.encode(prompt.with_default(guidance), self.device)
+        negative = self.encode_negative(prompt.negative) if self.family.uses_negative(guidance) else None
+        return Condition(positive, negative, guidance)
 
     @torch.no_grad()
     def predict(self, samples: Any, times: Any, conditions: Sequence[Condition]) -> list[Tensor]:

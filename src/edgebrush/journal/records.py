@@ -25,7 +25,7 @@ class Task:
     request: str  # kind of request in the scenario
     seed: int
     negative: str = ""
-    guidance: float = 1.0
+    guidance: float | None = None  # None: the default of the place that makes the image
     deadline_s: float | None = None  # after acceptance; None: that of the kind of request
     accepted_s: float = 0.0
     fingerprint: str = ""  # digest of the client's whole request; "" where there is none

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,8 +27,20 @@ class Sourced(Part):
     assumption: str = Field(default="", description="what nobody has measured; empty if there is nothing")
 
 
-class Compute(Sourced):
+class OmitsMissing(Part):
+    """Writes the fields in ``OMITTED`` only if they have a value, so that files without them stay as they are."""
+
+    OMITTED: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _omit_missing(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialise(self).items() if value is not None or name not in self.OMITTED}
+
+
+class Compute(Sourced, OmitsMissing):
     """Seconds. A round of b tasks takes ``round_intercept_s + round_slope_s * b``."""
+
+    OMITTED = frozenset({"guidance"})
 
     encode_s: NonNegative = Field(description="text encoder, when a task enters")
     decode_s: NonNegative = Field(description="VAE decoder, when a task leaves")
@@ -36,6 +48,9 @@ class Compute(Sourced):
     round_slope_s: Positive
     error: NonNegative | None = Field(default=None, description="relative error on held-out runs, where published")
     r_squared: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, description="where published")
+    guidance: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="of the measured rounds; above 1, a step evaluates the network twice"
+    )
 
     def round_s(self, batch: ArrayLike) -> NDArray[np.float64]:
         """Seconds of a denoising round of ``batch`` tasks (any shape)."""
@@ -55,16 +70,14 @@ class Energy(Sourced):
         return self.round_intercept_j + self.round_slope_j * np.asarray(batch, float)
 
 
-class QualityPoint(Part):
+class QualityPoint(OmitsMissing):
     """A published or measured quality after a number of denoising steps."""
+
+    OMITTED = frozenset({"standard_error"})
 
     steps: Annotated[int, Field(ge=1)]
     quality: Annotated[float, Field(ge=0, le=1)]
     standard_error: NonNegative | None = Field(default=None, description="only where edgebrush measured the point")
-
-    @model_serializer(mode="wrap")
-    def _omit_missing_error(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in serialise(self).items() if value is not None}
 
 
 class Quality(Sourced):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,9 +76,11 @@ def measure_profile(
     """Measure everything that a profile holds.
 
     The quality is measured with a scorer, or copied from another profile. ``name`` is converted to a valid profile
-    name; ``hardware`` is what ``backend`` runs on. Raises ``UserError`` if no curve fits; for the costs, which take
-    seconds, this is known before the images are generated, which takes hours.
+    name; ``hardware`` is what ``backend`` runs on. Prompts that state no guidance have the backend's. Raises
+    ``UserError`` if no curve fits; for the costs, which take seconds, this is known before the images are generated,
+    which takes hours.
     """
+    plan = replace(plan, prompts=tuple(prompt.with_default(backend.guidance) for prompt in plan.prompts))
     costs = measure_costs(backend, sampler, plan, meter, work, progress)
     compute = compute_block(costs, role, hardware, plan.prompts[0].guidance)
     energy = energy_block(costs, role, meter)
@@ -126,19 +128,19 @@ def copy_quality(profile: Profile) -> Quality:
     )
 
 
-def compute_block(costs: Costs, role: Role, hardware: str, guidance: float) -> Compute:
-    """Fit the seconds of a round. Raises ``UserError`` if they do not rise with the batch."""
+def compute_block(costs: Costs, role: Role, hardware: str, guidance: float | None) -> Compute:
+    """Fit the seconds of a round, measured with a guidance. Raises ``UserError`` if they do not rise with the batch."""
     seconds = {batch: timing.seconds for batch, timing in costs.rounds.items()}
     intercept, slope, error = fit_rounds(seconds, role)
     repeats = min(timing.n for timing in costs.rounds.values())
-    how = ", with guidance (two evaluations a step)" if guidance > 1 else ""
     return Compute(
-        source=f"measured on {hardware}: median of {repeats} or more rounds at batch {comma_separated(seconds)}{how}",
+        source=f"measured on {hardware}: median of {repeats} or more rounds at batch {comma_separated(seconds)}",
         encode_s=rounded(costs.encode.seconds),
         decode_s=rounded(costs.decode.seconds),
         round_intercept_s=intercept,
         round_slope_s=slope,
         error=error,
+        guidance=guidance,
     )
 
 

@@ -101,7 +101,7 @@ def add_image_routes(app: FastAPI, station: Station, dependencies: Dependencies)
 def add_information_routes(app: FastAPI, station: Station, dependencies: Dependencies) -> None:
     """The model, the files and the load."""
 
-    add_model_routes(app, station.backend.name, station.name, dependencies)
+    add_model_routes(app, station.backend.name, station.name, dependencies, station.backend.guidance)
     add_file_route(app, station.files)
 
     @app.get(LOAD_PATH, dependencies=dependencies, responses=error_responses(*COMMON_STATUSES))

@@ -243,7 +243,7 @@ class Station:
 
 
 def prompt_of(request: ImageRequest) -> Prompt:
-    return Prompt(request.prompt, request.negative_prompt or "", request.guidance_scale or 1.0)
+    return Prompt(request.prompt, request.negative_prompt or "", request.guidance_scale)
 
 
 def stopping_error() -> ApiError:
