@@ -166,8 +166,8 @@ def test_the_scenarios_key_comes_before_the_option(monkeypatch):
     ("metrics_url", "is_sent"), [(None, True), ("http://large/m", True), ("http://other/m", False)]
 )
 def test_a_key_is_not_sent_to_another_host(metrics_url, is_sent):
-    names = {"running_metric": "a", "waiting_metric": "b", "metrics_url": metrics_url}
-    client = ImagesClient(Endpoint(base_url="http://large/v1", load="prometheus", **names), 28, "key")
+    endpoint = Endpoint(base_url="http://large/v1", kind="vllm-omni", metrics_url=metrics_url)
+    client = ImagesClient(endpoint, 28, "key")
     assert client.authorization == "Bearer key" and (client.load_authorization == "Bearer key") == is_sent
 
 

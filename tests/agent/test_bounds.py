@@ -13,21 +13,21 @@ from tests.support.fakes import LOAD, PNG, REPLY, FakeStation
 from tests.support.virtual_time import run_virtual
 
 DIGITS = int("9" * 400)
-PROMETHEUS = {"load": "prometheus", "running_metric": "running", "waiting_metric": "waiting"}
+RUNNING, WAITING = b"vllm_omni:num_requests_running", b"vllm_omni:num_requests_waiting"
 UNREADABLE = {
     "404": None,
     "other names": b"num_requests_running 0\nnum_requests_waiting 0\n",
-    "not a number": b"running 0\nwaiting nan\n",
-    "negative": b"running -1\nwaiting 0\n",
-    "400 digits": b"running 0\nwaiting " + b"9" * 400 + b"\n",
-    "a label without end": b'running{a="b 0\nwaiting 0\n',
+    "not a number": RUNNING + b" 0\n" + WAITING + b" nan\n",
+    "negative": RUNNING + b" -1\n" + WAITING + b" 0\n",
+    "400 digits": RUNNING + b" 0\n" + WAITING + b" " + b"9" * 400 + b"\n",
+    "a label without end": RUNNING + b'{a="b 0\n' + WAITING + b" 0\n",
     "not text": b"\xff\xfe running",
 }
 
 
-def third_party(**fields):
+def third_party(kind):
     """The testbed, whose first BS is a server with metrics."""
-    endpoint = Endpoint(base_url="http://large/v1", steps_field="steps", **fields)
+    endpoint = Endpoint(base_url="http://large/v1", kind=kind)
     return TESTBED.model_copy(
         update={"bss": (TESTBED.bss[0].model_copy(update={"endpoint": endpoint}), TESTBED.bss[1])}
     )
@@ -45,14 +45,14 @@ class BusyServer(FakeStation):
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_a_server_whose_load_cannot_be_read_is_not_taken_for_idle(tmp_path, name, caplog):
-    """Its load is inferred from the first slow image, as with ``load: none``, so the other places are used."""
+    """Its load is inferred from the first slow image, so the other places are used."""
     server = BusyServer()
     if UNREADABLE[name] is not None:
         server.pages["/metrics"] = UNREADABLE[name]
 
     async def run():
         policy = load_policy("selfish-greedy", TESTBED)
-        scenario = third_party(**PROMETHEUS)
+        scenario = third_party("vllm-omni")
         async with running_agent(tmp_path, policy, {"large": server}, scenario=scenario) as agent:
             inferred = []
             for n in range(20):

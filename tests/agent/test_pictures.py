@@ -11,7 +11,7 @@ from PIL import Image
 from edgebrush.agent.endpoints import build_stations
 from edgebrush.agent.observer import Observer
 from edgebrush.agent.stations import INLINE_BYTES
-from edgebrush.clients.client import Offload
+from edgebrush.clients.offload import Offload
 from edgebrush.clients.replies import MAX_PIXELS, StationError, as_png, parse_reply
 from tests.support.agents import LARGE, SMALL, TESTBED, PreferSlots, generate_all, make_task
 from tests.support.fakes import PNG, REPLY, FakeNetwork, FakeStation

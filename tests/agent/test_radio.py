@@ -6,7 +6,7 @@ import pytest
 
 from edgebrush.agent.endpoints import build_stations
 from edgebrush.agent.observer import Observer
-from edgebrush.clients.client import Offload
+from edgebrush.clients.offload import Offload
 from edgebrush.testbed.links import Band
 from tests.support.agents import LARGE, TESTBED, PreferSlots, make_task, running_agent
 from tests.support.fakes import LOAD, REPLY, FakeNetwork, FakeStation

@@ -11,7 +11,7 @@ import pytest
 from edgebrush.agent.agent import OWN
 from edgebrush.agent.endpoints import build_stations
 from edgebrush.agent.observer import Observer
-from edgebrush.clients.client import Offload
+from edgebrush.clients.offload import Offload
 from edgebrush.policies.load import load_policy
 from edgebrush.scenario.schema import Endpoint
 from edgebrush.testbed.links import Band
@@ -209,7 +209,7 @@ def test_after_a_disturbance_idle_stations_are_used_again(tmp_path, name, interv
 
 @pytest.mark.parametrize("name", ["calm", "slow answer", "burst of 20"])
 def test_a_server_without_load_reports_is_used_when_it_is_idle(tmp_path, name):
-    endpoint = Endpoint(base_url="http://large/v1", load="none", steps_field="steps")
+    endpoint = Endpoint(base_url="http://large/v1", kind="sglang")
     large = TESTBED.bss[0].model_copy(update={"endpoint": endpoint})
     scenario = TESTBED.model_copy(update={"bss": (large, TESTBED.bss[1])})
 

@@ -62,25 +62,18 @@ def test_a_third_party_server_gets_only_the_fields_that_it_knows(tmp_path, monke
     monkeypatch.setenv("THEIR_KEY", "sesame")
     server = FakeStation()
     server.reply = {"created": 0, "data": REPLY["data"]}
-    fields = {"base_url": "http://large/v1/", "api_key_env": "THEIR_KEY", "model": "sdxl", "load": "none"}
+    fields = {"base_url": "http://large/v1/", "api_key_env": "THEIR_KEY", "model": "sdxl", "kind": "openai"}
     [result], _ = generate(tmp_path, with_endpoint(**fields), server)
-    [stepped], _ = generate(tmp_path / "s", with_endpoint(**fields, steps_field="step"), server)
-    (body, headers), (with_steps, _) = server.requests
-    usual = {"prompt": "circle", "n": 1, "size": "28x28", "response_format": "b64_json", "model": "sdxl"}
-    assert body == usual and with_steps == usual | {"step": 2}
-    assert headers["Authorization"] == "Bearer sesame" and result.image == stepped.image == PNG
+    [(body, headers)] = server.requests
+    assert body == {"prompt": "circle", "n": 1, "size": "28x28", "response_format": "b64_json", "model": "sdxl"}
+    assert headers["Authorization"] == "Bearer sesame" and result.image == PNG
     assert audit_journal(tmp_path, 1) == 1
 
 
 def test_a_load_is_read_from_prometheus(tmp_path, caplog):
     server = FakeStation()
     server.pages["/metrics"] = METRICS.encode()
-    scenario = with_endpoint(
-        base_url="http://large/v1",
-        load="prometheus",
-        running_metric="vllm:num_requests_running",
-        waiting_metric="vllm:num_requests_waiting",
-    )
+    scenario = with_endpoint(base_url="http://large/v1", kind="vllm-omni")
     policy = PreferSlots(LARGE)
     generate(tmp_path, scenario, server, policy=policy)
     server.pages["/metrics"] = b"nothing of interest"
@@ -88,7 +81,7 @@ def test_a_load_is_read_from_prometheus(tmp_path, caplog):
     _, candidates, _ = policy.layout.split(policy.seen[0])
     assert candidates[LARGE, obs.LOAD] == (3 + 5) / 4 and candidates[LARGE, obs.QUEUED] == 5
     assert not station.unavailable and station.view.load.running == 0  # it generated the image all the same
-    assert caplog.text.count("large: its load cannot be read") == 1 and "num_requests_running: missing" in caplog.text
+    assert caplog.text.count("large: its load cannot be read") == 1 and "num_requests_running is missing" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -120,7 +113,7 @@ def test_beyond_a_full_batch_waiting_tasks_are_inferred():
 
 
 def test_an_inferred_load_fades_to_the_own_tasks(tmp_path):
-    _, station = generate(tmp_path, with_endpoint(base_url="http://large/v1", load="none"), FakeStation(delay_s=0.5))
+    _, station = generate(tmp_path, with_endpoint(base_url="http://large/v1", kind="openai"), FakeStation(delay_s=0.5))
     assert station.view.load.running >= 1  # from its own round trip
     station.view.load = infer_load(station.server, 10.0, 2, 0.0, 2)
     assert station.view_at(0.0).load.running == 4.0 and station.view_at(0.0).load.waiting[0] > 10
@@ -201,9 +194,8 @@ def test_the_slots_have_the_scenarios_order(tmp_path):
 
 @pytest.mark.parametrize("fields", [{"base_url": "http://x:y/v1"}, {"base_url": "http://x/v1", "metrics_url": "m"}])
 def test_an_invalid_address_is_an_error(fields):
-    metrics = {"load": "prometheus", "running_metric": "a", "waiting_metric": "b"}
     with pytest.raises(UserError, match="station = large"):
-        build_stations(Observer(with_endpoint(**fields, **metrics), 0, 1.0), {})
+        build_stations(Observer(with_endpoint(kind="vllm-omni", **fields), 0, 1.0), {})
 
 
 def test_rates_are_averaged_as_seconds_per_bit():

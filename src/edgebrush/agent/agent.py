@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from edgebrush.clients.client import Offload
 from edgebrush.clients.failures import PlaceError, kind_of_task, retry_after
+from edgebrush.clients.offload import Offload
 from edgebrush.decision import observation as obs
 from edgebrush.decision.observation import TaskContext
 from edgebrush.diffusion.backend import Prompt

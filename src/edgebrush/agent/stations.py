@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import httpx
 
 from edgebrush.api.errors import printable
-from edgebrush.clients.client import Exchange, ImagesClient, Offload
-from edgebrush.clients.loads import ServerSpec, fade_load, infer_load, parse_load, parse_metrics
+from edgebrush.clients.client import Exchange, ImagesClient
+from edgebrush.clients.loads import ServerSpec, fade_load, infer_load
+from edgebrush.clients.offload import Offload
 from edgebrush.clients.reasons import reason_of, reason_of_status
 from edgebrush.clients.replies import Reply, StationError, parse_reply
 from edgebrush.decision.observation import LoadReport
@@ -35,6 +36,7 @@ MIN_TRAVEL_S = 1e-4  # of an image on the network
 PROBES = 5  # the newest load requests, whose fastest round trip estimates the rates of an unused link
 UNUSED_S = 2.0  # a link is unused when no image has measured it for this time
 MAX_REASON_CHARACTERS = 300  # in the log
+OPEN_S = 1.0  # a task that was sent this long ago is counted by a server that counts
 INITIAL_STEPS = 15.0  # mean steps of this UE's tasks at a BS, before the first
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,8 @@ class RemoteStation:
         self.health = Health(clock)
         self.probes_bps: deque[float] = deque(maxlen=PROBES)  # of load requests since the last image
         self.measured_at = -math.inf  # when an image last measured the rates
+        self.open_since: list[float] = []  # when this UE's tasks there were sent
+        self.counts_tasks = True  # whether a report without tasks means an idle server
         self.load_readable = True  # whether the last load report could be read
         self.was_reached = False  # at least once
         self.logged_unreachable = False  # in the log: that it is not used
@@ -89,7 +93,7 @@ class RemoteStation:
     @property
     def reports_load(self) -> bool:
         """Whether the BS is asked for its load."""
-        return self.client.endpoint.load != "none"
+        return self.client.dialect.reports_load
 
     @property
     def infers_load(self) -> bool:
@@ -103,7 +107,9 @@ class RemoteStation:
 
     async def generate(self, offload: Offload, timeout_s: float) -> OffloadResult:
         """Send a task and wait for its image. Raises ``StationError``; the connection is closed then."""
+        sent_at = self.clock()
         self.view.in_flight += 1
+        self.open_since.append(sent_at)
         self.health.image_started()
         try:
             async with asyncio.timeout(timeout_s):
@@ -121,6 +127,7 @@ class RemoteStation:
             raise self._record_failure(error, offload) from None
         finally:
             self.view.in_flight -= 1
+            self.open_since.remove(sent_at)
         self.health.image_succeeded()
         self._update_estimates(offload, result)
         return result
@@ -216,7 +223,8 @@ class RemoteStation:
         status = exchange.response.status_code
         at_server_s = (exchange.server_s or 0.0) if self.client.is_edgebrush else 0.0
         self._probe_rates(8 * (HEADER_BYTES + len(exchange.body)), exchange.seconds - at_server_s)
-        is_good = status == 200 or (not self.reports_load and status < 500 and status not in (401, 403))
+        may_lack_page = not self.client.is_edgebrush and status < 500 and status not in (401, 403)
+        is_good = status == 200 or may_lack_page
         self.health.load_answered(start, is_good)
         if is_good:
             self._log_if_reached()
@@ -235,10 +243,8 @@ class RemoteStation:
         try:
             if status != 200:
                 raise ValueError(f"status {status}")
-            if self.client.is_edgebrush:
-                load = parse_load(body, sent_at, self.classes)
-            else:
-                load = parse_metrics(body, self.client.endpoint, self.mean_steps, sent_at, self.classes)
+            load = self.client.dialect.read_load(body, sent_at, self.classes, self.mean_steps)
+            self._check_zero(load, sent_at)
         except ValueError as error:
             self.load_readable = False
             if not (self.logged_unreadable or self.logged_unreachable):
@@ -257,6 +263,20 @@ class RemoteStation:
         if self.logged_unreadable:
             self.logged_unreadable = False
             log.warning("%s: its load can be read again", self.name)
+
+    def _check_zero(self, load: LoadReport, sent_at: float) -> None:
+        """A server whose reports are turned off reports no tasks, also while it has some. It is not taken for idle.
+
+        Raises ``ValueError`` from the first such contradiction on, until it reports a task.
+        """
+        if not self.client.dialect.zero_if_off:
+            return
+        if load.connections > 0:
+            self.counts_tasks = True
+        elif any(sent_at - since > OPEN_S for since in self.open_since):
+            self.counts_tasks = False
+        if not self.counts_tasks:
+            raise ValueError("it reports no tasks while it has some; start it with --log-stats")
 
     def view_at(self, now: float) -> StationView:
         """What is known about the BS at a time: an inferred load decays."""

@@ -1,8 +1,4 @@
-"""HTTP clients of image servers: what `edgebrush serve` and third-party servers are sent.
-
-A third-party server is any server with OpenAI's images API (``Endpoint`` in the scenario). It gets only the fields that
-it knows.
-"""
+"""The HTTP client of an image server: asks for images and loads, and times what travels."""
 
 from __future__ import annotations
 
@@ -18,33 +14,16 @@ import httpx
 
 from edgebrush.api.timing import AGE_RESOLUTION_S, server_seconds
 from edgebrush.api.timing import NAME as SERVER_TIMING
-from edgebrush.journal.records import Task
 from edgebrush.scenario.schema import Endpoint
 
+from .dialects import DIALECTS
+from .offload import Offload
 from .replies import StationError, error_of
 from .transfers import TransferTimer
 
 CONNECT_TIMEOUT_S = 2.0
 KEEPALIVE_S = 2.0
 MAX_IMAGE_BYTES, MAX_LOAD_BYTES = 64 * 2**20, 4 * 2**20  # of a response
-
-
-@dataclass(frozen=True)
-class Offload:
-    """A task for a BS, after the decision. ``deadline_s`` counts from now; sizes in bits as in the scenario.
-
-    ``is_valid``: the UE's own model accepts the request, so a BS that calls it invalid is at fault. A BS that gets less
-    time than ``expected_s``, because of the deadline, is not.
-    """
-
-    task: Task
-    steps: int
-    service_class: int
-    bits_in: float
-    bits_out: float
-    deadline_s: float | None
-    is_valid: bool = False
-    expected_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +57,7 @@ class ImagesClient:
         trust: ssl.SSLContext | None = None,
     ):
         self.endpoint, self.size_px, self.clock = endpoint, size_px, clock
+        self.dialect = DIALECTS[endpoint.kind]
         self.base_url, password = split_userinfo(endpoint.base_url.rstrip("/"))
         self.authorization = f"Bearer {key}" if key else password
         self.load_url, self.load_authorization = self._load_access()
@@ -92,32 +72,24 @@ class ImagesClient:
 
     @property
     def is_edgebrush(self) -> bool:
-        """Whether the server is an `edgebrush serve`, which knows all fields and reports its load."""
-        return self.endpoint.load == "edgebrush"
+        """Whether the server is an `edgebrush serve`, which states its seconds."""
+        return self.endpoint.kind == "edgebrush"
 
     @property
     def images_url(self) -> str:
         return f"{self.base_url}/images/generations"
 
     def _load_access(self) -> tuple[str, str | None]:
-        """Where the load is read, and with which header `Authorization`. A key is not sent to another host.
-
-        Without load reports, it is a page whose round trip still measures the link.
-        """
-        if self.is_edgebrush:
-            return f"{self.base_url}/load", self.authorization
-        if self.endpoint.load == "none":
-            return f"{self.base_url}/models", self.authorization
-        base = urlsplit(self.base_url)
-        url, password = split_userinfo(self.endpoint.metrics_url or f"{base.scheme}://{base.netloc}/metrics")
-        same_host = urlsplit(url)[:2] == base[:2]  # scheme, host and port
+        """Where the load is read, and with which header `Authorization`. A key is not sent to another host."""
+        url, password = split_userinfo(self.dialect.load_url(self.base_url, self.endpoint))
+        same_host = urlsplit(url)[:2] == urlsplit(self.base_url)[:2]  # scheme, host and port
         return url, password or (self.authorization if same_host else None)
 
     async def post(self, offload: Offload) -> Exchange:
-        """Request an image. Raises ``StationError``, also for a status other than 200, or ``httpx.HTTPError``."""
-        body = self.request_body(offload)
+        """Request an image. Raises ``StationError``, also for a status other than 2xx, or ``httpx.HTTPError``."""
+        body = self.dialect.body(offload, self.size_px, self.endpoint.model)
         exchange = await self._exchange("POST", self.images_url, self.authorization, MAX_IMAGE_BYTES, json=body)
-        if exchange.response.status_code != 200:
+        if not exchange.response.is_success:
             raise error_of(exchange.response, exchange.body)
         return exchange
 
@@ -137,29 +109,6 @@ class ImagesClient:
             body = await read_body(response, max_bytes)
         timer.finish()
         return Exchange(response, body, timer.seconds)
-
-    def request_body(self, offload: Offload) -> dict[str, Any]:
-        """OpenAI's fields, plus those that this server knows."""
-        task, endpoint = offload.task, self.endpoint
-        body: dict[str, Any] = {
-            "prompt": task.prompt,
-            "n": 1,
-            "size": f"{self.size_px}x{self.size_px}",
-            "response_format": "b64_json",
-        }
-        if endpoint.model is not None:
-            body["model"] = endpoint.model
-        if endpoint.steps_field is not None:
-            body[endpoint.steps_field] = offload.steps
-        if self.is_edgebrush:
-            body |= {"num_inference_steps": offload.steps, "seed": task.seed, "service_class": offload.service_class}
-            if task.negative:
-                body["negative_prompt"] = task.negative
-            if task.guidance is not None:
-                body["guidance_scale"] = task.guidance
-            if offload.deadline_s is not None:
-                body["deadline_s"] = offload.deadline_s
-        return body
 
     async def close(self) -> None:
         await self.http.aclose()

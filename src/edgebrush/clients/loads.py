@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgebrush.api.schema import Load
 from edgebrush.decision.observation import LoadReport
-from edgebrush.scenario.schema import Endpoint
 
 MAX_COUNT = 1e9  # tasks or steps; a report with a larger number is invalid
 FADE_S = 3.0  # time constant of an inferred load's decay: within 10 s, a server that looked busy is tried again
@@ -41,17 +41,33 @@ def parse_load(body: bytes, now: float, classes: int) -> LoadReport:
     return LoadReport(now, load.running, load.steps_left, load.connections, waiting, steps)
 
 
-def parse_metrics(body: bytes, endpoint: Endpoint, mean_steps: float, now: float, classes: int) -> LoadReport:
-    """The load in Prometheus metrics. Raises ``ValueError`` where the endpoint's gauges are missing or invalid."""
+def parse_gauges(
+    body: bytes, names: Sequence[tuple[str, str]], mean_steps: float, now: float, classes: int
+) -> LoadReport:
+    """The load in Prometheus metrics: the first pair of gauges that is there, of running and of waiting requests.
+
+    A request counts ``mean_steps`` steps, and a running one half of them. Raises ``ValueError`` where no pair is there,
+    or a number is invalid.
+    """
     text = body.decode("utf-8", "replace")
-    running = read_gauge(text, endpoint.running_metric or "")
-    waiting = read_gauge(text, endpoint.waiting_metric or "")
-    return classless_load(now, running, 0.5 * mean_steps * running, waiting, mean_steps, classes)
+    for running_name, waiting_name in names:
+        if has_gauge(text, running_name) and has_gauge(text, waiting_name):
+            running, waiting = read_gauge(text, running_name), read_gauge(text, waiting_name)
+            return classless_load(now, running, 0.5 * mean_steps * running, waiting, mean_steps, classes)
+    raise ValueError(f"metric {names[0][0]} is missing")
+
+
+def has_gauge(text: str, name: str) -> bool:
+    return bool(gauge_lines(text, name))
+
+
+def gauge_lines(text: str, name: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
 
 
 def read_gauge(text: str, name: str) -> float:
     """A metric in Prometheus' text format, summed over its labels. Raises ``ValueError`` where it is missing."""
-    lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+    lines = gauge_lines(text, name)
     value = sum(float(line[len(name) :].rpartition("}")[2].strip().partition(" ")[0]) for line in lines)
     if not lines or not 0 <= value <= MAX_COUNT:
         raise ValueError(f"metric {name}: {value if lines else 'missing'}")

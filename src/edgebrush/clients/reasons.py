@@ -14,7 +14,7 @@ OTHER_NAME = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_I
 HINTS = {
     401: "; give its token by --station-token-env, or by api_key_env in the scenario",
     403: "; its token is not allowed to do this",
-    404: "; check the address and, in the scenario, the source of its load",
+    404: "; check the address and, in the scenario, endpoint.kind",
     421: "; start it with --allow-host and the name in its address",
 }
 

@@ -14,6 +14,7 @@ import httpx
 from PIL import Image, UnidentifiedImageError
 
 from edgebrush.api.errors import printable
+from edgebrush.api.schema import MAX_STEPS
 from edgebrush.journal.records import FailureKind
 
 from .failures import PlaceError
@@ -61,6 +62,7 @@ class Reply:
     queue_s: float
     compute_s: float
     energy_j: float
+    steps: int = 0  # that were made
 
 
 def parse_reply(body: bytes) -> Reply:
@@ -74,8 +76,9 @@ def parse_reply(body: bytes) -> Reply:
     return Reply(
         as_png(decode_image(reply)),
         bounded(reply.get("queue_s"), MAX_SECONDS),
-        bounded(reply.get("compute_s"), MAX_SECONDS),
+        bounded(reply.get("compute_s", reply.get("inference_time_s")), MAX_SECONDS),  # the latter is SGLang's
         bounded(reply.get("energy_j"), MAX_JOULES),
+        int(bounded(reply.get("steps_used"), MAX_STEPS)),
     )
 
 
@@ -123,13 +126,9 @@ def png_of(image: Image.Image) -> bytes:
 
 
 def error_of(response: httpx.Response, body: bytes) -> StationError:
-    """A response other than 200 as an error."""
-    status, code = response.status_code, None
-    try:
-        detail = json.loads(body)["error"]
-        message, code = str(detail["message"]), detail.get("code")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        message = body[:80].decode("utf-8", "replace")
+    """A response other than 2xx as an error."""
+    status = response.status_code
+    message, code = error_message(body)
     reason = f"status {status}: {printable(message[:MAX_ERROR_CHARACTERS])}"
     if status in INVALID:
         return StationError(reason, "invalid", is_fault=False)
@@ -138,6 +137,24 @@ def error_of(response: httpx.Response, body: bytes) -> StationError:
     if status in (429, 503):
         return StationError(reason, "overload", pause_of(response), is_fault=status == 503)
     return StationError(reason)
+
+
+def error_message(body: bytes) -> tuple[str, Any]:
+    """The message in an error's body, and its code.
+
+    OpenAI, vLLM and LocalAI have it at `error.message`, sd.cpp at `error` or `message`, FastAPI's servers at `detail`.
+    """
+    try:
+        reply = json.loads(body)
+        error = reply.get("error")
+        if isinstance(error, dict):
+            return str(error["message"]), error.get("code")
+        for text in (reply.get("message"), error, reply.get("detail")):
+            if text:
+                return text if isinstance(text, str) else json.dumps(text), None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    return body[:80].decode("utf-8", "replace"), None
 
 
 def pause_of(response: httpx.Response) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -19,6 +19,9 @@ MAX_STEPS = 32  # entries of a step grid
 MAX_UES, MAX_BSS = 20_000, 1_000  # so that a typing error cannot fill the memory
 MAX_TASKS = 10_000_000  # arrivals in an episode
 MIN_INTERVAL_S = 1e-3  # of recurring events, so that an episode stays finite
+
+EndpointKind = Literal["edgebrush", "vllm-omni", "sglang", "sd.cpp", "localai", "openai"]
+REPLACED_BY_KIND = ("steps_field", "load", "running_metric", "waiting_metric")  # of an endpoint, until 0.1
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -185,24 +188,30 @@ class Endpoint(Part):
     """An existing server with OpenAI's images API. Its cost and quality are still those of the BS's profile."""
 
     base_url: str = Field(description="the address above images/generations, for example http://host:8000/v1")
+    kind: EndpointKind = Field(
+        default="edgebrush",
+        description="the server's program: how it takes steps and seeds, and reports its load; openai: any other one",
+    )
     api_key_env: str | None = Field(default=None, description="the environment variable that holds its API key")
     model: str | None = Field(default=None, description="sent as `model` if given")
-    steps_field: str | None = Field(
-        default=None, description="the server's field for denoising steps; None: it has none"
-    )
-    load: Literal["edgebrush", "prometheus", "none"] = Field(
-        default="edgebrush", description="the source of its load; none: inferred from the UE's own round trips"
-    )
-    metrics_url: str | None = Field(default=None, description="None: /metrics on the same host")
-    running_metric: str | None = Field(default=None, description="prometheus only: gauge of running requests")
-    waiting_metric: str | None = Field(default=None, description="prometheus only: gauge of waiting requests")
+    metrics_url: str | None = Field(default=None, description="vllm-omni only; None: /metrics on the same host")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _replaced(cls, fields: Any) -> Any:
+        """Fields of 0.1 get an error that names what replaced them."""
+        found = [name for name in REPLACED_BY_KIND if isinstance(fields, dict) and name in fields]
+        if found:
+            kinds = ", ".join(get_args(EndpointKind))
+            raise ValueError(f"{', '.join(found)}: replaced by `kind`; remove it and give kind: one of {kinds}")
+        return fields
 
     @model_validator(mode="after")
     def _consistent(self) -> Endpoint:
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url = {self.base_url!r} is not an address; give http://HOST:PORT/v1")
-        if self.load == "prometheus" and not (self.running_metric and self.waiting_metric):
-            raise ValueError("load is prometheus, so running_metric and waiting_metric must name the server's gauges")
+        if self.metrics_url is not None and self.kind != "vllm-omni":
+            raise ValueError(f"metrics_url is not read for kind: {self.kind}, only for vllm-omni; remove it")
         return self
 
 
