@@ -68,6 +68,11 @@ class FakeStation:
     def image_response(self):
         return self.status, self.reply, self.headers
 
+    async def answer(self, body):
+        """In memory, the response to an image request."""
+        await self.make_image()
+        return self.image_response()
+
     def page_response(self, path):
         self.load_requests += 1
         if path in self.pages:
@@ -94,10 +99,9 @@ class FakeNetwork(httpx.MockTransport):
             raise httpx.ConnectError("connection refused", request=request)
         if request.method == "POST":
             station.requests.append((json.loads(request.content), request.headers))
-            await station.make_image()
+            status, reply, headers = await station.answer(station.requests[-1][0])
             if station.hang_up:
                 raise httpx.RemoteProtocolError("server disconnected", request=request)
-            status, reply, headers = station.image_response()
         else:
             await station.page_delay()
             status, reply, headers = station.page_response(request.url.path)

@@ -28,11 +28,15 @@ MAX_IMAGE_BYTES, MAX_LOAD_BYTES = 64 * 2**20, 4 * 2**20  # of a response
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request that was answered: the response, its whole body, and the seconds on the network and the server."""
+    """A request that was answered: the response, its whole body, and the seconds on the network and the server.
+
+    ``body_s`` are the seconds from the response's headers to the end of its body.
+    """
 
     response: httpx.Response
     body: bytes
     seconds: float
+    body_s: float
 
     @property
     def server_s(self) -> float | None:
@@ -93,6 +97,10 @@ class ImagesClient:
             raise error_of(exchange.response, exchange.body)
         return exchange
 
+    async def get(self, url: str) -> Exchange:
+        """Request a page of the server, whatever its status. Raises ``StationError`` or ``httpx.HTTPError``."""
+        return await self._exchange("GET", url, self.authorization, MAX_LOAD_BYTES)
+
     async def get_load(self) -> Exchange:
         """Request ``load_url``, whatever its status. Raises ``StationError`` or ``httpx.HTTPError``."""
         return await self._exchange("GET", self.load_url, self.load_authorization, MAX_LOAD_BYTES)
@@ -106,9 +114,10 @@ class ImagesClient:
         async with self.http.stream(method, url, headers=headers, extensions=extensions, **content) as response:
             if method == "POST":  # a load request bounds the rate from below: rounded ages could make it look too fast
                 timer.stream = response.extensions.get("network_stream")
+            headers_at = self.clock()
             body = await read_body(response, max_bytes)
         timer.finish()
-        return Exchange(response, body, timer.seconds)
+        return Exchange(response, body, timer.seconds, max(timer.received_at - headers_at, 0.0))
 
     async def close(self) -> None:
         await self.http.aclose()
