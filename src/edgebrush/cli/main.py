@@ -20,6 +20,7 @@ from . import (
     evaluate,
     gdm,
     generate,
+    init,
     journal,
     polish,
     profile,
@@ -80,6 +81,7 @@ app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 app.command(epilog=profile.EPILOG)(profile.profile)
 app.command(epilog=generate.EPILOG)(generate.generate)
 app.command(epilog=serve.EPILOG)(serve.serve)
+app.command(epilog=init.EPILOG)(init.init)
 app.command(epilog=ue.EPILOG)(ue.ue)
 app.command(epilog=journal.EPILOG)(journal.journal)
 app.command(epilog=testbed.EPILOG)(testbed.testbed)

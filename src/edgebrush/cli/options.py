@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from edgebrush.errors import UserError
 from edgebrush.evaluation import EVALUATED_TASKS
+from edgebrush.files import check_writable
 
 from .completion import complete_scenario
 
 OWN_CODE = "module:Class[:argument] loads a class of your own and runs its code."  # see policies/plugins.py
+SCENARIO_NAME = r"[a-z0-9][a-z0-9-]*"
 SCENARIO_HELP = "Name of a preset, or path of a .yaml file."
 
 ScenarioArgument = Annotated[
@@ -56,3 +60,28 @@ AllowOriginOption = Annotated[
         metavar="ORIGIN", help="Site, as https://images.example, whose pages may use this server; repeatable."
     ),
 ]
+
+
+def parse_list(field: str, text: str) -> tuple[int, ...]:
+    """Parse comma-separated integers and sort them. Raises ``UserError``."""
+    try:
+        return tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise UserError(f"{field} = {text!r}: must be comma-separated whole numbers, for example 1,2,4") from None
+
+
+def check_new_file(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:
+    """Raises ``UserError`` unless a file with one of these suffixes can be written, without loss of an older one."""
+    if path.suffix not in suffixes:
+        raise UserError(f"out = {str(path)!r}: give a name that ends in {' or '.join(suffixes)}")
+    if path.exists() and not overwrite:
+        raise UserError(f"out = {str(path)!r}: already exists; give another name, or --overwrite")
+    check_writable(path.parent)
+
+
+def scenario_name(name: str | None, path: Path) -> str:
+    """A scenario's name, by default that of its file. Raises ``UserError`` where it is not valid."""
+    found = name or path.stem
+    if not re.fullmatch(SCENARIO_NAME, found):
+        raise UserError(f"name = {found!r}: must be lower-case letters, digits and hyphens; give --name")
+    return found

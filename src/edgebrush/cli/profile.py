@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .models import Device, SamplerOption, import_torch
+from .options import parse_list
 
 if TYPE_CHECKING:
     from edgebrush.diffusion.backend import Backend, Prompt
@@ -214,13 +215,3 @@ def find_scorer(name: str | None) -> NamedScorer:
     scorer = ClassifierScorer(CLASSIFIER)
     scale = f"Q = F / (F + Fréchet distance), F = {scorer.reference.half_distance:.4g}"
     return NamedScorer(scorer, f"the built-in classifier {fingerprint(CLASSIFIER)[:8]} ({scale})")
-
-
-def parse_list(field: str, text: str) -> tuple[int, ...]:
-    """Parse comma-separated integers and sort them. Raises ``UserError``."""
-    from edgebrush.errors import UserError
-
-    try:
-        return tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        raise UserError(f"{field} = {text!r}: must be comma-separated whole numbers, for example 1,2,4") from None
