@@ -1,6 +1,7 @@
 """Logs: one line per record whatever it quotes, no terminal sequences, no secrets."""
 
 import io
+import json
 import logging
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import pytest
 
 from edgebrush import logs
 from edgebrush.agent.app import create_app
-from edgebrush.cli.main import print_line
-from edgebrush.logs import INDENT, MAX_LINE, LineFormatter, hide_in_logs, safe_line
-from tests.support.agents import PreferSlots, make_agent
+from edgebrush.cli import messages
+from edgebrush.cli.messages import print_line
+from edgebrush.logs import FIELDS, INDENT, MAX_LINE, JsonFormatter, LineFormatter, hide_in_logs, safe_line
+from tests.support.agents import PreferSlots, generate_all, make_agent, make_task
 from tests.support.fakes import LOAD, FakeStation
 from tests.support.processes import ENVIRONMENT
+from tests.support.serving import CIRCLE, IMAGES, in_memory, make_station
 from tests.support.virtual_time import run_virtual
 
 FORGED = "2026-11-26 12:00:00,000 ERROR root: forged"
@@ -30,15 +33,26 @@ INJECTIONS = {
 }
 
 
-@pytest.fixture
-def log():
-    """A logger as `edgebrush` configures it, and its output."""
+def logger_with(formatter):
+    """A logger with a formatter, and its output."""
     output = io.StringIO()
     handler = logging.StreamHandler(output)
-    handler.setFormatter(LineFormatter(logs.FORMAT))
+    handler.setFormatter(formatter)
     logger = logging.Logger("tests.logs")  # without a parent: pytest-xdist cannot send what pytest captures of it
     logger.addHandler(handler)
     return logger, output
+
+
+@pytest.fixture
+def log():
+    """A logger as `edgebrush` configures it, and its output."""
+    return logger_with(LineFormatter(logs.FORMAT))
+
+
+@pytest.fixture
+def json_log():
+    """A logger as `edgebrush ue --log-format json` configures it, and its output."""
+    return logger_with(JsonFormatter())
 
 
 @pytest.mark.parametrize("name", INJECTIONS)
@@ -61,6 +75,57 @@ def test_lines_of_a_traceback_do_not_pass_for_records(log, name):
     first, *others = output.getvalue().splitlines()
     assert first.endswith("ERROR tests.logs: task failed")
     assert all(line.startswith(INDENT) and line.isprintable() for line in others)
+
+
+def texts_in(value):
+    """All texts in a JSON value."""
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in texts_in(each)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_json_records_are_one_object_in_one_line_whatever_they_quote(json_log, name):
+    logger, output = json_log
+    text = INJECTIONS[name]
+    logger.warning("%s: cannot read its load", text, extra=dict.fromkeys(FIELDS, text))
+    logger.warning(f'{text}", "level": "ERROR')
+    try:
+        raise ValueError(text)
+    except ValueError:
+        logger.exception("task failed", stack_info=True)
+    lines = output.getvalue().splitlines()
+    assert len(lines) == 3 and all(line.isascii() and line.isprintable() for line in lines)
+    quoting, forging, failing = map(json.loads, lines)
+    assert set(quoting) == {"time", "level", "logger", "message", *FIELDS} and forging["level"] == "WARNING"
+    assert all(text.isprintable() for each in (quoting, forging) for text in texts_in(each))
+    for name in ("exception", "stack"):
+        assert all(line.startswith(INDENT) and line.isprintable() for line in failing.pop(name).splitlines())
+    assert failing.pop("message") == "task failed"
+
+
+def test_json_records_have_the_tasks_fields(json_log):
+    logger, output = json_log
+    logger.warning("task %s: done", "k-0", extra={"task": "k-0", "seconds": 0.25, "reason": None, "unknown": object()})
+    record = json.loads(output.getvalue())
+    assert record.pop("time").endswith("+00:00")
+    assert record == {
+        "level": "WARNING",
+        "logger": "tests.logs",
+        "message": "task k-0: done",
+        "task": "k-0",
+        "seconds": 0.25,
+    }
+
+
+def test_json_records_hold_no_secrets(json_log, monkeypatch):
+    monkeypatch.setattr(logs, "_own_secrets", {"open-sesame"})
+    logger, output = json_log
+    try:
+        raise ValueError("http://u:s3cret@bs open-sesame")
+    except ValueError:
+        logger.exception("Bearer s3cret-of-many-letters", extra={"reason": "token=s3cret", "station": "open-sesame"})
+    assert "s3cret" not in output.getvalue() and "sesame" not in output.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -113,8 +178,31 @@ def test_long_lines_are_cut():
 
 
 def test_errors_on_the_terminal_are_one_safe_line(capsys):
-    print_line("error: \x1b[2J http://u:s3cret@bs\nforged", "red")
+    print_line("error: \x1b[2J http://u:s3cret@bs\nforged", logging.ERROR)
     assert capsys.readouterr().err == "error: \\x1b[2J http://***@bs forged\n"
+
+
+def test_messages_are_records_where_logs_are_json(monkeypatch, json_log):
+    logger, output = json_log
+    monkeypatch.setattr(messages, "log", logger)
+    monkeypatch.setattr(messages, "logs_are_json", lambda: True)
+    print_line("error: \x1b[2J http://u:s3cret@bs\nforged", logging.ERROR)
+    record = json.loads(output.getvalue())
+    assert (record["level"], record["message"]) == ("ERROR", "error: \\x1b[2J http://***@bs forged")
+
+
+def test_only_what_was_configured_here_is_changed(monkeypatch):
+    """A program that uses edgebrush, and pytest, have handlers of their own."""
+    root, ours, other = logging.Logger("root"), logging.NullHandler(), logging.NullHandler()
+    ours.setFormatter(LineFormatter(logs.FORMAT))
+    root.handlers = [ours, other]
+    monkeypatch.setattr(logging, "getLogger", lambda name=None: root)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    logs.configure_logging("json", "info")
+    assert isinstance(ours.formatter, JsonFormatter) and other.formatter is None and root.level == logging.INFO
+    assert logs.logs_are_json()
+    logs.configure_logging()
+    assert not logs.logs_are_json() and root.level == logging.WARNING
 
 
 @pytest.mark.process
@@ -157,3 +245,29 @@ def test_what_clients_and_other_servers_send_an_agent_stays_in_its_line(tmp_path
     lines = caplog.text.splitlines()
     assert any("large" in line for line in lines), "the BSs' faults are logged"
     assert all(line.isprintable() and "s3cret" not in line for line in lines)
+
+
+def test_an_agent_logs_failovers_and_ends_with_the_tasks_fields(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "edgebrush.agent")
+    broken, good = FakeStation(), FakeStation()
+    broken.status, broken.reply = 500, {"error": {"message": "out of memory"}}
+    stations = {"large": broken, "small": good}
+    (result,) = generate_all(tmp_path, PreferSlots(1, 2), stations, [make_task("k-0")])
+    assert result.place == "small"
+    records = [vars(each) for each in caplog.records if getattr(each, "task", "") == "k-0"]
+    failover, end = records
+    assert (failover["place"], failover["status"]) == ("large", "failed") and "out of memory" in failover["reason"]
+    assert (end["place"], end["status"], end["reason"]) == ("small", "image", None) and end["seconds"] >= 0
+
+
+def test_a_station_logs_ends_and_refusals_with_their_fields(caplog):
+    caplog.set_level(logging.INFO, "edgebrush")
+    with in_memory(make_station(), token="open-sesame") as client:
+        client.post(IMAGES, json=CIRCLE)
+        client.headers["authorization"] = "Bearer open-sesame"
+        client.post(IMAGES, json=CIRCLE)
+        client.post(IMAGES, json={**CIRCLE, "prompt": "cat"})
+    without_token, end, refused = [vars(each) for each in caplog.records if each.name.startswith("edgebrush")]
+    assert (without_token["status"], without_token["reason"]) == (401, "invalid_api_key")
+    assert (end["station"], end["status"], end["reason"]) == ("bs", "image", None) and end["task"].startswith("img-")
+    assert (refused["status"], refused["reason"]) == (422, "invalid_value")

@@ -23,7 +23,7 @@ def allowed_imports() -> dict[str, set[str]]:
 
 ALLOWED = allowed_imports()
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__")
-BELOW = ("errors", "files", "logs", "machine", "progress", "plotting")  # every room may import these
+BELOW = ("errors", "files", "logs", "machine", "progress", "plotting", "traces")  # every room may import these
 
 
 def loaded_by(statement: str) -> set[str]:

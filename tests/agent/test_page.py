@@ -48,7 +48,13 @@ def test_metrics_are_correct(client):
     assert metric(client, "edgebrush_ue_energy_joules_total", spender="ue") > 0
     assert metric(client, "edgebrush_ue_station_available", station="small") == 1
     assert 0 < metric(client, "edgebrush_ue_battery_level") < 1
-    assert metric(client, "edgebrush_ue_station_up_bps", station="small") > 0
+    assert metric(client, "edgebrush_ue_station_uplink_bytes_per_second", station="small") > 0
+    assert metric(client, "edgebrush_ue_decision_steps_count", place="small") >= 2
+    assert metric(client, "edgebrush_ue_decision_steps_sum", place="own") == 2
+    assert metric(client, "edgebrush_ue_failovers_total", place="large", reason="failed") == 1
+    assert metric(client, "edgebrush_ue_failovers_total", reason="invalid") == 1
+    assert metric(client, "edgebrush_ue_journal_bytes") > 4096 < metric(client, "edgebrush_ue_journal_free_bytes")
+    assert metric(client, "edgebrush_build_info") == 1 and metric(client, "process_resident_memory_bytes") > 1e6
     assert metric(client, "edgebrush_ue_journal_writable") == 1
     assert metric(client, "edgebrush_ue_running") == metric(client, "edgebrush_ue_own_waiting") == 0
 

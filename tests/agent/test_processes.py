@@ -30,7 +30,19 @@ from tests.support.serving import until
 pytestmark = pytest.mark.process
 
 IMAGES = "/v1/images/generations"
-HEAVY = {"jax", "jaxlib", "numba", "llvmlite", "torch", "equinox", "optax", "cma", "scipy", "matplotlib"}
+HEAVY = {
+    "opentelemetry",
+    "jax",
+    "jaxlib",
+    "numba",
+    "llvmlite",
+    "torch",
+    "equinox",
+    "optax",
+    "cma",
+    "scipy",
+    "matplotlib",
+}
 LEARNERS = ("edgebrush.learning", "edgebrush.evaluation.", "edgebrush.sim.simulator")  # a package alone is light
 
 

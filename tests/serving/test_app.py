@@ -351,6 +351,7 @@ def test_metrics_are_correct():
         assert metric(client, "edgebrush_queue_wait_seconds_count") == 3
         assert metric(client, "edgebrush_round_seconds_count") == 6
         assert metric(client, "edgebrush_running") == metric(client, "edgebrush_waiting") == 0
+        assert (metric(client, "edgebrush_batch_limit"), metric(client, "edgebrush_queue_limit")) == (4, 32)
 
 
 def test_all_routes_but_health_and_metrics_need_the_token():

@@ -35,8 +35,11 @@ class PreferSlots:
         return [self.layout.action_space.encode(slot, TESTBED.decision.step_grid.index(self.steps), 1)]
 
 
-def make_agent(folder, policy, stations, backend=None, scenario=TESTBED):
-    """An agent whose BSs are addresses, or fake stations on an in-memory network. It uses a virtual loop's clock."""
+def make_agent(folder, policy, stations, backend=None, scenario=TESTBED, transport=None, token_env=None):
+    """An agent whose BSs are addresses, or fake stations on an in-memory network. It uses a virtual loop's clock.
+
+    ``transport`` replaces the network; ``token_env`` names the variable with the BSs' token.
+    """
     fakes = {name: each for name, each in stations.items() if not isinstance(each, str)}
     urls = {name: f"http://{name}" if name in fakes else each for name, each in stations.items()}
     for bs in scenario.bss:
@@ -48,7 +51,8 @@ def make_agent(folder, policy, stations, backend=None, scenario=TESTBED):
     device = Device(backend or Formula(), 30, 8, *observer.own_parts_s, 2)
     journal = Journal(folder)
     clock = virtual_clock(device.engine, journal) or time.monotonic
-    remote = build_stations(observer, urls, FakeNetwork(fakes) if fakes else None, clock)
+    network = FakeNetwork(fakes) if fakes else transport
+    remote = build_stations(observer, urls, network, clock, token_env=token_env)
     return Agent(observer, policy, remote, device, journal, lambda: 0.5, clock)
 
 

@@ -1,6 +1,7 @@
 """Processes for tests: `edgebrush serve`, `edgebrush ue`, and fake servers that tests kill and freeze."""
 
 import os
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -34,3 +35,9 @@ def edgebrush_process(*arguments, **variables):
 
 def fake_process(delay_s):
     return started(sys.executable, str(Path(__file__).with_name("fakes.py")), str(delay_s))
+
+
+def free_port():
+    """A port that nothing listens on now, for programs that cannot choose one themselves."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]

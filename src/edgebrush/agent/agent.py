@@ -10,11 +10,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from edgebrush import traces
 from edgebrush.clients.failures import PlaceError, kind_of_task, retry_after
 from edgebrush.clients.offload import Offload
 from edgebrush.decision import observation as obs
@@ -26,6 +27,7 @@ from edgebrush.journal.journal import Journal, JournalError
 from edgebrush.journal.records import Task, TaskResult
 from edgebrush.policies.protocol import Policy
 
+from .decisions import Decision
 from .device import Device
 from .history import History
 from .observer import Observer
@@ -40,18 +42,6 @@ log = logging.getLogger(__name__)
 
 class RepeatMismatch(Exception):
     """A task has the id of an earlier one, but belongs to another request."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Place, steps and class of a task; ``expected_s`` and ``reason`` state what the UE knew."""
-
-    slot: int
-    place: str
-    steps: int
-    service_class: int
-    expected_s: float
-    reason: dict[str, Any]
 
 
 class Agent:
@@ -135,10 +125,11 @@ class Agent:
 
     async def _run(self, task: Task, is_accepted: bool) -> TaskResult:
         """Take a task to its end and record that. This is the only place where a task ends."""
-        result = replace(await self._result_of(task, is_accepted), delay_s=self.clock() - task.accepted_s)
-        self.history.on_end(result)
-        await self.journal.end(result)
-        return result
+        with traces.span("task", task=task.id, request=task.request):
+            result = replace(await self._result_of(task, is_accepted), delay_s=self.clock() - task.accepted_s)
+            self.history.on_end(result)
+            await self.journal.end(result)
+            return result
 
     async def _result_of(self, task: Task, is_accepted: bool) -> TaskResult:
         """Record a task and generate its image. Raises ``JournalError`` where it cannot be recorded."""
@@ -153,7 +144,7 @@ class Agent:
                 raise
             return TaskResult(task.id, None, CLIENT_LEFT, kind="disconnected")
         except Exception as error:
-            log.exception("task %s", task.id)
+            log.exception("task %s", task.id, extra={"task": task.id})
             reason = f"the agent failed: {type(error).__name__}: {error}"
             return TaskResult(task.id, None, reason, kind="failed")
 
@@ -177,10 +168,11 @@ class Agent:
             attempts += 1
             start = self.clock()
             try:
-                result = await self._generate_at(decision, task, context)
+                with traces.span("attempt", "client" if decision.slot else "internal", **decision.attributes):
+                    result = await self._generate_at(decision, task, context)
             except PlaceError as error:
                 self.journal.write(task.id, "failed over", place=decision.place, reason=str(error))
-                self.history.on_failover(task.id, str(error))
+                self.history.on_failover(task.id, decision.place, error)
                 failures[decision.slot] = error
                 if decision.slot > 0:
                     spent_j += self._charge(float(self.observer.device["standby_w"]) * (self.clock() - start))
@@ -238,6 +230,7 @@ class Agent:
         request = own_request(task, decision.steps, decision.service_class)
         job = await self.device.generate(request, left_s if left_s < np.inf else None, self.viewers.get(task.id))
         assert job.image is not None
+        traces.add_phases(wait=job.queue_s, generate=job.compute_s)
         spent_j = self._charge(self.observer.own_j(decision.steps))
         return TaskResult(task.id, png(job.image), queue_s=job.queue_s, compute_s=job.compute_s, energy_ue_j=spent_j)
 
@@ -256,6 +249,8 @@ class Agent:
         )
         self.journal.write(task.id, "sent", place=decision.place)
         reply = await station.generate(offload, self._timeout_s(decision, left_s))
+        served_s = reply.server_s - reply.queue_s
+        traces.add_phases(upload=reply.up_s, wait=reply.queue_s, generate=served_s, download=reply.down_s)
         spent_j = self._charge(
             float(
                 power["transmit_w"] * reply.up_s

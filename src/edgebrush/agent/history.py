@@ -1,20 +1,22 @@
-"""What an agent has done since its start: counts of ended tasks, and the newest decisions with their outcomes."""
+"""What an agent has done since its start: metrics, logs, spans, and the newest decisions with their outcomes."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from edgebrush import traces
+from edgebrush.clients.failures import PlaceError
 from edgebrush.journal.records import TaskResult
 
-from .metrics import Metrics, outcome_of
-
-if TYPE_CHECKING:
-    from .agent import Decision
+from .decisions import Decision
+from .metrics import NO_PLACE, Metrics, outcome_of
 
 KEPT_DECISIONS = 20
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -37,18 +39,45 @@ class History:
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def on_decision(self, task_id: str, decision: Decision) -> None:
+        self.metrics.on_decision(decision.place, decision.steps)
         self.decisions.appendleft(PastDecision(task_id, decision, time.time()))
 
-    def on_failover(self, task_id: str, reason: str) -> None:
+    def on_failover(self, task_id: str, place: str, error: PlaceError) -> None:
         """The place of a task's last decision has failed."""
-        self._set_outcome(task_id, f"failed: {reason}")
+        self.metrics.on_failover(place, error.kind)
+        self._set_outcome(task_id, f"failed: {error}")
+        fields = {"task": task_id, "place": place, "status": error.kind, "reason": str(error)}
+        log.info("task %s: failed over from %s", task_id, error, extra=fields)
 
     def on_end(self, result: TaskResult) -> None:
         """A task has ended."""
         outcome = outcome_of(result)
         self.metrics.on_end(result)
-        self.counts[result.place or "none", outcome] += 1
+        self.counts[result.place or NO_PLACE, outcome] += 1
         self._set_outcome(result.task, f"{outcome} after {result.delay_s:.3g} s")
+        self._log_end(result, outcome)
+        traces.describe_span(
+            error=result.error,
+            place=result.place or NO_PLACE,
+            outcome=outcome,
+            steps=result.steps,
+            service_class=result.service_class,
+            attempts=result.attempts,
+            missed_deadline=result.missed,
+            energy_ue_j=result.energy_ue_j,
+            energy_bs_j=result.energy_bs_j,
+        )
+
+    def _log_end(self, result: TaskResult, outcome: str) -> None:
+        fields = {
+            "task": result.task,
+            "place": result.place or None,
+            "status": outcome,
+            "reason": result.error or None,
+            "seconds": round(result.delay_s, 4),
+        }
+        end = result.error or f"image at {result.place}"
+        log.info("task %s: %s after %.3g s: %s", result.task, outcome, result.delay_s, end, extra=fields)
 
     def _set_outcome(self, task_id: str, outcome: str) -> None:
         """Set the outcome of a task's last decision, unless its place has given one."""

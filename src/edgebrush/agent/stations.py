@@ -255,6 +255,7 @@ class RemoteStation:
                     self.name,
                     self.client.load_url,
                     reason,
+                    extra={"station": self.name, "reason": reason},
                 )
             return
         self.view.load = load
@@ -262,7 +263,7 @@ class RemoteStation:
             self.health.room_reported(sent_at)
         if self.logged_unreadable:
             self.logged_unreadable = False
-            log.warning("%s: its load can be read again", self.name)
+            log.warning("%s: its load can be read again", self.name, extra={"station": self.name})
 
     def _check_zero(self, load: LoadReport, sent_at: float) -> None:
         """A server whose reports are turned off reports no tasks, also while it has some. It is not taken for idle.
@@ -304,13 +305,14 @@ class RemoteStation:
     def _log_if_dropped(self, reason: str) -> None:
         """Log once that the BS is not used: at the first failure if it was never reached, else when it is dropped."""
         if not self.logged_unreachable and (self.health.dropped or not self.was_reached):
-            log.warning("%s at %s is not used: %s", self.name, self.client.base_url, reason)
+            fields = {"station": self.name, "reason": reason}
+            log.warning("%s at %s is not used: %s", self.name, self.client.base_url, reason, extra=fields)
             self.logged_unreachable = True
 
     def _log_if_reached(self) -> None:
         self.was_reached = True
         if self.logged_unreachable and not self.health.dropped:
-            log.warning("%s at %s is used now", self.name, self.client.base_url)
+            log.warning("%s at %s is used now", self.name, self.client.base_url, extra={"station": self.name})
             self.logged_unreachable = False
 
 

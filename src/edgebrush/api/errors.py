@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -35,6 +36,8 @@ CODES = {
     "missing": "missing_required_parameter",
 }  # OpenAI's, by pydantic's type
 
+log = logging.getLogger(__name__)
+
 
 class ApiError(Exception):
     """A request that is answered with an error; ``retry_after_s`` is set where the client may retry."""
@@ -62,7 +65,9 @@ def overload_error(message: str, code: str, wait_s: float) -> ApiError:
 
 
 def error_response(error: ApiError, close: bool = False) -> JSONResponse:
-    """The HTTP response for an error, in OpenAI's format; ``close`` also ends the connection."""
+    """Log an error and make its HTTP response, in OpenAI's format; ``close`` also ends the connection."""
+    fields = {"status": error.status, "reason": error.detail.code}
+    log.info("status %d: %s", error.status, error.detail.message, extra=fields)
     headers = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from edgebrush.errors import UserError
-from edgebrush.logs import configure_logging, safe_line
+from edgebrush.logs import configure_logging
 
 from . import (
     compare,
@@ -35,6 +36,7 @@ from . import (
     tune_learners,
     ue,
 )
+from .messages import print_line
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a second thread costs more than it saves
 UsageError: Any = typer.BadParameter.__base__  # click's; the import path depends on typer's version
@@ -113,7 +115,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print_line("interrupted", "yellow")
+        print_line("interrupted", logging.WARNING)
     return code or 0
 
 
@@ -125,7 +127,7 @@ def one_line_deprecations() -> Iterator[None]:
 
         def show_in_one_line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, FutureWarning):
-                print_line(f"warning: {message}", "yellow")
+                print_line(f"warning: {message}", logging.WARNING)
             else:
                 show(message, category, *where, **more)
 
@@ -135,16 +137,8 @@ def one_line_deprecations() -> Iterator[None]:
 
 def fail(message: str) -> int:
     """Print a user error in one line; returns the exit code."""
-    print_line(f"error: {message}", "red")
+    print_line(f"error: {message}", logging.ERROR)
     return 2
-
-
-def print_line(message: str, style: str) -> None:
-    """Print one unwrapped line on stderr."""
-    from rich.console import Console
-    from rich.text import Text
-
-    Console(stderr=True).print(Text(safe_line(" ".join(message.split())), style), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from edgebrush.errors import UserError
 from edgebrush.evaluation import EVALUATED_TASKS
 from edgebrush.files import check_writable
+from edgebrush.logs import LogFormat
 
 from .completion import complete_scenario
 
@@ -58,6 +59,20 @@ AllowOriginOption = Annotated[
     list[str],
     typer.Option(
         metavar="ORIGIN", help="Site, as https://images.example, whose pages may use this server; repeatable."
+    ),
+]
+LogFormatOption = Annotated[
+    LogFormat, typer.Option(help="Form of the records on stderr: lines of text, or one JSON object per line.")
+]
+LogLevelOption = Annotated[
+    Literal["error", "warning", "info"],
+    typer.Option(help="Least severe records to log; info has a record per task and per refused request."),
+]
+TracesOption = Annotated[
+    bool,
+    typer.Option(
+        "--traces",
+        help="Export OpenTelemetry traces by OTLP over HTTP; OTEL_* variables say where (needs the extra [otel]).",
     ),
 ]
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .messages import print_line
 from .models import DeviceOption, DtypeOption, GuidanceOption, PipelineOption, SamplerOption, open_model, open_pipeline
-from .options import AllowHostOption, AllowOriginOption
+from .options import AllowHostOption, AllowOriginOption, LogFormatOption, LogLevelOption, TracesOption
 
 if TYPE_CHECKING:
     from edgebrush.diffusion.backend import Backend
@@ -106,6 +107,9 @@ def serve(
             help="Seconds for running tasks to finish after SIGTERM; waiting tasks are rejected at once.",
         ),
     ] = 30.0,
+    log_format: LogFormatOption = "text",
+    log_level: LogLevelOption = "warning",
+    traces: TracesOption = False,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", is_eager=True, callback=read_config, help="YAML file with any of these options."),
@@ -116,11 +120,15 @@ def serve(
     from edgebrush.diffusion.onnx import shipped_models
     from edgebrush.diffusion.samplers import make_sampler
     from edgebrush.errors import UserError
-    from edgebrush.logs import hide_in_logs
+    from edgebrush.logs import configure_logging, hide_in_logs
     from edgebrush.profiles.catalogue import load_profile
     from edgebrush.serving.app import create_app
     from edgebrush.serving.station import Limits, Station
+    from edgebrush.traces import start_traces
 
+    configure_logging(log_format, log_level)
+    if traces:
+        start_traces("edgebrush-station", name)
     if (tls_cert is None) != (tls_key is None):
         raise UserError("tls: --tls-cert and --tls-key must be given together")
     token = read_token(token_env, token_file)
@@ -152,7 +160,7 @@ def prepare(backend: PipelineBackend, name: str, batch_limit: int, cuda_graphs: 
     from edgebrush.diffusion.warm_up import warm_up
 
     prepared = warm_up(backend, batch_limit, cuda_graphs)
-    typer.echo(f"{name}: {backend.name} on {backend.device}: guidance {backend.guidance:g}, {prepared}", err=True)
+    print_line(f"{name}: {backend.name} on {backend.device}: guidance {backend.guidance:g}, {prepared}")
     return prepared.batch_limit
 
 

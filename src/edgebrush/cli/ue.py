@@ -11,7 +11,15 @@ from edgebrush.journal import KEEP_DAYS, KEEP_TASKS
 
 from .completion import complete_policy
 from .models import DeviceOption, DtypeOption, GuidanceOption, PipelineOption, open_model, open_pipeline
-from .options import OWN_CODE, AllowHostOption, AllowOriginOption, ScenarioArgument
+from .options import (
+    OWN_CODE,
+    AllowHostOption,
+    AllowOriginOption,
+    LogFormatOption,
+    LogLevelOption,
+    ScenarioArgument,
+    TracesOption,
+)
 
 if TYPE_CHECKING:
     from edgebrush.diffusion.backend import Backend
@@ -91,6 +99,9 @@ def ue(
         float | None,
         typer.Option(min=0.0, max=1.0, help="Battery level at the start.", show_default="the scenario's mean"),
     ] = None,
+    log_format: LogFormatOption = "text",
+    log_level: LogLevelOption = "warning",
+    traces: TracesOption = False,
 ) -> None:
     """Run the agent of a UE: the policy decides for each image whether the UE or a base station generates it."""
     import asyncio
@@ -99,8 +110,13 @@ def ue(
     from edgebrush.agent.build import build_agent
     from edgebrush.agent.task_file import read_task_file, run_task_file
     from edgebrush.api.server import Address, Server, run
+    from edgebrush.logs import configure_logging
     from edgebrush.scenario.load import load_scenario
+    from edgebrush.traces import start_traces
 
+    configure_logging(log_format, log_level)
+    if traces:
+        start_traces("edgebrush-agent", f"ue-{number}")
     urls = dict(each.partition("=")[::2] for each in station)
     loaded = load_scenario(scenario)
     backend: Backend

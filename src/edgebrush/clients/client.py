@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from edgebrush import traces
 from edgebrush.api.timing import AGE_RESOLUTION_S, server_seconds
 from edgebrush.api.timing import NAME as SERVER_TIMING
 from edgebrush.scenario.schema import Endpoint
@@ -109,7 +110,7 @@ class ImagesClient:
         self, method: str, url: str, authorization: str | None, max_bytes: int, **content: Any
     ) -> Exchange:
         timer = TransferTimer(self.clock)
-        headers = {"Authorization": authorization} if authorization else {}
+        headers = traces.trace_headers() | ({"Authorization": authorization} if authorization else {})
         extensions = {"trace": timer.trace}
         async with self.http.stream(method, url, headers=headers, extensions=extensions, **content) as response:
             if method == "POST":  # a load request bounds the rate from below: rounded ages could make it look too fast

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import math
+import shutil
 import sqlite3
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -19,7 +21,7 @@ from typing import IO, Any
 from edgebrush.errors import UserError
 
 from . import KEEP_DAYS, KEEP_TASKS
-from .database import open_database
+from .database import FILE, open_database
 from .reader import connect
 from .records import OPEN, Acceptance, Ending, Entry, SteadyClock, Task, TaskResult, to_json
 from .takeover import take_over
@@ -67,6 +69,20 @@ class Journal:
         """Raises ``JournalError`` while the journal cannot be written."""
         if self.problem:
             raise JournalError(f"{UNUSABLE}: {self.problem}")
+
+    def size_bytes(self) -> float:
+        """Size of the database with its write-ahead log; NaN where it cannot be read."""
+        try:
+            return sum(path.stat().st_size for path in self.folder.glob(f"{FILE}*"))
+        except OSError:
+            return math.nan
+
+    def free_bytes(self) -> float:
+        """Free space on the disk, for this user; NaN where it cannot be read."""
+        try:
+            return shutil.disk_usage(self.folder).free
+        except OSError:
+            return math.nan
 
     @property
     def busy(self) -> bool:

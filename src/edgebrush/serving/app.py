@@ -9,16 +9,17 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from edgebrush.api.disconnects import unless_disconnected
 from edgebrush.api.errors import ApiError, add_error_handlers, error_responses
 from edgebrush.api.files import add_file_route
+from edgebrush.api.metrics import metrics_response
 from edgebrush.api.middleware import BodyMiddleware, TokenMiddleware
 from edgebrush.api.models import add_model_routes
 from edgebrush.api.schema import IMAGES_PATH, LOAD_PATH, Health, ImageReply, ImageRequest, JobReply, Load
 from edgebrush.api.streaming import open_stream
 from edgebrush.api.timing import ServerTimingMiddleware
+from edgebrush.traces import remote_parent
 
 from .middleware import RequestLimitMiddleware, ResponseCountMiddleware
 from .station import SHUTDOWN_RETRY_S, Station, cancelled_error, stopping_error
@@ -65,7 +66,7 @@ def add_image_routes(app: FastAPI, station: Station, dependencies: Dependencies)
     )
     async def generate(body: ImageRequest, request: Request, prefer: Annotated[str, Header()] = "") -> Any:
         """Generate images: in one reply, as a stream, or (`Prefer: respond-async`) as a job to query later."""
-        generation = station.submit(body, str(request.base_url))
+        generation = station.submit(body, str(request.base_url), remote_parent(request.headers))
         if "respond-async" in prefer:
             station.keep(generation)
             headers = {"location": f"{IMAGES_PATH}/{generation.id}", "preference-applied": "respond-async"}
@@ -132,7 +133,7 @@ def add_monitoring_routes(app: FastAPI, station: Station) -> None:
     @app.get("/metrics", response_class=Response, responses={200: exposition, **error_responses(408, 413)})
     async def metrics() -> Response:
         """Metrics in Prometheus' text format."""
-        return Response(station.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return metrics_response(station.metrics.registry)
 
 
 def add_middleware(app: FastAPI, station: Station, token: str | None) -> None:

@@ -7,6 +7,7 @@ import base64
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import numpy as np
 from PIL.Image import fromarray
@@ -32,13 +33,23 @@ KeepFile = Callable[[bytes, str], str]  # content and media type to the file's a
 class Generation:
     """The engine jobs of one request.
 
-    ``ignored`` names the request's fields without effect; ``keep_file`` makes the addresses of a reply with addresses.
+    ``ignored`` names the request's fields without effect; ``keep_file`` makes the addresses of a reply with addresses;
+    ``parent`` is the client's span.
     The engine's thread calls ``show_step``. Everything else runs in the event loop's thread.
     """
 
-    def __init__(self, request: ImageRequest, steps: int, served_by: str, ignored: Sequence[str], keep_file: KeepFile):
+    def __init__(
+        self,
+        request: ImageRequest,
+        steps: int,
+        served_by: str,
+        ignored: Sequence[str],
+        keep_file: KeepFile,
+        parent: Any = None,
+    ):
         self.request, self.steps, self.served_by = request, steps, served_by
-        self.ignored, self.keep_file = list(ignored), keep_file
+        self.ignored, self.keep_file, self.parent = list(ignored), keep_file, parent
+        self.admitted_ns = time.time_ns()
         self.id = f"img-{secrets.token_hex(12)}"
         self.jobs: list[Job] = []
         self.energy_j = 0.0

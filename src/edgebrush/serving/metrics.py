@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, Histogram
 
-WAIT_BUCKETS_S = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+from edgebrush.api.errors import STATUS_DESCRIPTIONS
+from edgebrush.api.metrics import DURATION_BUCKETS_S, new_registry
+
 ROUND_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
+STATUSES = (200, 202, *STATUS_DESCRIPTIONS)  # counted from 0, so that a rate sees the first one of each
 
 
 class Metrics:
     """One station's metrics, in their own registry."""
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
+        registry = self.registry = new_registry()
         self.running = Gauge("edgebrush_running", "Images in the batch.", registry=registry)
+        self.batch_limit = Gauge("edgebrush_batch_limit", "Maximum number of images in the batch.", registry=registry)
         self.waiting = Gauge("edgebrush_waiting", "Images that wait for a place in the batch.", registry=registry)
+        self.queue_limit = Gauge("edgebrush_queue_limit", "Maximum number of waiting images.", registry=registry)
         self.connections = Gauge("edgebrush_connections", "Requests being processed or answered.", registry=registry)
         self.queue_wait = Histogram(
             "edgebrush_queue_wait_seconds",
             "Time from admission to the batch.",
-            buckets=WAIT_BUCKETS_S,
+            buckets=DURATION_BUCKETS_S,
             registry=registry,
         )
         self.round = Histogram(
@@ -33,7 +38,5 @@ class Metrics:
         self.requests = Counter(
             "edgebrush_requests", "Image requests by response status.", ["status"], registry=registry
         )
-
-    def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        for status in STATUSES:
+            self.requests.labels(status)

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from PIL.Image import fromarray
 
@@ -28,6 +29,7 @@ from edgebrush.scenario.schema import MAX_CLASSES
 
 from .generation import Generation
 from .metrics import Metrics
+from .records import record_end
 
 DEFAULT_STEPS = 15  # of a request without num_inference_steps
 KEPT_JOBS = 64  # asynchronous jobs that have ended and can still be queried
@@ -77,17 +79,22 @@ class Station:
         self.metrics.running.set_function(lambda: len(self.engine.running))
         self.metrics.waiting.set_function(lambda: len(self.engine.waiting))
         self.metrics.connections.set_function(lambda: self.connections)
+        self.metrics.batch_limit.set(self.limits.batch)
+        self.metrics.queue_limit.set(self.limits.queue)
 
     # -- requests
 
-    def submit(self, request: ImageRequest, base_url: str) -> Generation:
-        """Admit all images of a request, or none. Addresses of images begin with ``base_url``. Raises ``ApiError``."""
+    def submit(self, request: ImageRequest, base_url: str, parent: Any = None) -> Generation:
+        """Admit all images of a request, or none. Raises ``ApiError``.
+
+        Addresses of images begin with ``base_url``. ``parent`` is the client's span, see ``traces.remote_parent``.
+        """
         if self.stopping:
             raise stopping_error()
         steps = request.num_inference_steps or min(DEFAULT_STEPS, self.limits.steps)
         self.check(request, steps)
         ignored = ignored_fields(request, self.backend.name, [self.image_size(request)])
-        generation = Generation(request, steps, self.name, ignored, self.files.keeper(base_url))
+        generation = Generation(request, steps, self.name, ignored, self.files.keeper(base_url), parent)
         self._submit_jobs(generation)
         self.active.add(generation)
         if request.deadline_s is not None:
@@ -178,8 +185,9 @@ class Station:
 
     def _end_job(self, generation: Generation) -> None:
         generation.on_job_end()
-        if generation.ended.is_set():
-            self.active.discard(generation)
+        if generation.ended.is_set() and generation in self.active:
+            self.active.remove(generation)
+            record_end(generation)
             if generation.deadline_timer:
                 generation.deadline_timer.cancel()
 
