@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,11 +11,15 @@ import httpx
 
 from edgebrush.clients.access import Server, servers_of, tls_context
 from edgebrush.clients.client import ImagesClient
+from edgebrush.clients.dialects import DIALECTS, STEPS
 from edgebrush.clients.loads import ServerSpec
 from edgebrush.errors import UserError
+from edgebrush.scenario.schema import Scenario
 
 from .observer import Observer
 from .stations import RemoteStation
+
+log = logging.getLogger(__name__)
 
 
 def build_stations(
@@ -33,6 +38,7 @@ def build_stations(
     scenario, space = observer.scenario, observer.layout.action_space
     trust, stations = tls_context(ca_file), []
     for each in servers_of(scenario, urls, token_env):
+        log_if_without_steps(each, scenario)
         spec = server_spec(observer, each)
         client = ImagesClient(each.endpoint, spec.size_px, each.key, transport, clock, trust)
         model = each.endpoint.model or each.bs.profile
@@ -43,6 +49,15 @@ def build_stations(
             "(decision.neighbours); give the ones with the best links"
         )
     return stations
+
+
+def log_if_without_steps(server: Server, scenario: Scenario) -> None:
+    """Such a server makes as many steps as it likes, whatever the policy chooses."""
+    kind = server.endpoint.kind
+    if STEPS not in DIALECTS[kind].fields and len(scenario.decision.step_grid) > 1:
+        log.warning(
+            "%s: a server of kind %s takes no steps: the policy's choice of them is lost there", server.name, kind
+        )
 
 
 def server_spec(observer: Observer, server: Server) -> ServerSpec:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgebrush.errors import UserError
 from edgebrush.journal import KEEP_DAYS, KEEP_TASKS
 
 from .completion import complete_policy
@@ -20,6 +21,7 @@ from .options import (
     ScenarioArgument,
     TracesOption,
 )
+from .ue_check import check_stations
 
 if TYPE_CHECKING:
     from edgebrush.diffusion.backend import Backend
@@ -33,6 +35,8 @@ edgebrush ue testbed --station large=http://127.0.0.1:8001 --station small=http:
 curl -s localhost:8100/v1/images/generations -H 'content-type: application/json' -d '{"prompt": "sneaker"}'
 
 TOKEN=... edgebrush ue testbed --station large=https://10.0.0.5:8000 --station-token-env TOKEN --ca-file ca.pem
+
+edgebrush ue --check mine.yaml    what each station takes and ignores, and what a request costs; code 1 if one fails
 
 edgebrush ue testbed --ue 3 --policy runs/mine/policies/mappo/seed-1 --paced --tasks tasks.csv
 
@@ -102,6 +106,15 @@ def ue(
     log_format: LogFormatOption = "text",
     log_level: LogLevelOption = "warning",
     traces: TracesOption = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Ask every station for its load and three images, print a table, and exit.")
+    ] = False,
+    check_prompt: Annotated[
+        str, typer.Option(metavar="TEXT", help="Prompt of the images of --check; for some models, a class.")
+    ] = "sneaker",
+    check_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the table of --check to a .csv or .json file.")
+    ] = None,
 ) -> None:
     """Run the agent of a UE: the policy decides for each image whether the UE or a base station generates it."""
     import asyncio
@@ -117,8 +130,12 @@ def ue(
     configure_logging(log_format, log_level)
     if traces:
         start_traces("edgebrush-agent", f"ue-{number}")
+    if check_file is not None and not check:
+        raise UserError("check-file is given without --check; add it")
     urls = dict(each.partition("=")[::2] for each in station)
     loaded = load_scenario(scenario)
+    if check:
+        raise typer.Exit(0 if check_stations(loaded, urls, check_prompt, ca_file, station_token_env, check_file) else 1)
     backend: Backend
     if pipeline is None:
         backend = open_model(model, device, dtype, threads=1, guidance=guidance)

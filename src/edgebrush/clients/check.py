@@ -23,7 +23,7 @@ from .offload import Offload
 from .reasons import reason_of, reason_of_status
 from .replies import Reply, StationError, parse_reply
 
-PROMPT = "a red circle on a white ground"  # where the model takes any text
+PROMPT = "sneaker"  # a class of the shipped models; other models take any text, or have their own classes
 SEED_SENT = 1
 ROUND_TRIPS = 5
 PAGE_TIMEOUT_S, IMAGE_TIMEOUT_S = 5.0, 120.0  # a server may load its model for the first image
