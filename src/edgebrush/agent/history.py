@@ -76,8 +76,8 @@ class History:
             "reason": result.error or None,
             "seconds": round(result.delay_s, 4),
         }
-        end = result.error or f"image at {result.place}"
-        log.info("task %s: %s after %.3g s: %s", result.task, outcome, result.delay_s, end, extra=fields)
+        where, why = (outcome, f": {result.error}") if result.error else (f"image at {result.place}", "")
+        log.info("task %s: %s after %.3g s%s", result.task, where, result.delay_s, why, extra=fields)
 
     def _set_outcome(self, task_id: str, outcome: str) -> None:
         """Set the outcome of a task's last decision, unless its place has given one."""
