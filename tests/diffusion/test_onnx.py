@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -10,6 +12,7 @@ import pytest
 from edgebrush.diffusion.backend import Prompt
 from edgebrush.diffusion.onnx import load_model, shipped_models
 from edgebrush.errors import UserError
+from tests.support.processes import ENVIRONMENT
 
 
 def test_each_row_has_its_own_time_and_class(tiny):
@@ -101,3 +104,13 @@ def test_shipped_models_run(name):
     assert velocity.shape == (2, *model.shape) and np.isfinite(velocity).all()
     alone = model.predict([noise], [0.5], [1])
     np.testing.assert_allclose(velocity[1], alone[0], atol=1e-5)
+
+
+@pytest.mark.process
+def test_onnx_runtime_reports_nothing_to_its_maker(tmp_path):
+    """Its telemetry keeps a device id and a queue of events in the home folder."""
+    silenced = ("CI", "ORT_DISABLE_TELEMETRY")  # either turns the telemetry off
+    environment = {name: value for name, value in ENVIRONMENT.items() if name not in silenced}
+    code = "from edgebrush.diffusion.onnx import load_model; load_model('light')"
+    subprocess.run([sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)}, check=True)
+    assert not list(tmp_path.rglob("*onnxruntime*"))
