@@ -36,7 +36,7 @@ def test_each_kind_of_server_can_be_used_and_is_recognised(kind):
     found = check(server)
     assert found.usable and found.reachable and found.looks_like == kind and found.models
     assert found.size_honoured and found.few.width == PX and found.few.reply_bytes > 0
-    assert found.reports_load == (kind in ("edgebrush", "vllm-omni"))
+    assert found.tasks_there == (0.0 if kind in ("edgebrush", "vllm-omni") else None) and not found.load_problem
     assert found.steps_honoured == (kind != "openai") and found.seed_repeats == (None if kind == "openai" else True)
     steps = STEPS if kind != "openai" else (DEFAULT_STEPS, DEFAULT_STEPS)
     assert [order.steps for order in server.orders] == [steps[0], steps[1], steps[0]]
@@ -49,7 +49,7 @@ def test_steps_that_are_ignored_show_in_the_pictures():
     found = check(SdCppServer(), kind="vllm-omni")
     assert found.usable and found.looks_like == "sd.cpp"
     assert found.steps_honoured is False and found.steps_evidence == "the pictures are the same"
-    assert found.load == "inferred: http://large/metrics: status 404"
+    assert found.tasks_there is None and found.load_problem == "http://large/metrics: status 404"
 
 
 class RandomServer(VllmOmniServer):

@@ -73,7 +73,7 @@ def test_an_overload_asks_for_a_pause(kind, name):
         ("sd.cpp", "invalid", "status 400: invalid sd_cpp_extra_args"),
         ("sd.cpp", "failed-exception", "status 500: [json.exception.parse_error.101] parse error"),
         ("localai", "overload", 'status 503: model "stablediffusion" is at capacity'),
-        ("openai", "unauthorized", "status 401: Incorrect API key provided."),
+        ("openai", "unauthorized", "status 401: Incorrect API key provided.; give its token by --station-token-env"),
     ],
 )
 def test_the_message_of_an_error_is_found(kind, name, message):

@@ -18,11 +18,13 @@ from .journal import check_suffix, write_rows
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from edgebrush.clients.check import MadeImage, ServerCheck
+    from edgebrush.clients.check import ServerCheck
     from edgebrush.scenario.schema import Scenario
 
-COLUMNS = ("kind", "usable", "round trip", "load", "steps", "seed", "size", "few", "more", "reply")
+COLUMNS = ("kind", "usable", "trip ms", "load", "steps", "seed", "size", "few-step s", "more-step s", "reply kB")
+FILE_WIDTH = 120  # characters of the table where the output is no terminal
 LOST = "the third decision is lost there"
+NOTED = ("steps", "class", "deadline")  # settings that have notes of their own where they are not taken
 
 
 def check_stations(
@@ -45,10 +47,14 @@ def check_stations(
         check_suffix(file)
     checks = asyncio.run(ask_stations(scenario, urls, prompt, ca_file, token_env))
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
     console.print(check_table(scenario.name, checks))
     for name, found in checks.items():
         for note in notes_of(found):
             console.print(Text(safe_line(f"{name}: {note}")), soft_wrap=True)
+    if any(found.kind != "edgebrush" for found in checks.values()):
+        console.print("service classes and deadlines reach servers of kind edgebrush only", soft_wrap=True)
     if file is not None:
         write_rows(file, [row_of(name, found) for name, found in checks.items()])
     return all(found.usable for found in checks.values())
@@ -77,15 +83,14 @@ def check_table(title: str, checks: Mapping[str, ServerCheck]) -> Table:
     """One row per station."""
     from rich.table import Table
 
-    few, more = "few steps", "more steps"
+    headers = list(COLUMNS)
     for found in checks.values():
         if found.few and found.more:
-            few, more = f"{found.few.steps} steps", f"{found.more.steps} steps"
-    headers = {"few": few, "more": more}
+            headers[7:9] = [f"{found.few.steps}-step s", f"{found.more.steps}-step s"]
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("station", style="cyan", no_wrap=True)
-    for column in COLUMNS:
-        table.add_column(headers.get(column, column), no_wrap=True)
+    table.add_column("station", style="cyan", overflow="fold")
+    for header in headers:
+        table.add_column(header, overflow="fold", justify="right" if header[-2:] in (" s", "ms", "kB") else "left")
     for name, found in checks.items():
         table.add_row(name, *cells_of(found))
     return table
@@ -93,23 +98,20 @@ def check_table(title: str, checks: Mapping[str, ServerCheck]) -> Table:
 
 def cells_of(found: ServerCheck) -> list[str]:
     """What the table shows of a station; empty where a check could not find it out."""
-    load = "" if not found.reachable else found.load if found.reports_load else "inferred"
+    few, more = found.few, found.more
+    unknown = "" if few is None else "unclear"
     return [
         found.kind,
         "yes" if found.usable else "no",
-        "" if found.round_trip_s is None else f"{1e3 * found.round_trip_s:.3g} ms",
-        load,
-        {True: "yes", False: "ignored", None: "" if found.few is None else "unclear"}[found.steps_honoured],
-        {True: "repeats", False: "ignored", None: "" if found.few is None else "not taken"}[found.seed_repeats],
-        "" if found.few is None else f"{found.few.width} x {found.few.height}",
-        seconds(found.few),
-        seconds(found.more),
-        "" if found.few is None else f"{found.few.reply_bytes / 1e3:.3g} kB",
+        "" if found.round_trip_s is None else f"{1e3 * found.round_trip_s:.3g}",
+        "" if not found.reachable else "inferred" if found.tasks_there is None else f"{found.tasks_there:g}",
+        {True: "yes", False: "ignored", None: unknown}[found.steps_honoured],
+        {True: "yes", False: "ignored", None: "" if few is None else "not sent"}[found.seed_repeats],
+        "" if few is None else f"{few.width}x{few.height}",
+        "" if few is None else f"{few.seconds:.3g}",
+        "" if more is None else f"{more.seconds:.3g}",
+        "" if few is None else f"{few.reply_bytes / 1e3:.3g}",
     ]
-
-
-def seconds(image: MadeImage | None) -> str:
-    return "" if image is None else f"{image.seconds:.3g} s"
 
 
 def notes_of(found: ServerCheck) -> Iterator[str]:
@@ -126,10 +128,11 @@ def notes_of(found: ServerCheck) -> Iterator[str]:
         yield "the same seed gives another picture"
     if found.size_honoured is False and found.few is not None:
         yield f"its images have {found.few.width} x {found.few.height} pixels; {found.size_px} x {found.size_px} asked"
-    if found.reachable and not found.reports_load and not found.problem:
-        yield f"its load is {found.load}"
-    if found.not_sent and not found.problem:
-        yield f"it does not take: {', '.join(found.not_sent)}"
+    if found.load_problem:
+        yield f"its load cannot be read, so it is inferred: {found.load_problem}"
+    ignored = [setting for setting in found.not_sent if setting not in NOTED]
+    if ignored and not found.problem:
+        yield f"it does not take: {', '.join(ignored)}"
 
 
 def row_of(name: str, found: ServerCheck) -> dict[str, Any]:

@@ -60,8 +60,8 @@ class ServerCheck:
     reachable: bool = False
     looks_like: EndpointKind | None = None
     models: tuple[str, ...] = ()
-    load: str = ""  # "running 0, waiting 0", or why it is inferred
-    reports_load: bool = False
+    tasks_there: float | None = None  # that the server reports now; None where its load is inferred
+    load_problem: str = ""  # why a load that this kind of server reports cannot be read
     round_trip_s: float | None = None
     bytes_per_s: float | None = None
     few: MadeImage | None = None
@@ -132,14 +132,16 @@ async def check_pages(client: ImagesClient, found: ServerCheck) -> ServerCheck:
 
 
 def read_load(client: ImagesClient, page: Exchange, found: ServerCheck) -> ServerCheck:
-    """The load on the polled page, or why it will be inferred."""
+    """The load on the polled page, of a kind of server that reports it."""
+    if not client.dialect.reports_load:
+        return found
     try:
-        if client.dialect.reports_load and page.response.status_code != 200:
-            raise ValueError(f"{client.load_url}: status {page.response.status_code}")
+        if page.response.status_code != 200:
+            raise ValueError(f"status {page.response.status_code}")
         load = client.dialect.read_load(page.body, 0.0, 1, 1.0)
     except ValueError as error:
-        return replace(found, load=f"inferred: {error}")
-    return replace(found, reports_load=True, load=f"running {load.running:g}, waiting {load.waiting[0]:g}")
+        return replace(found, load_problem=f"{client.load_url}: {error}")
+    return replace(found, tasks_there=float(load.connections))
 
 
 async def check_images(client: ImagesClient, found: ServerCheck, steps: tuple[int, int], prompt: str) -> ServerCheck:

@@ -18,6 +18,7 @@ from edgebrush.api.schema import MAX_STEPS
 from edgebrush.journal.records import FailureKind
 
 from .failures import PlaceError
+from .reasons import HINTS
 
 INVALID = (400, 413, 422)  # statuses of a request that the BS calls invalid
 DEADLINE_CODE = "deadline_exceeded"  # of an `edgebrush serve`, with status 504
@@ -129,7 +130,7 @@ def error_of(response: httpx.Response, body: bytes) -> StationError:
     """A response other than 2xx as an error."""
     status = response.status_code
     message, code = error_message(body)
-    reason = f"status {status}: {printable(message[:MAX_ERROR_CHARACTERS])}"
+    reason = f"status {status}: {printable(message[:MAX_ERROR_CHARACTERS])}{HINTS.get(status, '')}"
     if status in INVALID:
         return StationError(reason, "invalid", is_fault=False)
     if status == 504 and code == DEADLINE_CODE:
