@@ -4,8 +4,8 @@
 
 The points are the .csv files of these commands on one NVIDIA H100 (26 November 2026, torch 2.11, diffusers 0.42.1):
 
-    edgebrush profile sd15 --backend shape --device cuda --guidance 7.5 --quality-from sd15-a100 --out sd15-h100.json
-    edgebrush profile sdxl --backend shape --device cuda --guidance 7.5 --quality-from sdxl-a100 --out sdxl-h100.json
+    edgebrush profile --shape sd15 --device cuda --guidance 7.5 --quality-from sd15-a100 --out sd15-h100.json
+    edgebrush profile --shape sdxl --device cuda --guidance 7.5 --quality-from sdxl-a100 --out sdxl-h100.json
 """
 
 import csv

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from base64 import b64decode
 from dataclasses import replace
 
@@ -13,13 +14,14 @@ from PIL import Image
 from edgebrush.cli.main import run
 from edgebrush.diffusion.backend import Prompt
 from edgebrush.diffusion.engine import Request
+from edgebrush.profiles.catalogue import load_profile
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 pytestmark = pytest.mark.diffusers
 
-from tests.support.pipelines import load, pipeline_image, save  # noqa: E402
+from tests.support.pipelines import TinyInception, load, pipeline_image, save, save_clip  # noqa: E402
 
 PROMPT = Prompt("d a", negative="b", guidance=4.0)
 
@@ -137,3 +139,57 @@ def test_a_folder_without_a_pipeline_and_a_missing_profile_are_user_errors(tmp_p
     assert "not the folder of a diffusers pipeline" in capsys.readouterr().err
     assert run(["serve", "--pipeline", str(tmp_path), "--port", "0"]) == 2
     assert "has none; measure one with `edgebrush profile` and give --profile" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def networks(root):
+    """CLIP, Inception and real images on disk, as options of `profile`."""
+    pytest.importorskip("torchmetrics")
+    (root / "real").mkdir()
+    for number in range(20):
+        noise = np.random.default_rng(number).integers(0, 255, (20, 20, 3), np.uint8)
+        Image.fromarray(noise).save(root / "real" / f"{number}.png")
+    save_clip(root / "tiny-clip")
+    torch.jit.script(TinyInception()).save(str(root / "inception.pt"))
+    return {name: f"--{name}={root / file}" for name, file in FILES.items()}
+
+
+FILES = {"clip": "tiny-clip", "inception": "inception.pt", "reference": "real"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "needs", "source"),
+    [
+        ("clip-score", ["clip"], r"CLIPScore with CLIP tiny-clip \w{8} \(Q = CLIP-S = CLIPScore / 40\)"),
+        (
+            "fid",
+            ["inception", "reference"],
+            r"FID by Inception V3 inception.pt \w{8} to 20 images of real \w{8} \(Q = F / \(F \+ distance\), F = ",
+        ),
+        (
+            "clip-fid",
+            ["clip", "reference"],
+            r"Fréchet distance of the image embeddings of CLIP tiny-clip \w{8} to 20 images of real \w{8} \(Q = F",
+        ),
+    ],
+)
+def test_the_quality_of_a_pipeline_is_measured(root, networks, tmp_path, monkeypatch, metric, needs, source):
+    monkeypatch.setattr("edgebrush.profiling.measure.MIN_TIMING_S", 0.0)
+    (tmp_path / "prompts.txt").write_text("a b\nc d\n")
+    options = ["--steps", "1,2,4", "--samples", "20", "--batches", "1,4,16", "--watts", "15", "--guidance", "2"]
+    options += ["--prompts", str(tmp_path / "prompts.txt"), "--quality", metric, *(networks[name] for name in needs)]
+    assert run(["profile", "--pipeline", str(root / "sd3"), *options, "--out", str(tmp_path / "my.json")]) == 0
+    profile = load_profile(str(tmp_path / "my.json"))
+    assert re.search(source, profile.quality.source) and len(profile.quality.points) == 3
+    assert profile.compute.guidance == 2.0
+    assert f"{metric.replace('-', '_')},4," in (tmp_path / "my.csv").read_text()
+
+
+def test_a_pipeline_without_a_way_to_score_its_images_is_a_user_error(root, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("a b\n")
+    options = ["--prompts", str(tmp_path / "prompts.txt"), "--watts", "15", "--out", str(tmp_path / "my.json")]
+    assert run(["profile", "--pipeline", str(root / "sd3"), *options]) == 2
+    assert "quality: missing; sd3 is a pipeline; give --quality, --scorer, or --quality-from" in capsys.readouterr().err
+    assert run(["profile", "--pipeline", str(root / "sd3"), *options, "--quality", "clip-score", "--clip", "x"]) == 2
+    assert "clip = 'x': not a folder with a CLIP model" in capsys.readouterr().err
+    assert not (tmp_path / "my.work").exists()

@@ -49,8 +49,8 @@ def test_two_models_share_a_figure(tiny, tmp_path):
 def test_a_shape_with_random_weights_copies_its_quality(shape, guidance, tmp_path):
     pytest.importorskip("diffusers")
     out = tmp_path / "my.json"
-    options = ["--backend", "shape", "--quality-from", "sd15-a100", "--watts", "15"]
-    assert run(["profile", shape, *options, "--batches", "1,4,16", "--out", str(out)]) == 0
+    options = ["--quality-from", "sd15-a100", "--watts", "15"]
+    assert run(["profile", "--shape", shape, *options, "--batches", "1,4,16", "--out", str(out)]) == 0
     profile = load_profile(str(out))
     assert profile.model == f"{shape} (random weights)" and profile.compute.guidance == guidance
     assert "not measured here" in profile.quality.assumption
@@ -63,8 +63,8 @@ def test_batches_that_the_gpu_cannot_hold_are_a_user_error(tmp_path, monkeypatch
     from edgebrush.diffusion.warm_up import WarmUp
 
     monkeypatch.setattr("edgebrush.diffusion.warm_up.warm_up", lambda backend, batch: WarmUp(6, 0, 1.0, 8.0))
-    options = ["--backend", "shape", "--quality-from", "sd15-a100", "--watts", "15", "--batches", "1,4,16"]
-    assert run(["profile", "tiny-sd15", *options, "--out", str(tmp_path / "my.json")]) == 2
+    options = ["--quality-from", "sd15-a100", "--watts", "15", "--batches", "1,4,16"]
+    assert run(["profile", "--shape", "tiny-sd15", *options, "--out", str(tmp_path / "my.json")]) == 2
     assert "batches = (1, 4, 16): the GPU's memory holds at most 6 images" in capsys.readouterr().err
 
 
@@ -101,7 +101,18 @@ def test_shapes_have_the_published_models_sizes():
         (["--prompts", "nowhere.txt"], "prompts = 'nowhere.txt': cannot be read"),
         (["--beside", "nowhere.json"], "profile 'nowhere.json' not found"),
         (["--quality-from", "nonsense"], "profile 'nonsense' not found"),
-        (["--backend", "shape"], "quality-from: missing; random weights have no quality"),
+        (
+            ["--shape", "sd15"],
+            "model: give one of MODEL (light, heavy, or a folder), --pipeline FOLDER and --shape NAME",
+        ),
+        (["--guidance", "3"], "guidance = 3: "),
+        (["--quality", "clip-score"], "clip: missing; --quality clip-score needs --clip"),
+        (
+            ["--quality", "fid", "--reference", "."],
+            "inception: missing; --quality fid needs --inception and --reference",
+        ),
+        (["--clip", "."], "clip: only of use with --quality clip-score or clip-fid; leave it out"),
+        (["--quality", "fid", "--scorer", "mine:Mine"], "quality: --quality and --scorer are given; give one of them"),
     ],
 )
 def test_a_user_error_is_one_line_and_leaves_nothing_behind(tiny, tmp_path, monkeypatch, capsys, options, message):

@@ -16,6 +16,8 @@ from edgebrush.profiling.quality import (
     jackknife,
     load_reference,
     load_scorer,
+    quality_at,
+    quality_error,
     shrink,
 )
 from tests.support.models import CLASSES, draw_images
@@ -90,13 +92,16 @@ def test_agreement_counts_the_requested_classes(tiny_classifier):
 def test_the_reference_sets_the_scale(tiny_classifier):
     reference = load_reference(tiny_classifier)
     assert 0 < reference.floor < reference.half_distance
-    assert reference.quality(0.0) == 1.0 and reference.quality(reference.half_distance) == 0.5
+    half = reference.half_distance
+    assert quality_at(0.0, half) == 1.0 and quality_at(half, half) == 0.5
+    slope = (quality_at(2.0 + 1e-6, half) - quality_at(2.0, half)) / 1e-6
+    assert quality_error(2.0, 0.1, half) == pytest.approx(-0.1 * slope, rel=1e-4)
 
 
 @pytest.mark.parametrize(
     ("images", "text", "message"),
     [
-        ([np.zeros((28, 28), np.uint8)] * 19, "star", "samples = 19: too few"),
+        ([np.zeros((28, 28), np.uint8)] * 19, "star", "samples = 19 images: too few"),
         ([np.zeros((32, 32, 3), np.uint8)] * 30, "star", "accepts 28x28 grey images; use your own with --scorer"),
         ([np.zeros((28, 28), np.uint8)] * 30, "cat", "class = 'cat': the classifier knows circle, square, star"),
     ],

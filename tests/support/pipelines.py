@@ -385,3 +385,26 @@ def pipeline_image(backend, kind, request):
         options["use_resolution_binning"] = False
     image = pipe(prompt.text, latents=noise, **options).images[0]
     return (image * 255).round().astype(np.uint8)
+
+
+def save_clip(folder):
+    """Save a tiny CLIP with random weights in transformers' format; returns the folder."""
+    torch.manual_seed(6)  # its cosines are positive
+    text = text_encoder("CLIPTextModelWithProjection").config.to_dict()
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": 16, "patch_size": 4}
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH)
+    transformers.CLIPModel(config).save_pretrained(folder)
+    pixels = transformers.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    transformers.CLIPProcessor(pixels, tokenizer(folder / "words")).save_pretrained(folder)
+    return folder
+
+
+class TinyInception(torch.nn.Module):
+    """Nine features: the mean, the roughness and the range of each colour."""
+
+    def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        x = images.float() / 255
+        roughness = (x[:, :, 1:] - x[:, :, :-1]).abs().mean((2, 3))
+        ranges = x.amax((2, 3)) - x.amin((2, 3))
+        return torch.cat([x.mean((2, 3)), roughness, ranges], dim=1)

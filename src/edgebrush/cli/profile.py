@@ -7,42 +7,65 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .models import Device, SamplerOption, import_torch
+from .models import (
+    Device,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    GuidanceOption,
+    SamplerOption,
+    import_torch,
+    open_model,
+    open_pipeline,
+)
 from .options import parse_list
+from .profile_quality import (
+    ClipOption,
+    InceptionOption,
+    QualityFromOption,
+    QualityOption,
+    ReferenceOption,
+    ScorerOption,
+    check_options,
+    find_scorer,
+)
 
 if TYPE_CHECKING:
     from edgebrush.diffusion.backend import Backend, Prompt
     from edgebrush.profiling.measure import MeasurementPlan
-    from edgebrush.profiling.quality_curve import NamedScorer
 
 EPILOG = """\
 edgebrush profile light --role light --watts 15 --out light.json
 
 edgebrush profile heavy --watts 65 --out heavy.json --beside light.json    one figure of both
 
-edgebrush profile ~/stable-diffusion-v1-5 --backend diffusers --device cuda --prompts prompts.txt --scorer mine:Clip
---samples 500 --out sd15.json
+edgebrush profile --pipeline ~/stable-diffusion-v1-5 --device cuda --prompts prompts.txt --quality clip-score
+--clip ~/clip-vit-large-patch14 --samples 500 --out sd15.json
 
-edgebrush profile sdxl --backend shape --device cuda --quality-from sdxl-a100 --out sdxl.json
+edgebrush profile --shape sdxl --device cuda --quality-from sdxl-a100 --out sdxl.json
 """
 
 
 def profile(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A shipped model (light, heavy), a folder, or the name of a shape (--backend shape)."
-        ),
-    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The profile (.json); its other files go beside it.")],
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="A shipped model (light, heavy), or the folder of one.")
+    ] = None,
+    pipeline: Annotated[
+        Path | None,
+        typer.Option("--pipeline", metavar="FOLDER", help="Measure this diffusers pipeline on disk instead."),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Measure only the cost, of a pipeline with random weights: sd15, sdxl, dit-xl."
+        ),
+    ] = None,
     role: Annotated[
         Literal["light", "heavy"], typer.Option(help="light: for UEs (one task at a time); heavy: for BSs.")
     ] = "heavy",
-    backend: Annotated[
-        Literal["onnx", "diffusers", "shape"],
-        typer.Option(help="onnx, diffusers, or shape: a pipeline with random weights, to measure only its cost."),
-    ] = "onnx",
-    device: Annotated[Device, typer.Option(help="Where the model runs.")] = "cpu",
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads per evaluation.")] = 1,
     sampler: SamplerOption = None,
     steps: Annotated[
@@ -54,24 +77,17 @@ def profile(
         float | None,
         typer.Option(min=0.0, help="Power of the device while computing; required if no energy counter is readable."),
     ] = None,
-    scorer: Annotated[
-        str | None, typer.Option(metavar="MODULE:CLASS", help="Your own scorer of images instead of the built-in one.")
-    ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="One prompt per line.", show_default="the model's classes in turn"),
     ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            min=1.0,
-            help="Classifier-free guidance; above 1, a step evaluates the network twice.",
-            show_default="that of the pipeline's own call",
-        ),
-    ] = None,
-    quality_from: Annotated[
-        str | None, typer.Option(metavar="PROFILE", help="Measure only the cost; copy the quality from this profile.")
-    ] = None,
+    guidance: GuidanceOption = None,
+    quality: QualityOption = None,
+    clip: ClipOption = None,
+    inception: InceptionOption = None,
+    reference: ReferenceOption = None,
+    scorer: ScorerOption = None,
+    quality_from: QualityFromOption = None,
     beside: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Measured profiles to draw in the same figure.")
     ] = None,
@@ -100,14 +116,17 @@ def profile(
 
     if out.suffix != ".json":
         raise UserError(f"out = {str(out)!r}: must end in .json")
-    if backend == "shape" and quality_from is None:
-        raise UserError("quality-from: missing; random weights have no quality; give a published profile")
+    if sum(each is not None for each in (model, pipeline, shape)) != 1:
+        raise UserError("model: give one of MODEL (light, heavy, or a folder), --pipeline FOLDER and --shape NAME")
+    files = {"clip": clip, "inception": inception, "reference": reference}
+    given_files = {name: path for name, path in files.items() if path is not None}
+    check_options(quality, scorer, quality_from, given_files, has_weights=shape is None)
     others = [load_measured(path) for path in beside or []]
     copied = load_profile(quality_from) if quality_from else None
     meter = find_meter(device, watts)
-    loaded, content = load_backend(model, backend, device, threads)
+    loaded, content = load_backend(model, pipeline, shape, device, dtype, threads, guidance)
     plan = MeasurementPlan(
-        read_prompts(loaded, backend == "shape", prompts, loaded.guidance if guidance is None else guidance),
+        read_prompts(loaded, shape is not None, prompts),
         parse_list("steps", steps),
         samples,
         parse_list("batches", batches),
@@ -115,9 +134,9 @@ def profile(
     for prompt in plan.prompts:
         loaded.check(prompt)
     chosen_sampler = make_sampler(sampler, loaded)
-    quality_source = copied or find_scorer(scorer)
+    quality_source = copied or find_scorer(quality, scorer, given_files, loaded, device, threads)
     hardware = describe_hardware(device, threads)
-    if backend != "onnx":
+    if model is None:
         warm_up_for(plan, loaded)
     check_writable(out.parent)
     work = WorkFolder(out.with_suffix(".work"), {"model": content, "hardware": hardware})
@@ -142,27 +161,34 @@ def profile(
     typer.echo("profile: " + ", ".join(map(str, [*written, out.with_suffix(".png")])))
 
 
-def load_backend(model: str, backend: str, device: Device, threads: int) -> tuple[Backend, str]:
-    """Return the model, and a fingerprint of its contents. Raises ``UserError``."""
-    from edgebrush.diffusion.onnx import WEIGHTS, load_model, shipped_models
+def load_backend(
+    model: str | None,
+    pipeline: Path | None,
+    shape: str | None,
+    device: Device,
+    dtype: Dtype | None,
+    threads: int,
+    guidance: float | None,
+) -> tuple[Backend, str]:
+    """Return the model, and what its measurements depend on: its contents, number type. Raises ``UserError``."""
+    from edgebrush.diffusion.onnx import WEIGHTS, shipped_models
     from edgebrush.errors import UserError
     from edgebrush.profiling.measure import fingerprint
 
-    if device == "cuda" and backend == "onnx":
-        raise UserError(
-            "device = 'cuda': the onnx backend runs on the CPU only; use --backend diffusers or --device cpu"
-        )
-    if backend == "onnx":
+    if model is not None:
         folder = WEIGHTS / model if model in shipped_models() else Path(model)
-        return load_model(model, threads), fingerprint(folder)
-    import_torch("backend", device, threads)
-    if backend == "diffusers":
-        from edgebrush.diffusion.pipelines import load_pipeline
-
-        return load_pipeline(model, device), fingerprint(Path(model))
+        return open_model(model, device, dtype, threads, guidance), fingerprint(folder)
+    if pipeline is not None:
+        return open_pipeline(pipeline, device, dtype, threads, guidance), f"{fingerprint(pipeline)} {dtype}"
+    if dtype is not None:
+        raise UserError(f"dtype = {dtype}: a shape has that of its family on the device; leave it out")
+    import_torch("shape", device, threads)
     from edgebrush.diffusion.shapes import build_shape
 
-    return build_shape(model, device), f"shape {model}"
+    backend = build_shape(shape or "", device)
+    if guidance is not None:
+        backend.guidance = guidance
+    return backend, f"shape {shape}"
 
 
 def warm_up_for(plan: MeasurementPlan, backend: Backend) -> None:
@@ -179,39 +205,26 @@ def warm_up_for(plan: MeasurementPlan, backend: Backend) -> None:
         )
 
 
-def read_prompts(backend: Backend, shape: bool, file: Path | None, guidance: float) -> tuple[Prompt, ...]:
+def read_prompts(backend: Backend, is_shape: bool, file: Path | None) -> tuple[Prompt, ...]:
     """Return the lines of the file, or else the model's classes; a shape has its own prompt. Raises ``UserError``."""
     from edgebrush.diffusion.backend import Prompt
     from edgebrush.errors import UserError
 
-    if shape:
+    if is_shape:
         from edgebrush.diffusion.shapes import shape_prompt
 
-        return (shape_prompt(guidance),)
+        return (shape_prompt(),)
     if file is None:
         classes = getattr(backend, "classes", None)
         if not classes:
             raise UserError(
                 f"prompts: missing; {backend.name} generates from text; give a file with one prompt per line"
             )
-        return tuple(Prompt(name, guidance=guidance) for name in classes)
+        return tuple(Prompt(name) for name in classes)
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"prompts = {str(file)!r}: cannot be read: {error}; give a text file in UTF-8") from None
     if not any(lines):
         raise UserError(f"prompts = {str(file)!r}: the file is empty; write one prompt per line")
-    return tuple(Prompt(line, guidance=guidance) for line in lines if line)
-
-
-def find_scorer(name: str | None) -> NamedScorer:
-    """Return the user's scorer, or the built-in one. Raises ``UserError``."""
-    from edgebrush.profiling.measure import fingerprint
-    from edgebrush.profiling.quality import CLASSIFIER, ClassifierScorer, load_scorer
-    from edgebrush.profiling.quality_curve import NamedScorer
-
-    if name is not None:
-        return NamedScorer(load_scorer(name), name)
-    scorer = ClassifierScorer(CLASSIFIER)
-    scale = f"Q = F / (F + Fréchet distance), F = {scorer.reference.half_distance:.4g}"
-    return NamedScorer(scorer, f"the built-in classifier {fingerprint(CLASSIFIER)[:8]} ({scale})")
+    return tuple(Prompt(line) for line in lines if line)

@@ -160,7 +160,7 @@ def build_shape(name: str, device: str) -> PipelineBackend:
     return backend
 
 
-def shape_prompt(guidance: float) -> Prompt:
+def shape_prompt(guidance: float | None = None) -> Prompt:
     """Return a prompt that every shape accepts."""
     return Prompt(WORD, guidance=guidance)
 

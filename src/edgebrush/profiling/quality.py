@@ -91,6 +91,22 @@ def jackknife(statistic: Callable[[np.ndarray], float], features: np.ndarray, gr
     return float(np.sqrt((groups - 1) * np.var(left_out)))
 
 
+def quality_at(distance: float, half_distance: float) -> float:
+    """Return the quality in [0, 1] at a distance: 1 at 0, 1/2 at ``half_distance``."""
+    return half_distance / (half_distance + max(distance, 0.0))
+
+
+def quality_error(distance: float, error: float, half_distance: float) -> float:
+    """Return the standard error of ``quality_at`` for a distance with a standard error."""
+    return half_distance / (half_distance + max(distance, 0.0)) ** 2 * error
+
+
+def check_enough(count: int, field: str = "samples") -> None:
+    """Raise ``UserError`` if there are too few images for a jackknife over ``GROUPS`` groups."""
+    if count < 2 * GROUPS:
+        raise UserError(f"{field} = {count} images: too few for a standard error; use at least {2 * GROUPS}")
+
+
 class Classifier:
     """The shipped classifier: images -> features and class logits. Raises ``UserError`` for damaged files."""
 
@@ -115,10 +131,6 @@ class Reference:
     real: Gaussian
     floor: float  # distance of the real training images: that of a perfect model
     half_distance: float  # distance of the training images shrunk by SHRINK: quality 1/2
-
-    def quality(self, distance: float) -> float:
-        """Convert a Fréchet distance to a quality in [0, 1]."""
-        return self.half_distance / (self.half_distance + max(distance, 0.0))
 
 
 def write_reference(train: ImageSet, test: ImageSet, folder: Path) -> Reference:
@@ -170,8 +182,7 @@ class ClassifierScorer:
 
         Raises ``UserError`` for too few images, another image size, or an unknown class.
         """
-        if len(images) < 2 * GROUPS:
-            raise UserError(f"samples = {len(images)}: too few for a standard error; use at least {2 * GROUPS}")
+        check_enough(len(images))
         if images[0].shape != (28, 28):
             raise UserError(
                 f"images of shape {images[0].shape}: the built-in scorer accepts 28x28 grey images; "
@@ -191,7 +202,7 @@ class ClassifierScorer:
             "frechet_distance": (value, error),
             "class_agreement": (agreement, float(np.sqrt(agreement * (1.0 - agreement) / n))),
         }
-        return Score(self.reference.quality(value), half / (half + max(value, 0.0)) ** 2 * error, n, parts)
+        return Score(quality_at(value, half), quality_error(value, error, half), n, parts)
 
     def labels(self, prompts: Sequence[Prompt]) -> np.ndarray:
         """Return the labels (n,) of the prompts' classes. Raises ``UserError`` for an unknown class."""
