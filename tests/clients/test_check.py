@@ -159,7 +159,8 @@ def test_an_unknown_program_is_not_guessed():
 
 
 @pytest.mark.parametrize(
-    ("grid", "steps"), [((2, 4, 6, 8, 30), (2, 8)), ((2, 4, 6), (2, 6)), ((4,), (4, 16)), ((10, 15), (10, 40))]
+    ("grid", "steps"),
+    [((2, 4, 8, 30), (2, 8)), ((2, 4, 6), (2, 6)), ((50,), (12, 50)), ((1,), (1, 4)), ((10, 15), (3, 15))],
 )
 def test_the_numbers_of_steps_can_be_told_apart(grid, steps):
     assert probe_steps(grid) == steps

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgebrush.clients.dialects import DIALECTS, GUIDANCE, NEGATIVE, SEED, SETTINGS, STEPS, nested
+from edgebrush.clients.dialects import DIALECTS, GUIDANCE, NEGATIVE, SEED, SETTINGS, STEPS, SdCpp, nested
 from edgebrush.clients.offload import Offload
 from edgebrush.errors import UserError
 from edgebrush.journal.records import Task
@@ -104,6 +104,14 @@ def test_a_prompt_cannot_give_sd_cpp_settings(text):
 def test_a_negative_prompt_cannot_end_the_tag_of_sd_cpp(text):
     order = read("sd.cpp", negative=text)
     assert order == Order(**vars(GIVEN) | {"negative": text})
+
+
+@pytest.mark.parametrize("character", ["a", "<", '"', "\U0001f431"])
+def test_the_tag_of_sd_cpp_stays_short(character):
+    """A server that was built with GCC crashes at a tag of 64 kB."""
+    sent = body("sd.cpp", negative=character * 32_000)["prompt"]
+    assert len(sent.encode()) < 25_000
+    assert read("sd.cpp", negative=character * 32_000).negative == character * SdCpp.max_negative
 
 
 def test_the_tag_of_sd_cpp_is_as_its_documentation_shows_it():

@@ -232,7 +232,11 @@ def rate_of(probe: Probe) -> float | None:
 
 
 def probe_steps(grid: Sequence[int]) -> tuple[int, int]:
-    """Two numbers of steps to tell apart: the fewest of a scenario's grid, and four times as many or close to it."""
-    few = grid[0]
-    more = next((steps for steps in grid if steps >= 4 * few), grid[-1])
-    return few, more if more >= 2 * few else 4 * few
+    """Two numbers of steps to tell apart, of a scenario's grid: the fewest, and four times as many or close to it.
+
+    Where the grid has too few, its largest one and a quarter of it: more of them could be too many for the server.
+    """
+    few, most = grid[0], grid[-1]
+    if most >= 2 * few:
+        return few, next((steps for steps in grid if steps >= 4 * few), most)
+    return max(1, most // 4), max(most, 4)

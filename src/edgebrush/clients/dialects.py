@@ -173,10 +173,15 @@ class SdCpp(Dialect):
         NEGATIVE: "negative_prompt",
     }
     opening, closing = "<sd_cpp_extra_args>", "</sd_cpp_extra_args>"
+    # The server finds the tag by std::regex, which recurses for each byte: a tag of 64 kB ends a server that was built
+    # with GCC (its bug 86164), one of 32 kB does not. Text encoders read some hundred tokens.
+    max_negative = 4_000  # characters, of at most 6 bytes each
 
     def body(self, offload: Offload, size_px: int, model: str | None) -> dict[str, Any]:
         """The server's tag comes first, and a tag of the user's is broken: it could name files of the server."""
         settings = {self.fields[each]: value for each, value in settings_of(offload).items() if each in self.fields}
+        if negative := settings.get(self.fields[NEGATIVE]):
+            settings[self.fields[NEGATIVE]] = negative[: self.max_negative]
         extra = json.dumps(nested(settings), ensure_ascii=False).replace("<", "\\u003c")
         prompt = offload.task.prompt
         for tag in (self.opening, self.closing):
