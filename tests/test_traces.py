@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -18,6 +19,7 @@ from edgebrush.serving.app import create_app as station_app
 from tests.support.agents import LARGE, SMALL, PreferSlots, generate_all, make_agent, make_task
 from tests.support.fakes import FakeStation
 from tests.support.models import Formula, RecordingBackend
+from tests.support.processes import free_port
 from tests.support.serving import CIRCLE, IMAGES, in_memory, make_station
 
 TOKEN = "open-sesame"
@@ -242,3 +244,19 @@ def test_spans_reach_a_collector_as_the_environment_says(monkeypatch):
     assert resource["service.instance.id"] == "bs-9", "the environment has precedence"
     (span,) = resource_spans.scope_spans[0].spans
     assert span.name == "serve" and span.attributes[0].value.int_value == 3
+
+
+@pytest.mark.process
+def test_a_process_ends_soon_where_no_collector_answers(monkeypatch):
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs the extra [otel]")
+    monkeypatch.setattr(traces, "EXPORT_TIMEOUT_S", 0.5)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "to be unset")
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_TIMEOUT")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    provider = traces.start_traces("edgebrush-station", "bs-1")
+    with traces.span("serve"):
+        pass
+    traces.record_with(None)
+    start = time.monotonic()
+    provider.shutdown()
+    assert time.monotonic() - start < 3

@@ -7,6 +7,7 @@ prompts and no images.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
 Kind = Literal["internal", "client", "server"]  # of a span: client and server are the two ends of a request
+EXPORT_TIMEOUT_S = 3  # unless the environment has another one: a process ends soon where no collector answers
 
 _tracer: Tracer | None = None  # None: no traces
 _OFF: AbstractContextManager[Any] = nullcontext()
@@ -37,6 +39,7 @@ def start_traces(service: str, instance: str) -> TracerProvider:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise UserError(f"traces: {error.name} is not installed; run pip install 'edgebrush[otel]'") from None
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", str(EXPORT_TIMEOUT_S))
     names = Resource.create({"service.name": service, "service.instance.id": instance})
     provider = TracerProvider(resource=names.merge(OTELResourceDetector().detect()))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

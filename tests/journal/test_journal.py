@@ -43,6 +43,25 @@ def test_the_next_process_finds_what_this_one_wrote(tmp_path):
         assert [task.seed for task in journal.unfinished] == [3] and journal.task("c") == journal.unfinished[0]
 
 
+def test_a_backup_made_while_the_agent_runs_is_a_journal(tmp_path):
+    """The statement in docs/operation.md. A copy of the file alone would lack what is in the log."""
+    live, backup = tmp_path / "live", tmp_path / "backup"
+    backup.mkdir()
+
+    async def run():
+        with opened(live) as journal:
+            await record(journal, "a")
+            await journal.accept(make_task("b", seed=3))
+            with closing(sqlite3.connect(f"file:{live / FILE}?mode=ro", uri=True)) as reading:
+                reading.execute(f"VACUUM INTO '{backup / FILE}'")
+            await record(journal, "c")
+
+    asyncio.run(run())
+    with opened(backup) as journal:
+        assert journal.result("a").image == PNG and journal.result("c") is None
+        assert [task.seed for task in journal.unfinished] == [3]
+
+
 def test_acceptances_and_ends_are_synchronized_with_the_disk(tmp_path, monkeypatch):
     """The statements of SQLite. That FULL synchronizes at each commit in WAL mode is SQLite's documented behaviour."""
     monkeypatch.setattr(database, "DURABLE", "FULL")
