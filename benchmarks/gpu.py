@@ -30,7 +30,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import diffusers
-import httpx
+import httpx2
 import numpy as np
 import torch
 from PIL import Image
@@ -121,7 +121,7 @@ def serve(shape: str, options: argparse.Namespace) -> dict[str, Any]:
             assert process.stdout is not None
             url = process.stdout.readline().split()[-1]
             ready_s = time.perf_counter() - started
-            with httpx.Client(base_url=url, timeout=300) as client:
+            with httpx2.Client(base_url=url, timeout=300) as client:
                 row = {"shape": shape, "ready_s": ready_s} | measure_station(client)
                 image = generate(client, SEED)
         finally:
@@ -132,14 +132,14 @@ def serve(shape: str, options: argparse.Namespace) -> dict[str, Any]:
     return row
 
 
-def generate(client: httpx.Client, seed: int) -> np.ndarray:
+def generate(client: httpx2.Client, seed: int) -> np.ndarray:
     """An image of the station, (H, W, 3)."""
     body = {"prompt": WORD, "seed": seed, "num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
     reply = client.post("/v1/images/generations", json=body).raise_for_status().json()
     return np.asarray(Image.open(io.BytesIO(b64decode(reply["data"][0]["b64_json"]))))
 
 
-def measure_station(client: httpx.Client) -> dict[str, Any]:
+def measure_station(client: httpx2.Client) -> dict[str, Any]:
     """The station's batch limit, and its images/s one at a time and many at once."""
     rates = {}
     for name, count, workers in (("one_at_a_time_per_s", IMAGES // 4, 1), ("together_per_s", IMAGES, IMAGES)):

@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 
-import httpx
+import httpx2
 import pytest
 
 from edgebrush import logs
@@ -211,12 +211,12 @@ def test_the_command_line_logs_the_whole_process_in_this_form():
 import logging, threading
 from edgebrush.cli.main import run
 run(["--version"])
-logging.getLogger("httpx").warning("a\n\x1b[2J b http://u:s3cret@bs/")
+logging.getLogger("httpx2").warning("a\n\x1b[2J b http://u:s3cret@bs/")
 logging.getLogger("uvicorn.error").error("c\nd")
 """
     output = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
     first, second = output.stderr.splitlines()
-    assert first.endswith(r"WARNING httpx: a\n\x1b[2J b http://***@bs/") and second.endswith(
+    assert first.endswith(r"WARNING httpx2: a\n\x1b[2J b http://***@bs/") and second.endswith(
         r"ERROR uvicorn.error: c\nd"
     )
 
@@ -233,8 +233,8 @@ def test_what_clients_and_other_servers_send_an_agent_stays_in_its_line(tmp_path
 
     async def send():
         await agent.start()
-        transport = httpx.ASGITransport(create_app(agent))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        transport = httpx2.ASGITransport(create_app(agent))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             for path in ("/v1/images/generations", "/v1/%0A%1b[2J" + FORGED):
                 await client.post(path, json={"prompt": text}, headers={"user-agent": b"x\x1b[2J", "x-forged": b"\x9b"})
             response = await client.post("/v1/images/generations", json={"prompt": "circle"})

@@ -8,7 +8,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx
+import httpx2
 import pytest
 
 from edgebrush import traces
@@ -83,14 +83,14 @@ def generate_at_a_station(folder, monkeypatch, client_headers=None):
     station = make_station()
 
     async def generate():
-        transport = httpx.ASGITransport(station_app(station, TOKEN))
+        transport = httpx2.ASGITransport(station_app(station, TOKEN))
         agent = make_agent(
             folder, PreferSlots(LARGE), {"large": "http://10.0.0.1"}, transport=transport, token_env="TOKEN"
         )
         await agent.start()
         station.start()
-        to_agent = httpx.ASGITransport(agent_app(agent))
-        async with httpx.AsyncClient(transport=to_agent, base_url="http://localhost") as client:
+        to_agent = httpx2.ASGITransport(agent_app(agent))
+        async with httpx2.AsyncClient(transport=to_agent, base_url="http://localhost") as client:
             response = await client.post(IMAGES, json={"prompt": "circle"}, headers=client_headers)
         await agent.stop()
         await station.close()

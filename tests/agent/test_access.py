@@ -6,7 +6,7 @@ import logging
 import socket
 import subprocess
 
-import httpx
+import httpx2
 import pytest
 
 from edgebrush.agent.endpoints import build_stations
@@ -46,7 +46,7 @@ def test_an_image_is_made_at_a_station_with_tls_and_a_token(tmp_path, station, c
     access = ("--station", f"large={station}", "--station-token-env", "MY_TOKEN", "--ca-file", str(certificate[0]))
     options = ("--policy", "nearest-bs", "--port", "0", "--journal", str(tmp_path), *access)
     with edgebrush_process("ue", "testbed", *options, MY_TOKEN=TOKEN) as (_, url):
-        reply = httpx.post(f"{url}/v1/images/generations", json={"prompt": "sneaker"}, timeout=60).json()
+        reply = httpx2.post(f"{url}/v1/images/generations", json={"prompt": "sneaker"}, timeout=60).json()
     assert reply["served_by"] == "large" and base64.b64decode(reply["data"][0]["b64_json"]).startswith(b"\x89PNG")
 
 
@@ -130,7 +130,7 @@ def test_a_station_that_does_not_answer_to_its_name_is_told_with_the_fix(caplog)
 
 
 def test_a_password_in_an_address_is_sent_and_never_logged(caplog):
-    """httpx itself logs addresses at the level INFO."""
+    """httpx2 itself logs addresses at the level INFO."""
     caplog.set_level(logging.DEBUG)
     large = FakeStation()
     large.load_status = 500

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-import httpx
+import httpx2
 import openai
 import psutil
 import pytest
@@ -87,9 +87,9 @@ def test_a_ue_restarts_mid_work_and_serves_real_images(tmp_path):
     journal = tmp_path / "journal"
     with edgebrush_process("serve", "--name", "large", "--port", "0", "--speed", "0.01") as (_, bs):
         arguments = ("ue", "testbed", "--policy", "nearest-bs", "--port", "0", "--journal", str(journal), "--station")
-        with edgebrush_process(*arguments, f"large={bs}") as (process, url), httpx.Client(timeout=0.5) as client:
+        with edgebrush_process(*arguments, f"large={bs}") as (process, url), httpx2.Client(timeout=0.5) as client:
             for n in range(3):
-                with pytest.raises(httpx.ReadTimeout):
+                with pytest.raises(httpx2.ReadTimeout):
                     client.post(url + IMAGES, json={"prompt": "bag"}, headers={"idempotency-key": f"k{n}"}, timeout=0.1)
             process.kill()
         open_before = {line["task"] for line in journal_lines(journal)} - ended_in(journal)
@@ -98,7 +98,7 @@ def test_a_ue_restarts_mid_work_and_serves_real_images(tmp_path):
             own = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
             reply = own.images.generate(prompt="sneaker", size="28x28", response_format="b64_json")
             assert base64.b64decode(reply.data[0].b64_json).startswith(b"\x89PNG") and reply.served_by == "large"
-            again = httpx.post(
+            again = httpx2.post(
                 url + IMAGES, json={"prompt": "bag"}, headers={"idempotency-key": "k1"}, timeout=60
             ).json()
             assert again["data"][0]["b64_json"]

@@ -10,7 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
+import httpx2
 import openai
 import pytest
 from PIL import Image
@@ -125,7 +125,7 @@ def test_streams(client, partial_images):
 
 def test_files(client):
     reply = client.images.generate(prompt=PROMPT, n=10, response_format="url", output_format="webp")
-    file = httpx.get(reply.data[9].url)
+    file = httpx2.get(reply.data[9].url)
     assert file.headers["content-type"] == "image/webp" and Image.open(io.BytesIO(file.content)).format == "WEBP"
     assert len({each.url for each in reply.data}) == 10 and reply.data[0].b64_json is None
 
@@ -191,7 +191,7 @@ def test_overload_of_an_agent_is_a_rate_limit(tmp_path):
     agent = make_agent(tmp_path, PreferSlots(0), {}, gate)
     agent.device.queue_limit = 0
     with serve_app(create_app(agent)) as (_, url), ThreadPoolExecutor() as pool:
-        pool.submit(httpx.post, f"{url}/v1/images/generations", json={"prompt": "circle"}, timeout=20)
+        pool.submit(httpx2.post, f"{url}/v1/images/generations", json={"prompt": "circle"}, timeout=20)
         until(lambda: gate.blocked)
         raises_rate_limit(url)
         gate.open()

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
@@ -44,8 +44,8 @@ def request(method, path, headers=None, **allowed):
     """The response of a guarded application, without a server."""
 
     async def send():
-        transport = httpx.ASGITransport(guarded(make_app(), Address(**allowed)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+        transport = httpx2.ASGITransport(guarded(make_app(), Address(**allowed)))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
             return await client.request(method, path, headers=headers)
 
     return asyncio.run(send())

@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
@@ -87,7 +87,7 @@ def app():
 
 @pytest.fixture(scope="module")
 def client(app):
-    with serve_app(app) as (_, url), httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
+    with serve_app(app) as (_, url), httpx2.Client(base_url=url, timeout=TIMEOUT_S) as client:
         yield client
 
 
@@ -247,7 +247,7 @@ def test_a_client_gets_its_image_beside_600_silent_sockets(sent):
         silent_sockets(600, client.base_url.host, client.base_url.port, sent) as silent,
     ):
         start = time.monotonic()
-        response = httpx.post(f"{client.base_url}{IMAGES}", json=CIRCLE, timeout=TIMEOUT_S)
+        response = httpx2.post(f"{client.base_url}{IMAGES}", json=CIRCLE, timeout=TIMEOUT_S)
         assert response.status_code == 200 and time.monotonic() - start < SERVED_S
         closed = sum(map(is_closed, silent))
         assert 600 - closed <= connections.MAX_CONNECTIONS
@@ -265,7 +265,7 @@ def test_a_client_gets_its_image_beside_600_silent_tls_sockets(tmp_path):
     ):
         trusted = ssl.create_default_context(cafile=cert)
         start = time.monotonic()
-        with httpx.Client(base_url=url, verify=trusted, timeout=TIMEOUT_S) as client:
+        with httpx2.Client(base_url=url, verify=trusted, timeout=TIMEOUT_S) as client:
             assert client.post("/echo", content=b"x" * 40_000).text == f'"{"x" * 40_000}"'
             assert time.monotonic() - start < SERVED_S
             assert client.get("/healthz").status_code == 200
@@ -291,13 +291,13 @@ def test_a_flood_of_connections_does_not_use_up_the_descriptors():
     """Of a process that may have 1,024; the kernel completes connections faster than the server can close them."""
     allow_open_files(4000)
     with started(sys.executable, "-c", SERVER) as (process, url), ExitStack() as stack:
-        address = httpx.URL(url).host, httpx.URL(url).port
+        address = httpx2.URL(url).host, httpx2.URL(url).port
         for _ in range(1500):
             flood = stack.enter_context(socket.socket())
             flood.setblocking(False)
             flood.connect_ex(address)
         start = time.monotonic()
-        assert httpx.get(f"{url}/healthz", timeout=TIMEOUT_S).text == '"ok"'
+        assert httpx2.get(f"{url}/healthz", timeout=TIMEOUT_S).text == '"ok"'
         assert time.monotonic() - start < SERVED_S
         process.terminate()
         assert process.stdout.read() == "", "no error is logged"

@@ -5,7 +5,7 @@ import socket
 import threading
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 
@@ -28,9 +28,9 @@ def test_a_server_checks_host_and_origin_of_any_application():
     app = FastAPI()
     app.post("/")(lambda: "ok")
     with serve_app(app, address=Address(port=0, allowed_hosts=("bs-1",))) as (_, url):
-        assert httpx.post(url).status_code == httpx.post(url, headers={"host": "bs-1"}).status_code == 200
-        assert httpx.post(url, headers={"host": "evil.example"}).status_code == 421
-        response = httpx.post(url, headers={"origin": "https://evil.example"})
+        assert httpx2.post(url).status_code == httpx2.post(url, headers={"host": "bs-1"}).status_code == 200
+        assert httpx2.post(url, headers={"host": "evil.example"}).status_code == 421
+        response = httpx2.post(url, headers={"origin": "https://evil.example"})
         assert response.status_code == 403 and "server" not in response.headers
 
 
@@ -54,7 +54,7 @@ def test_a_server_serves_where_its_address_cannot_be_printed():
     thread.start()
     try:
         assert printed.wait(10.0)
-        assert httpx.get(f"{server.url}/healthz", timeout=10.0).json() == {"status": "ok"}
+        assert httpx2.get(f"{server.url}/healthz", timeout=10.0).json() == {"status": "ok"}
     finally:
         server.should_exit = True
         thread.join(30)

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 
@@ -28,8 +28,8 @@ def test_the_arrival_of_the_body_does_not_count():
             yield b"x"
 
     async def run():
-        transport = httpx.ASGITransport(ServerTimingMiddleware(slow_app))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        transport = httpx2.ASGITransport(ServerTimingMiddleware(slow_app))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.post("/", content=body())
 
     reply = asyncio.run(run())
@@ -50,7 +50,7 @@ def test_a_request_that_waits_for_a_busy_event_loop_counts_from_its_arrival():
     async def quick():
         pass
 
-    with serve_app(app) as (_, url), httpx.Client(base_url=url) as busy, httpx.Client(base_url=url) as client:
+    with serve_app(app) as (_, url), httpx2.Client(base_url=url) as busy, httpx2.Client(base_url=url) as client:
         client.get("/quick")  # opens the connection
         blocking = threading.Thread(target=busy.get, args=("/block",))
         blocking.start()

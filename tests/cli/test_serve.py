@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import numpy as np
 import openai
 import pytest
@@ -77,7 +77,7 @@ def test_openais_client_gets_its_images(tmp_path):
 def test_sigterm_finishes_what_runs_hands_back_what_waits_and_exits_with_0():
     body = {"prompt": "bag", "num_inference_steps": 10}
     # A round of light at this speed takes 80 ms.
-    with serving("--speed", "0.01", "--batch-limit", "1") as (process, url), httpx.Client(base_url=url) as client:
+    with serving("--speed", "0.01", "--batch-limit", "1") as (process, url), httpx2.Client(base_url=url) as client:
 
         def ask():
             return client.post("/v1/images/generations", json=body, timeout=20)
@@ -109,13 +109,13 @@ def test_tls_and_options_from_a_file(tmp_path):
         assert url.startswith("https://127.0.0.1:")
         trusted = ssl.create_default_context(cafile=cert)
         token = {"authorization": "Bearer s3cret"}
-        load = httpx.get(f"{url}/v1/load", verify=trusted, headers=token).json()
+        load = httpx2.get(f"{url}/v1/load", verify=trusted, headers=token).json()
         assert (load["name"], load["batch_limit"]) == ("given", 3)
         body = {"prompt": "bag", "num_inference_steps": 1, "response_format": "url"}
-        reply = httpx.post(f"{url}/v1/images/generations", verify=trusted, headers=token, json=body).json()
-        assert httpx.get(reply["data"][0]["url"], verify=trusted).headers["content-type"] == "image/png"
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{url}/healthz")
+        reply = httpx2.post(f"{url}/v1/images/generations", verify=trusted, headers=token, json=body).json()
+        assert httpx2.get(reply["data"][0]["url"], verify=trusted).headers["content-type"] == "image/png"
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.get(f"{url}/healthz")
 
 
 @pytest.mark.process

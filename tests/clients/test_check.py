@@ -2,7 +2,7 @@
 
 import asyncio
 
-import httpx
+import httpx2
 import pytest
 
 from edgebrush.clients.check import Probe, check_server, probe_steps, rate_of
@@ -177,6 +177,6 @@ def test_the_numbers_of_steps_can_be_told_apart(grid, steps):
     ],
 )
 def test_the_rate_of_a_link(size, body_s, headers, rate):
-    exchange = Exchange(httpx.Response(200, headers=headers), bytes(size), 0.5, body_s)
+    exchange = Exchange(httpx2.Response(200, headers=headers), bytes(size), 0.5, body_s)
     measured = rate_of(Probe(2, exchange, Reply(PNG, 0.0, 0.0, 0.0)))
     assert measured == (rate if rate is None else pytest.approx(rate))

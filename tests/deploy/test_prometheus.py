@@ -7,7 +7,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -74,7 +74,7 @@ def prometheus(folder, stations, agent):
     ]
     with open(folder / "log", "w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
                 until(lambda: is_ready(client))
                 yield client
         finally:
@@ -84,7 +84,7 @@ def prometheus(folder, stations, agent):
 def is_ready(client):
     try:
         return client.get("/-/ready").status_code == 200
-    except httpx.TransportError:
+    except httpx2.TransportError:
         return False
 
 
@@ -110,10 +110,10 @@ def test_every_query_finds_what_stations_and_an_agent_did(tmp_path):
     ):
         until(lambda: query(client, "sum(up)") == [3] and query(client, "sum(edgebrush_ue_tasks_total)") == [0])
         for number in range(IMAGES_MADE):
-            reply = httpx.post(agent_url + IMAGES, json={"prompt": "sneaker", "seed": number}, timeout=30)
+            reply = httpx2.post(agent_url + IMAGES, json={"prompt": "sneaker", "seed": number}, timeout=30)
             assert reply.status_code == 200
-        assert httpx.post(agent_url + IMAGES, json={"prompt": "cat"}, timeout=30).status_code == 422
-        httpx.post(small_url + IMAGES, json={"prompt": "bag", "num_inference_steps": 1}, timeout=30)
+        assert httpx2.post(agent_url + IMAGES, json={"prompt": "cat"}, timeout=30).status_code == 422
+        httpx2.post(small_url + IMAGES, json={"prompt": "bag", "num_inference_steps": 1}, timeout=30)
         until(lambda: query(client, "sum(edgebrush_ue_tasks_total)") == [IMAGES_MADE + 1])
         until(lambda: query(client, "edgebrush_ue_delay_seconds:p95_rate5m"))
         time.sleep(2 * INTERVAL_S)

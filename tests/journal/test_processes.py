@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from edgebrush.journal.database import FILE
@@ -110,7 +110,7 @@ def test_an_agent_on_a_disk_that_is_full(tmp_path):
     if not shutil.which("unshare") or subprocess.run([*namespace, f"{mount} true"], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     command = f"{sys.executable} -m edgebrush.cli.main ue testbed --port 0 --journal {disk}/journal"
-    with started(*namespace, mount + command) as (process, url), httpx.Client(base_url=url, timeout=30) as client:
+    with started(*namespace, mount + command) as (process, url), httpx2.Client(base_url=url, timeout=30) as client:
         inside = Path(f"/proc/{process.pid}/root{disk}")
 
         def post(key):

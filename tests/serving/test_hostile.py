@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-import httpx
+import httpx2
 import psutil
 import pytest
 
@@ -92,7 +92,7 @@ def test_an_endless_body_is_cut_off(client):
         while True:
             yield b" " * 65536
 
-    with suppress(httpx.TransportError):  # disconnected before it read the response
+    with suppress(httpx2.TransportError):  # disconnected before it read the response
         assert_clean_error(client.post(IMAGES, content=endless(), headers=JSON), {413})
     assert_still_serves(client)
 

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -88,5 +88,5 @@ def test_many_responses_follow_the_schema(client, mode):
 def test_many_responses_of_an_agent_follow_its_schema(mode, tmp_path):
     agent = make_agent(tmp_path / "journal", PreferSlots(0), {}, AnyPrompt())
     agent.device.queue_limit = 1000
-    with serve_app(create_app(agent)) as (_, url), httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
+    with serve_app(create_app(agent)) as (_, url), httpx2.Client(base_url=url, timeout=TIMEOUT_S) as client:
         check_examples(client, mode, 200, {"prompt": "circle"})

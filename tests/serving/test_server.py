@@ -5,7 +5,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 
@@ -133,7 +133,7 @@ def shutdown_client(station, grace_s):
     """A client, a pool for its requests, and a function that begins the server's shutdown."""
     with (
         serve_app(create_app(station), grace_s, lambda: station.stop(grace_s)) as (server, url),
-        httpx.Client(base_url=url, timeout=TIMEOUT_S) as client,
+        httpx2.Client(base_url=url, timeout=TIMEOUT_S) as client,
         ThreadPoolExecutor() as pool,
     ):
         yield client, pool, lambda: setattr(server, "should_exit", True)

@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx
+import httpx2
 from PIL import Image
 
 LOAD = {
@@ -86,7 +86,7 @@ def encode(reply):
     return reply if isinstance(reply, bytes) else json.dumps(reply).encode()
 
 
-class FakeNetwork(httpx.MockTransport):
+class FakeNetwork(httpx2.MockTransport):
     """An in-memory network: requests to ``http://NAME`` reach the fake station of that name, others fail."""
 
     def __init__(self, stations):
@@ -96,16 +96,16 @@ class FakeNetwork(httpx.MockTransport):
     async def respond(self, request):
         station = self.stations.get(request.url.host)
         if station is None or not station.reachable:
-            raise httpx.ConnectError("connection refused", request=request)
+            raise httpx2.ConnectError("connection refused", request=request)
         if request.method == "POST":
             station.requests.append((json.loads(request.content), request.headers))
             status, reply, headers = await station.answer(station.requests[-1][0])
             if station.hang_up:
-                raise httpx.RemoteProtocolError("server disconnected", request=request)
+                raise httpx2.RemoteProtocolError("server disconnected", request=request)
         else:
             await station.page_delay()
             status, reply, headers = station.page_response(request.url.path)
-        return httpx.Response(status, headers=headers, content=encode(reply))
+        return httpx2.Response(status, headers=headers, content=encode(reply))
 
 
 class FakeServer(FakeStation, ThreadingHTTPServer):

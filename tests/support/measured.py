@@ -5,7 +5,7 @@ import base64
 import io
 import json
 
-import httpx
+import httpx2
 from PIL import Image
 
 from tests.support.fakes import LOAD
@@ -18,7 +18,7 @@ def random_png(side):
     return file.getvalue()
 
 
-class Arriving(httpx.AsyncByteStream):
+class Arriving(httpx2.AsyncByteStream):
     """A body that takes its time."""
 
     def __init__(self, content, seconds):
@@ -49,7 +49,7 @@ class MeasuredServer:
         content = json.dumps(reply).encode()
         headers = {"server-timing": f"app;dur={1e3 * server_s:.3f}"} if self.kind == "edgebrush" else {}
         await asyncio.sleep(self.round_trip_s / 2)
-        return httpx.Response(status, headers=headers, stream=Arriving(content, 8 * len(content) / self.down_bps))
+        return httpx2.Response(status, headers=headers, stream=Arriving(content, 8 * len(content) / self.down_bps))
 
     def answer(self, request):
         """Status, reply and seconds at the server."""
@@ -78,7 +78,7 @@ class MeasuredServer:
         return 200, reply, seconds
 
 
-class MeasuredNetwork(httpx.MockTransport):
+class MeasuredNetwork(httpx2.MockTransport):
     """Requests to ``http://NAME`` reach the server of that name; others are refused."""
 
     def __init__(self, servers):
@@ -88,5 +88,5 @@ class MeasuredNetwork(httpx.MockTransport):
     async def respond(self, request):
         server = self.servers.get(request.url.host)
         if server is None:
-            raise httpx.ConnectError("connection refused", request=request) from ConnectionRefusedError()
+            raise httpx2.ConnectError("connection refused", request=request) from ConnectionRefusedError()
         return await server.respond(request)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-import httpx
+import httpx2
 
 FOLDER = Path(__file__).parent.parent / "clients" / "recordings"
 KINDS = ("edgebrush", "vllm-omni", "sglang", "sd.cpp", "localai", "openai")
@@ -21,6 +21,6 @@ def recording(kind, name):
 
 
 def response(kind, name):
-    """An answer as httpx has it, and its body."""
+    """An answer as httpx2 has it, and its body."""
     status, body, headers = recording(kind, name)
-    return httpx.Response(status, headers=headers, content=body), body
+    return httpx2.Response(status, headers=headers, content=body), body

@@ -5,7 +5,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-import httpx
+import httpx2
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -66,7 +66,7 @@ def served(station, token=None, grace_s=5.0, headers=None):
     """A client of a station's real server, which runs in a thread. A closed gate is opened at the end."""
     with (
         serve_app(create_app(station, token), grace_s, lambda: station.stop(grace_s)) as (_, url),
-        httpx.Client(base_url=url, verify=False, timeout=TIMEOUT_S, headers=headers) as client,
+        httpx2.Client(base_url=url, verify=False, timeout=TIMEOUT_S, headers=headers) as client,
     ):
         try:
             yield client

@@ -3,7 +3,7 @@
 import asyncio
 from types import SimpleNamespace
 
-import httpx
+import httpx2
 import pytest
 
 from edgebrush.scenario.load import load_scenario
@@ -55,7 +55,7 @@ def test_the_live_page_is_guarded():
     """Its server checks Host as all do, and its policy lets no script run but its own."""
 
     async def visit():
-        async with LivePage(0) as page, httpx.AsyncClient(base_url=page.url) as client:
+        async with LivePage(0) as page, httpx2.AsyncClient(base_url=page.url) as client:
             return await client.get("/"), await client.get("/events", headers={"host": "evil.example"})
 
     page, refused = asyncio.run(visit())

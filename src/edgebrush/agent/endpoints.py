@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from edgebrush.clients.access import Server, servers_of, tls_context
 from edgebrush.clients.client import ImagesClient
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def build_stations(
     observer: Observer,
     urls: Mapping[str, str],
-    transport: httpx.AsyncBaseTransport | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
     clock: Callable[[], float] = time.monotonic,
     ca_file: Path | None = None,
     token_env: str | None = None,

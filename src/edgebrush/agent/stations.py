@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import httpx
+import httpx2
 
 from edgebrush.api.errors import printable
 from edgebrush.clients.client import Exchange, ImagesClient
@@ -120,8 +120,8 @@ class RemoteStation:
         except TimeoutError:
             error = StationError(f"no image after {timeout_s:.3g} s", is_fault=timeout_s >= offload.expected_s)
             raise self._record_failure(error, offload) from None
-        except httpx.HTTPError as problem:
-            reached = not isinstance(problem, (httpx.ConnectError, httpx.ConnectTimeout))
+        except httpx2.HTTPError as problem:
+            reached = not isinstance(problem, (httpx2.ConnectError, httpx2.ConnectTimeout))
             raise self._record_failure(StationError(reason_of(problem), reached=reached), offload) from None
         except StationError as error:
             raise self._record_failure(error, offload) from None
@@ -216,7 +216,7 @@ class RemoteStation:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
                 exchange = await self.client.get_load()
-        except (TimeoutError, httpx.HTTPError, StationError) as error:
+        except (TimeoutError, httpx2.HTTPError, StationError) as error:
             self.health.load_unanswered()
             self._log_if_dropped(reason_of(error))
             return False

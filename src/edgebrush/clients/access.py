@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from edgebrush.errors import UserError
 from edgebrush.logs import hide_in_logs, safe_line
@@ -64,8 +64,8 @@ def with_address(endpoint: Endpoint | None, name: str, url: str, token_env: str 
 def check_address(name: str, url: str) -> None:
     """Raises ``UserError``, without the URL's password, where ``url`` is not a valid HTTP address."""
     try:
-        address = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        address = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
         raise UserError(f"station = {safe_line(f'{name}={url}: {error}')}; give http://HOST:PORT") from None
     if address.scheme not in ("http", "https") or not address.host:
         raise UserError(f"station = {safe_line(f'{name}={url}')}: not an address; give http://HOST:PORT")
@@ -78,7 +78,7 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """
     source = f"SSL_CERT_FILE = {os.environ.get('SSL_CERT_FILE')!r}"
     try:
-        context = httpx.create_ssl_context()
+        context = httpx2.create_ssl_context()
         if ca_file is not None:
             source = f"ca-file = {str(ca_file)!r}"
             context.load_verify_locations(cafile=ca_file)

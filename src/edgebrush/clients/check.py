@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 
-import httpx
+import httpx2
 import numpy as np
 from PIL import Image
 
@@ -30,7 +30,7 @@ PAGE_TIMEOUT_S, IMAGE_TIMEOUT_S = 5.0, 120.0  # a server may load its model for 
 SLOWER, AS_FAST = 1.25, 1.1  # ratio of times from which more steps were made, and up to which they were not
 SAME_LEVELS = 1.0  # mean difference of two pictures, of 255 levels: GPUs do not repeat themselves exactly
 MIN_BODY_BYTES, MIN_BODY_S = 2**16, 1e-3  # a smaller body arrives with its headers, which measures no rate
-Failure = (TimeoutError, httpx.HTTPError, StationError)
+Failure = (TimeoutError, httpx2.HTTPError, StationError)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ async def check_server(
     *,
     key: str | None = None,
     trust: ssl.SSLContext | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> ServerCheck:
     """Ask a server for its models, its load and three images, in the dialect of ``endpoint.kind``.

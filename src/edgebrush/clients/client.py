@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from edgebrush import traces
 from edgebrush.api.timing import AGE_RESOLUTION_S, server_seconds
@@ -34,7 +34,7 @@ class Exchange:
     ``body_s`` are the seconds from the response's headers to the end of its body.
     """
 
-    response: httpx.Response
+    response: httpx2.Response
     body: bytes
     seconds: float
     body_s: float
@@ -57,7 +57,7 @@ class ImagesClient:
         endpoint: Endpoint,
         size_px: int,
         key: str | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
         trust: ssl.SSLContext | None = None,
     ):
@@ -66,11 +66,11 @@ class ImagesClient:
         self.base_url, password = split_userinfo(endpoint.base_url.rstrip("/"))
         self.authorization = f"Bearer {key}" if key else password
         self.load_url, self.load_authorization = self._load_access()
-        self.http = httpx.AsyncClient(
+        self.http = httpx2.AsyncClient(
             headers={"Accept-Encoding": "identity"},  # so that the size of a body is what was transferred
             verify=True if trust is None else trust,
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S),
+            timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
+            limits=httpx2.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S),
             transport=transport,
             trust_env=False,
         )
@@ -91,7 +91,7 @@ class ImagesClient:
         return url, password or (self.authorization if same_host else None)
 
     async def post(self, offload: Offload) -> Exchange:
-        """Request an image. Raises ``StationError``, also for a status other than 2xx, or ``httpx.HTTPError``."""
+        """Request an image. Raises ``StationError``, also for a status other than 2xx, or ``httpx2.HTTPError``."""
         body = self.dialect.body(offload, self.size_px, self.endpoint.model)
         exchange = await self._exchange("POST", self.images_url, self.authorization, MAX_IMAGE_BYTES, json=body)
         if not exchange.response.is_success:
@@ -99,11 +99,11 @@ class ImagesClient:
         return exchange
 
     async def get(self, url: str) -> Exchange:
-        """Request a page of the server, whatever its status. Raises ``StationError`` or ``httpx.HTTPError``."""
+        """Request a page of the server, whatever its status. Raises ``StationError`` or ``httpx2.HTTPError``."""
         return await self._exchange("GET", url, self.authorization, MAX_LOAD_BYTES)
 
     async def get_load(self) -> Exchange:
-        """Request ``load_url``, whatever its status. Raises ``StationError`` or ``httpx.HTTPError``."""
+        """Request ``load_url``, whatever its status. Raises ``StationError`` or ``httpx2.HTTPError``."""
         return await self._exchange("GET", self.load_url, self.load_authorization, MAX_LOAD_BYTES)
 
     async def _exchange(
@@ -126,14 +126,14 @@ class ImagesClient:
 
 def split_userinfo(url: str) -> tuple[str, str | None]:
     """A URL without user and password, which could get into logs, and the header `Authorization` that carries them."""
-    address = httpx.URL(url)
+    address = httpx2.URL(url)
     if not address.userinfo:
         return url, None
     name_and_password = f"{address.username}:{address.password}".encode()
     return str(address.copy_with(userinfo=b"")), f"Basic {b64encode(name_and_password).decode()}"
 
 
-async def read_body(response: httpx.Response, max_bytes: int) -> bytes:
+async def read_body(response: httpx2.Response, max_bytes: int) -> bytes:
     """The whole body. Raises ``StationError`` where it is larger than ``max_bytes``."""
     parts: list[bytes] = []
     size = 0

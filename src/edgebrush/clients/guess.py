@@ -23,7 +23,7 @@ OWNERS: dict[str, EndpointKind] = {
 async def guess_kind(client: ImagesClient) -> EndpointKind | None:
     """The kind of the server that ``client`` reaches, whatever its endpoint says; None where nothing tells it.
 
-    Raises ``StationError`` or ``httpx.HTTPError`` where there is no answer.
+    Raises ``StationError`` or ``httpx2.HTTPError`` where there is no answer.
     """
     if await is_edgebrush(client):
         return "edgebrush"
@@ -48,7 +48,7 @@ async def is_edgebrush(client: ImagesClient) -> bool:
 
 
 async def list_models(client: ImagesClient) -> list[dict[str, Any]]:
-    """What the page of models lists; empty where it is missing. Raises ``StationError`` or ``httpx.HTTPError``."""
+    """What the page of models lists; empty where it is missing. Raises ``StationError`` or ``httpx2.HTTPError``."""
     exchange = await client.get(f"{client.base_url}/models")
     try:
         models = json.loads(exchange.body)["data"]

@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 
 from edgebrush.api.errors import printable
 
@@ -20,7 +20,7 @@ HINTS = {
 
 
 def reason_of(error: Exception) -> str:
-    """One line about an exchange that failed; the exception is one of httpx's, a ``TimeoutError`` or of this room."""
+    """One line about an exchange that failed; the exception is one of httpx2's, a ``TimeoutError`` or of this room."""
     for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in OTHER_NAME:
             return f"its certificate is for another name ({cause.verify_message.rstrip('.')}); use a name in it"
@@ -32,11 +32,11 @@ def reason_of(error: Exception) -> str:
             return f"its name is unknown ({cause.strerror}); check the address"
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused; check that it runs, and its port"
-    if isinstance(error, (TimeoutError, httpx.TimeoutException)):
+    if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
         return "no answer in time; check that it runs, the address and the firewall"
-    if isinstance(error, (httpx.ReadError, httpx.RemoteProtocolError)):
+    if isinstance(error, (httpx2.ReadError, httpx2.RemoteProtocolError)):
         return f"the connection ended without an answer ({printable(str(error)) or type(error).__name__})"
-    if isinstance(error, httpx.HTTPError):
+    if isinstance(error, httpx2.HTTPError):
         return printable(f"{type(error).__name__}: {error}").rstrip(": ")
     return str(error)
 

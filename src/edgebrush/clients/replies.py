@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-import httpx
+import httpx2
 from PIL import Image, UnidentifiedImageError
 
 from edgebrush.api.errors import printable
@@ -126,7 +126,7 @@ def png_of(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def error_of(response: httpx.Response, body: bytes) -> StationError:
+def error_of(response: httpx2.Response, body: bytes) -> StationError:
     """A response other than 2xx as an error."""
     status = response.status_code
     message, code = error_message(body)
@@ -158,7 +158,7 @@ def error_message(body: bytes) -> tuple[str, Any]:
     return body[:80].decode("utf-8", "replace"), None
 
 
-def pause_of(response: httpx.Response) -> float:
+def pause_of(response: httpx2.Response) -> float:
     """The seconds of Retry-After, cut to ``MIN_PAUSE_S`` to ``MAX_PAUSE_S``."""
     try:
         seconds = float(response.headers["retry-after"])

@@ -1,6 +1,6 @@
 """Measures how long an HTTP exchange takes on the network, without the delays of a busy event loop.
 
-httpx's trace events give the times of the transport. The kernel gives the age of the last bytes that were sent and
+httpx2's trace events give the times of the transport. The kernel gives the age of the last bytes that were sent and
 received, so a response that waits in a socket until the event loop reads it does not look like a slow link.
 """
 
@@ -25,7 +25,7 @@ class TransferTimer:
         self.stream: Any = None  # the response's network stream, once there are headers, if the kernel is to be asked
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
-        """The callback for httpx's extension ``trace``."""
+        """The callback for httpx2's extension ``trace``."""
         if event == SENDING:
             self.started_at = self.sent_at = self.clock()
         elif event == SENT:

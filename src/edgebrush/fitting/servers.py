@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from edgebrush.api.schema import Load
 from edgebrush.api.timing import NAME as SERVER_TIMING
@@ -41,7 +41,7 @@ SHORTEST_S = 1e-4  # of a transfer or a service; shorter ones are noise
 MEASURABLE_S = 2e-3  # of an image's transfer
 HEADER_BYTES = 200  # of a request or a response, beside its body
 SENDING, ANSWERED = "http11.send_request_headers.started", "http11.receive_response_headers.complete"
-Failure = (TimeoutError, httpx.HTTPError, StationError)
+Failure = (TimeoutError, httpx2.HTTPError, StationError)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Measurement:
     steps: tuple[int, int]
     token_env: str | None = None
     ca_file: Path | None = None
-    transport: httpx.AsyncBaseTransport | None = None
+    transport: httpx2.AsyncBaseTransport | None = None
     clock: Callable[[], float] = time.monotonic
     on_server: Callable[[str, str], None] = lambda name, url: None
 
@@ -187,7 +187,7 @@ def downlink_bps(images: Sequence[MadeImage], bytes_per_s: float | None, round_t
 async def measure_uplink(client: ImagesClient, round_trip_s: float) -> float:
     """Bits per second to the server.
 
-    Raises ``StationError`` where it takes a request without a prompt for a good one, else as ``httpx`` does.
+    Raises ``StationError`` where it takes a request without a prompt for a good one, else as ``httpx2`` does.
     """
     for size in PADDING_BYTES:
         content = json.dumps({"padding": "x" * size}).encode()
@@ -203,7 +203,7 @@ async def measure_uplink(client: ImagesClient, round_trip_s: float) -> float:
     return bps
 
 
-async def refused_request(client: ImagesClient, content: bytes) -> tuple[httpx.Response, float]:
+async def refused_request(client: ImagesClient, content: bytes) -> tuple[httpx2.Response, float]:
     """Post an invalid image request. Returns the response, and the seconds from its first byte to the response.
 
     A transport without trace events is timed around its call.

@@ -10,7 +10,7 @@ import itertools
 import time
 from collections import Counter
 
-import httpx
+import httpx2
 from PIL import Image
 
 from edgebrush.api.schema import IMAGES_PATH
@@ -31,8 +31,8 @@ class LoadGenerator:
         self.damaged: list[str] = []  # requests whose images cannot be decoded
         self.open: dict[str, float] = {}  # request -> its start, on the monotonic clock
         self.stopping = False
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=1.0)
-        self.client = httpx.AsyncClient(timeout=None, limits=limits, trust_env=False)
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=1.0)
+        self.client = httpx2.AsyncClient(timeout=None, limits=limits, trust_env=False)
 
     @property
     def answered(self) -> int:
@@ -76,15 +76,15 @@ class LoadGenerator:
         else:
             self.errors[f"{response.status_code} {_code(response)}"] += 1
 
-    async def _post(self, ue: int, key: str, body: dict[str, object]) -> httpx.Response | None:
+    async def _post(self, ue: int, key: str, body: dict[str, object]) -> httpx2.Response | None:
         """The answer; None where the connection breaks, for example because the agent is killed."""
         try:
             url = self.testbed.ues[ue].url + IMAGES_PATH
             return await self.client.post(url, json=body, headers={"idempotency-key": key})
-        except httpx.TransportError:
+        except httpx2.TransportError:
             return None
 
-    def _record_image(self, key: str, response: httpx.Response) -> None:
+    def _record_image(self, key: str, response: httpx2.Response) -> None:
         self.images.add(key)
         try:
             Image.open(io.BytesIO(base64.b64decode(response.json()["data"][0]["b64_json"]))).load()
@@ -92,7 +92,7 @@ class LoadGenerator:
             self.damaged.append(key)
 
 
-def _code(response: httpx.Response) -> str:
+def _code(response: httpx2.Response) -> str:
     try:
         return str(response.json()["error"]["code"])
     except (ValueError, KeyError, TypeError):

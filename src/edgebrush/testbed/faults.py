@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import httpx
+import httpx2
 
 from edgebrush.api.schema import IMAGES_PATH, LOAD_PATH
 from edgebrush.errors import UserError
@@ -130,7 +130,7 @@ async def disconnect_clients(testbed: Testbed) -> int:
     """Request images and disconnect when the task is in the journal."""
     for seed in range(LEAVING_CLIENTS):
         ue = seed % len(testbed.ues)
-        async with httpx.AsyncClient(timeout=None, trust_env=False) as client:
+        async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
             body = {"prompt": testbed.episode.tasks[0].prompt, "seed": seed}
             request = asyncio.create_task(client.post(testbed.ues[ue].url + IMAGES_PATH, json=body))
             while not any(line.get("wanted", {}).get("seed") == seed for line in read_journal(testbed.journals[ue])):
@@ -174,7 +174,7 @@ FAULTS = {
 
 async def busy_bs(testbed: Testbed) -> Process:
     """Wait for a BS with running tasks; the first one. Raises ``UserError`` if there is none for a minute."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False) as client:
 
         async def find() -> Process | None:
             for bs in testbed.bss:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, format_sse_event
@@ -99,7 +99,7 @@ class LivePage:
         self.images.clear()
 
         async def update_forever() -> None:
-            async with httpx.AsyncClient(timeout=LOAD_TIMEOUT_S, trust_env=False) as client:
+            async with httpx2.AsyncClient(timeout=LOAD_TIMEOUT_S, trust_env=False) as client:
                 while True:
                     await self._update(monitor, client)
                     await asyncio.sleep(INTERVAL_S)
@@ -112,7 +112,7 @@ class LivePage:
             updating.cancel()
             await asyncio.wait([updating])
 
-    async def _update(self, monitor: Monitor, client: httpx.AsyncClient) -> None:
+    async def _update(self, monitor: Monitor, client: httpx2.AsyncClient) -> None:
         for image in monitor.read_images():
             self.images.append(_event("image", image))
             self._publish(self.images[-1])
@@ -193,13 +193,13 @@ class Monitor:
             "png": base64.b64encode(png).decode(),
         }
 
-    async def query_loads(self, client: httpx.AsyncClient) -> None:
+    async def query_loads(self, client: httpx2.AsyncClient) -> None:
         """Query each BS's load, not through the links. None for a BS that does not respond."""
 
         async def load(url: str) -> dict[str, Any] | None:
             try:
                 return (await client.get(url + LOAD_PATH)).json()
-            except (httpx.HTTPError, ValueError):
+            except (httpx2.HTTPError, ValueError):
                 return None
 
         self.loads = await asyncio.gather(*(load(bs.url) for bs in self.testbed.bss))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from edgebrush.api.schema import IMAGES_PATH
 from edgebrush.errors import UserError
@@ -112,14 +112,14 @@ class Testbed:
                 self.ues[ue].arguments += ["--station", f"{self.names[bs]}={link.url}"]
 
     async def _wait_until_ready(self) -> None:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False) as client:
             for process in (*self.bss, *self.ues):
                 while (await client.get(f"{process.url}/readyz")).status_code != 200:
                     await asyncio.sleep(POLL_S)
 
     async def metrics(self) -> list[str]:
         """The BSs' metrics in Prometheus' text format."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False) as client:
             return [(await client.get(f"{bs.url}/metrics")).text for bs in self.bss]
 
     async def play(self, on_end: Callable[[EpisodeTask], None] = lambda task: None) -> None:
@@ -128,15 +128,15 @@ class Testbed:
         Raises ``TimeoutError`` if tasks are open ``DRAIN_S`` after the arrivals, ``UserError`` if an agent refuses one.
         """
         self.start_s = time.monotonic() + SETTLE_S
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
         async with (
-            httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as client,
+            httpx2.AsyncClient(timeout=None, limits=limits, trust_env=False) as client,
             asyncio.timeout(self.episode.seconds + DRAIN_S),
         ):
             await run_all(self._run_task(task, client, on_end) for task in self.episode.tasks)
 
     async def _run_task(
-        self, task: EpisodeTask, client: httpx.AsyncClient, on_end: Callable[[EpisodeTask], None]
+        self, task: EpisodeTask, client: httpx2.AsyncClient, on_end: Callable[[EpisodeTask], None]
     ) -> None:
         await asyncio.sleep(self.start_s + task.at_s - time.monotonic())
         self.lateness_s.append(time.monotonic() - self.start_s - task.at_s)
@@ -145,7 +145,7 @@ class Testbed:
             raise UserError(f"{self.ues[task.ue].name} refused {task.key}: {response.text[:300]}")
         on_end(task)
 
-    async def _request_image(self, task: EpisodeTask, client: httpx.AsyncClient) -> httpx.Response:
+    async def _request_image(self, task: EpisodeTask, client: httpx2.AsyncClient) -> httpx2.Response:
         """Request a task's image from its UE. While the agent is down, repeat with the same idempotency key."""
         body = {
             "prompt": task.prompt,
@@ -153,7 +153,7 @@ class Testbed:
             "request": self.episode.scenario.requests[task.request].name,
         }
         while True:
-            with contextlib.suppress(httpx.TransportError):
+            with contextlib.suppress(httpx2.TransportError):
                 return await client.post(
                     self.ues[task.ue].url + IMAGES_PATH, json=body, headers={"idempotency-key": task.key}
                 )
