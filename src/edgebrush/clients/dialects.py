@@ -87,7 +87,7 @@ class OpenAi(Dialect):
     def body(self, offload: Offload, size_px: int, model: str | None) -> dict[str, Any]:
         """The GPT image models always answer in base64, and refuse ``response_format``."""
         body = super().body(offload, size_px, model)
-        if model is not None and model.startswith("gpt-image"):
+        if model is not None and model.startswith(("gpt-image", "chatgpt-image")):
             del body["response_format"]
         return body
 
