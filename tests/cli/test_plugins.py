@@ -25,6 +25,14 @@ def test_a_policy_stands_in_compares_table(tmp_path, capsys):
     assert "selfish-of-mine" in (out / "report.html").read_text()
 
 
+def test_a_policy_is_called_what_the_user_calls_it(tmp_path):
+    """So an older MAPPO can stand beside the one that compare trains."""
+    out = tmp_path / "run"
+    own = ["--policy", f"old={HERE}:LikeMappo"]
+    assert run(["compare", "pair", "--seeds", "0", *own, "--out", str(out), *RUN]) == 0
+    assert {"old", "priced-greedy"} <= set(results(out))
+
+
 def test_evaluate_takes_classes_rules_and_folders(tmp_path):
     out = tmp_path / "run"
     policies = [f"{HERE}:SelfishPolicy", "selfish-greedy", f"{HERE}:FixedPolicy:3"]
@@ -50,6 +58,7 @@ def test_a_learner_is_trained_on_several_seeds_and_its_policies_evaluated(tmp_pa
     [
         (["compare", "pair", "--policy", f"{HERE}:Nothing"], "module 'tests.support.plugins' has no 'Nothing'"),
         (["compare", "pair", "--policy", f"{HERE}:LikeMappo"], "one is called mappo, which compare trains itself"),
+        (["compare", "pair", "--policy", f"lyapunov={HERE}:LikeMappo"], "lyapunov is the name of a rule"),
         (["compare", "pair", "--policy", "nowhere"], "policy 'nowhere': neither a folder"),
         (["evaluate", "nowhere:Mine", "--scenario", "pair"], "module 'nowhere' is not found"),
         (["evaluate", f"{HERE}:OutOfRange", "--scenario", "pair", *RUN], "choose returned 10000"),

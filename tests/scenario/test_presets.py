@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgebrush.fitting.bursts import fit_bursts
 from edgebrush.profiles.catalogue import load_profile
 from edgebrush.scenario.capacity import bs_capacity_hz, offered_load
 from edgebrush.scenario.load import load_scenario
@@ -75,19 +76,12 @@ def test_capacity_by_hand():
 def test_gentd26_has_the_numbers_that_its_script_finds():
     scenario, trace = load_scenario("campus-gentd26"), read_trace(GENTD26)
     time_s = fit_arrivals["scaled"](trace, scenario.task_rate_hz)
-    bursts = fit_arrivals["fit_bursts"](time_s)
+    bursts = fit_bursts([time_s], time_s[-1])
     arrivals = scenario.arrivals
     stored = (arrivals.calm, arrivals.burst, arrivals.calm_s, arrivals.burst_s)
     assert stored == pytest.approx(tuple(bursts), rel=0.02)
     assert scenario.images_per_request == fit_arrivals["image_shares"](trace)
     assert arrivals.rate_hz * scenario.ue_count == pytest.approx(len(time_s) / time_s[-1], rel=0.01)
-
-
-def test_fit_recovers_a_process_from_its_requests():
-    truth = fit_arrivals["Bursts"](calm=0.4, burst=2.8, calm_s=30.0, burst_s=10.0)
-    time_s = fit_arrivals["simulate"](truth, 2.0, 400_000.0, np.random.default_rng(7))
-    assert len(time_s) / time_s[-1] == pytest.approx(2.0, rel=0.03)
-    assert tuple(fit_arrivals["fit_bursts"](time_s)) == pytest.approx(tuple(truth), rel=0.12)
 
 
 def test_operational_time_takes_the_daily_cycle_away():

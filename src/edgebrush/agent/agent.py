@@ -265,6 +265,10 @@ class Agent:
             compute_s=reply.compute_s,
             energy_ue_j=spent_j,
             energy_bs_j=reply.energy_j,
+            travel_s=reply.travel_s,
+            server_s=reply.server_s,
+            sent_bytes=reply.sent_bytes,
+            received_bytes=reply.received_bytes,
         )
 
     def _timeout_s(self, decision: Decision, left_s: float) -> float:

@@ -44,7 +44,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OffloadResult:
-    """A BS's image and its seconds: uplink, time on the server (including queue and compute), downlink."""
+    """A BS's image and its seconds: uplink, time on the server (including queue and compute), downlink.
+
+    ``travel_s``: measured seconds of uplink and downlink; 0 where the BS does not state its own, so both are guesses.
+    """
 
     image: bytes
     up_s: float
@@ -53,6 +56,9 @@ class OffloadResult:
     queue_s: float
     compute_s: float
     energy_j: float
+    travel_s: float
+    sent_bytes: int  # of the request's body
+    received_bytes: int  # of the response's body
 
 
 class RemoteStation:
@@ -138,7 +144,9 @@ class RemoteStation:
         reply = await asyncio.to_thread(parse_reply, exchange.body) if is_large else parse_reply(exchange.body)
         expected_s = offload.bits_in / self.view.up_bps + offload.bits_out / self.view.down_bps
         total_s = exchange.seconds
-        travel_s = self._travel_s(exchange, reply, expected_s)
+        server_s = self._stated_s(exchange, reply)
+        # Without the BS's seconds, the travel is as long as expected.
+        travel_s = min(expected_s, total_s) if server_s is None else max(total_s - server_s, MIN_TRAVEL_S)
         up_s = travel_s * (offload.bits_in / self.view.up_bps) / expected_s
         return OffloadResult(
             reply.image,
@@ -148,19 +156,19 @@ class RemoteStation:
             reply.queue_s,
             reply.compute_s,
             reply.energy_j,
+            0.0 if server_s is None else travel_s,
+            len(exchange.response.request.content),
+            len(exchange.body),
         )
 
-    def _travel_s(self, exchange: Exchange, reply: Reply, expected_s: float) -> float:
-        """The seconds of an exchange on the network: without those at the server, as far as it states them.
-
-        Figures of more seconds than the exchange took are not believed. Without any, the travel is as long as expected.
-        """
-        server_s = exchange.server_s if self.client.is_edgebrush else None
-        if server_s is None and self.client.is_edgebrush and reply.queue_s + reply.compute_s <= exchange.seconds:
-            server_s = reply.queue_s + reply.compute_s
-        if server_s is None:
-            return min(expected_s, exchange.seconds)
-        return max(exchange.seconds - server_s, MIN_TRAVEL_S)
+    def _stated_s(self, exchange: Exchange, reply: Reply) -> float | None:
+        """The seconds at the server as it states them; None where it does not, or claims more than there were."""
+        if not self.client.is_edgebrush:
+            return None
+        if exchange.server_s is not None:
+            return exchange.server_s
+        seconds = reply.queue_s + reply.compute_s
+        return seconds if seconds <= exchange.seconds else None
 
     def _record_failure(self, error: StationError, offload: Offload) -> StationError:
         """Record what an error says about the BS. Returns it with the BS's name."""

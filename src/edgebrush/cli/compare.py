@@ -27,6 +27,8 @@ edgebrush compare mine.yaml --seconds 600           your own scenario, with long
 
 edgebrush compare --trace requests.csv --load 1.5   arrivals from a request trace, at 1.5 times the capacity
 
+edgebrush compare fitted.yaml --policy old=runs/fleet/policies/mappo/seed-1    an older MAPPO beside the new one
+
 edgebrush compare --policy my_module:MyPolicy       a policy of your own in the same table
 
 edgebrush compare --seeds 0                         the rules alone, no training
@@ -41,7 +43,7 @@ def compare(
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="POLICY",
+            metavar="[NAME=]POLICY",
             help=f"Evaluate this policy as well, repeatable: a folder of a trained policy; {OWN_CODE}",
         ),
     ] = None,

@@ -27,7 +27,7 @@ docs/fitting.md states what is measured, how, and what is assumed.
 
 def init(
     url: Annotated[
-        list[str], typer.Argument(metavar="[NAME=]URL...", help="Address of an image server: http://HOST:PORT.")
+        list[str], typer.Argument(metavar="[NAME=]URL", help="Address of an image server: http://HOST:PORT.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="File for the scenario (.yaml).")] = Path("fleet.yaml"),
     name: Annotated[str | None, typer.Option(help="Name of the scenario.", show_default="that of the file")] = None,

@@ -19,6 +19,7 @@ from edgebrush.logs import configure_logging
 from . import (
     compare,
     evaluate,
+    fit_scenario,
     gdm,
     generate,
     init,
@@ -86,6 +87,7 @@ app.command(epilog=serve.EPILOG)(serve.serve)
 app.command(epilog=init.EPILOG)(init.init)
 app.command(epilog=ue.EPILOG)(ue.ue)
 app.command(epilog=journal.EPILOG)(journal.journal)
+app.command(epilog=fit_scenario.EPILOG)(fit_scenario.fit_scenario)
 app.command(epilog=testbed.EPILOG)(testbed.testbed)
 app.add_typer(gdm.app, name="gdm")
 

@@ -50,6 +50,10 @@ class TaskResult:
     attempts: int = 0
     kind: FailureKind = ""  # of the error
     retry_after_s: float = 0.0  # for the kind "overload": when to try again
+    travel_s: float = 0.0  # on the network to and from a BS, if the BS states its own seconds
+    server_s: float = 0.0  # at the BS, waiting included
+    sent_bytes: int = 0  # body of the request to a BS
+    received_bytes: int = 0  # body of its response
 
 
 def monotonic_s() -> float:

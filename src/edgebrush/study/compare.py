@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from edgebrush.study import TRAINING_S, TRAINING_SEEDS
 from edgebrush.study.train import train_policies
 from edgebrush.tuning.rules import tuned_rules
 
+NAMED = re.compile(r"([a-z0-9][a-z0-9-]*)=(.+)")
+
 
 def compare(
     scenario: Scenario,
@@ -38,7 +41,8 @@ def compare(
 ) -> Run:
     """Train MAPPO and compare it with every rule; ``out`` becomes a run folder (see ``run_folder``) or does not appear.
 
-    ``policies`` are evaluated as well: folders of trained policies, or ``module:Class`` (see ``policies/plugins.py``).
+    ``policies`` are evaluated as well: folders of trained policies, or ``module:Class`` (see ``policies/plugins.py``),
+    each called by its own name or by that of ``NAME=POLICY``.
     ``seeds`` trainings of MAPPO share ``seconds``, or end after ``decisions`` each; 0 compares the rules alone.
     ``command`` is what the report names as the command of the run. Raises ``UserError`` before any long work where
     ``out`` cannot be written or the scenario or a policy cannot be used.
@@ -49,7 +53,9 @@ def compare(
     check_usable(scenario)
     own = load_by_name([name for name in policies if name not in KINDS], scenario)
     if seeds and "mappo" in own:
-        raise UserError("policies: one is called mappo, which compare trains itself; set seeds to 0, or use evaluate")
+        raise UserError(
+            "policies: one is called mappo, which compare trains itself; name it, as in old=FOLDER, or set seeds to 0"
+        )
     with new_folder(Path(out), overwrite=overwrite) as folder:
         stopwatch = Stopwatch()
         store_scenario(scenario, folder)
@@ -104,11 +110,18 @@ def evaluate(
 
 
 def load_by_name(policies: Sequence[str | Path], scenario: Scenario) -> dict[str, list[Policy]]:
-    """The loaded policies, grouped by their names. Raises ``UserError`` where one cannot be used."""
+    """The loaded policies, grouped by their own names or by those of ``NAME=POLICY``.
+
+    Raises ``UserError`` where one cannot be used, or has the name of a rule.
+    """
     by_name: dict[str, list[Policy]] = {}
     for reference in policies:
-        policy = load_policy(reference, scenario)
-        by_name.setdefault(policy.name, []).append(policy)
+        named = NAMED.fullmatch(str(reference))
+        policy = load_policy(named[2] if named else reference, scenario)
+        name = named[1] if named else policy.name
+        if name in KINDS:
+            raise UserError(f"policy = {str(reference)!r}: {name} is the name of a rule; give another name")
+        by_name.setdefault(name, []).append(policy)
     return by_name
 
 
