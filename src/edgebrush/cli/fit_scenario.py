@@ -60,7 +60,7 @@ def fit_scenario(
     """Fit a scenario to agents' journals: arrivals, requests, links, and the speeds of stations and devices.
 
     Prints each field before and after, the number of tasks behind it, and a 95% interval. A field is left as it was if
-    too few tasks tell about it, or if it lies within the interval. Agents may be running.
+    too few tasks are behind it, or if it lies within the interval. Agents may be running.
     """
     from datetime import UTC
 
