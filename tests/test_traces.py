@@ -154,6 +154,15 @@ def test_the_own_device_and_a_task_without_image(tmp_path, spans):
     assert not by_id["k-1"].status.is_ok and by_id["k-1"].attributes["edgebrush.outcome"] == "invalid"
 
 
+def test_spans_hold_no_prompts_where_errors_quote_them(tmp_path, spans):
+    station = FakeStation()
+    station.status, station.reply = 422, {"error": {"message": "class = 'my secret': unknown"}}
+    task = make_task("k-0", prompt="my secret")
+    generate_all(tmp_path, PreferSlots(LARGE), {"large": station}, [task])
+    (attempt,) = named(spans, "attempt")
+    assert attempt.status.description == "invalid" and "secret" not in "".join(span.to_json() for span in spans())
+
+
 def test_load_requests_are_in_no_trace(tmp_path, spans):
     station = FakeStation()
     generate_all(tmp_path, PreferSlots(LARGE), {"large": station}, [make_task("k-0")])
