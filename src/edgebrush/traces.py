@@ -111,7 +111,7 @@ def trace_headers() -> dict[str, str]:
 
 
 def remote_parent(headers: Mapping[str, str]) -> Any:
-    """The sender's span by its HTTP headers, for ``span``. Invalid headers count as none, so a new trace begins."""
+    """The sender's span by its HTTP headers, for ``span``. Without valid ones, the span begins a new trace."""
     if _tracer is None:
         return None
     from opentelemetry.context import Context

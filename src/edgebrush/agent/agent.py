@@ -125,7 +125,7 @@ class Agent:
 
     async def _run(self, task: Task, is_accepted: bool) -> TaskResult:
         """Take a task to its end and record that. This is the only place where a task ends."""
-        with traces.span("task", task=task.id, request=task.request):
+        with traces.span("task", parent=traces.remote_parent({}), task=task.id, request=task.request):
             result = replace(await self._result_of(task, is_accepted), delay_s=self.clock() - task.accepted_s)
             self.history.on_end(result)
             await self.journal.end(result)
