@@ -29,6 +29,7 @@ from edgebrush.diffusion.engine import Engine, Request
 from edgebrush.diffusion.onnx import load_model, shipped_models
 from edgebrush.diffusion.samplers import make_sampler
 from edgebrush.evaluation.episodes import RuleEvaluator
+from edgebrush.jobs.local import LocalExecutor
 from edgebrush.learning.registry import ALGORITHMS
 from edgebrush.policies.load import shipped_rules
 from edgebrush.scenario.load import load_scenario
@@ -137,7 +138,7 @@ def study() -> Iterator[Line]:
             SMALL_STUDY,
             figures=["comparison", "improvement", "load"],
             algorithms=["mappo", "masl+common"],
-            workers=2,
+            executor=LocalExecutor(2),
         )
         yield "results.json", digest_json(json.loads((out / "results.json").read_text()))
         for path in sorted((out / "figures").glob("*.csv")):

@@ -1,6 +1,5 @@
 """The study on a tiny scenario, with random actors instead of trained ones, so that the tests are fast."""
 
-import csv
 import json
 import math
 import re
@@ -15,39 +14,19 @@ import pytest
 from edgebrush.cli.main import run as command
 from edgebrush.errors import UserError
 from edgebrush.jobs import keys
+from edgebrush.jobs.local import LocalExecutor
 from edgebrush.learning import launcher as seeds
 from edgebrush.learning.registry import LIKE_FOR_LIKE
 from edgebrush.plotting import style
 from edgebrush.policies.rules import KINDS, Rule
 from edgebrush.study import runner as running
 from edgebrush.study.figures import FIGURES
-from edgebrush.study.findings import Plan
 from edgebrush.study.jobs import PlayJob, TuningJob, VariationPlayJob
-from edgebrush.study.reproduce import STUDY, reproduce
+from edgebrush.study.reproduce import reproduce
 from edgebrush.study.runner import StudyRunner
 from edgebrush.study.variations import SWEEPS, ablations, fixed_decisions
-from edgebrush.tuning.cmaes import Budget
 from edgebrush.tuning.rules import tune
-
-PLAN = Plan(
-    seeds=3,
-    point_seeds=2,
-    decisions=64,
-    point_decisions=32,
-    factors=1,
-    episodes=6,
-    point_episodes=3,
-    budget=Budget(16, 2),
-)
-
-
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def tiny_study(tiny, folder, **changes):
-    return reproduce(tiny, folder, PLAN, workers=2, **changes)
+from tests.support.study import PLAN, SMALL, read, tiny_study
 
 
 def test_a_full_study(tiny, drawn, tmp_path):
@@ -87,7 +66,7 @@ def test_a_full_study(tiny, drawn, tmp_path):
 def test_a_study_has_every_learner_by_default(tiny, tmp_path, monkeypatch):
     trained = []
 
-    def record(jobs, workers, phase, progress):
+    def record(jobs, executor, phase, progress):
         trained.extend(job.name for job in jobs if hasattr(job, "seed"))
         raise KeyboardInterrupt
 
@@ -132,10 +111,10 @@ def test_finished_jobs_are_not_run_again(tiny, drawn, tmp_path, monkeypatch):
     assert set(about["done_anew"].values()) == {0}
     # Everything that a training depends on is part of its key.
     longer = replace(PLAN, decisions=65)
-    reproduce(tiny, tmp_path, longer, workers=1, **options)
+    reproduce(tiny, tmp_path, longer, executor=LocalExecutor(1), **options)
     assert len(drawn) == 6
     busier = tiny.model_copy(update={"broadcast_interval_s": 3.0})
-    reproduce(busier, tmp_path, PLAN, workers=1, **options)
+    reproduce(busier, tmp_path, PLAN, executor=LocalExecutor(1), **options)
     assert len(drawn) == 9
     monkeypatch.setattr(keys, "FORMAT", keys.FORMAT + 1)
     tiny_study(tiny, tmp_path, **options)
@@ -155,10 +134,10 @@ def test_an_interruption_loses_at_most_the_running_jobs(tiny, drawn, tmp_path, m
     monkeypatch.setattr(seeds, "train", interrupted)
     options = {"figures": ["ues"], "algorithms": ["mappo"]}  # 3 + 2 × 2 trainings
     with pytest.raises(KeyboardInterrupt):
-        reproduce(tiny, tmp_path, PLAN, workers=1, **options)
+        reproduce(tiny, tmp_path, PLAN, executor=LocalExecutor(1), **options)
     assert len(drawn) == 3 and not (tmp_path / "results.json").exists()
     monkeypatch.setattr(seeds, "train", train)
-    reproduce(tiny, tmp_path, PLAN, workers=1, **options)
+    reproduce(tiny, tmp_path, PLAN, executor=LocalExecutor(1), **options)
     assert len(drawn) == 7 and (tmp_path / "results.json").exists()
 
 
@@ -315,24 +294,11 @@ def test_an_invalid_variation_is_named(tiny):
         SWEEPS["load"].variation(tiny, 1e9)
 
 
-def test_a_failing_training_ends_the_study(tiny, drawn, tmp_path, monkeypatch):
-    def broken(*arguments):
-        raise RuntimeError("training seed 1 failed")
-
-    monkeypatch.setattr(seeds, "train", broken)
-    with pytest.raises(RuntimeError, match="failed"):
-        tiny_study(tiny, tmp_path, figures=["comparison"])
-    assert STUDY in {path.name for path in tmp_path.iterdir()}
-
-
-SMALL = {"copies": 2, "groups": 2, "length": 8, "minibatches": 2, "epochs": 1, "critic_updates": 0}
-
-
 @pytest.mark.process
 def test_an_interrupted_training_resumes_from_its_checkpoint(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "tuned_settings", lambda preset, algorithm: SMALL)
     plan = replace(PLAN, seeds=1, point_seeds=1, decisions=32 * 40)
-    options = {"figures": ["convergence"], "algorithms": ["mappo"], "workers": 1}
+    options = {"figures": ["convergence"], "algorithms": ["mappo"], "executor": LocalExecutor(1)}
     shares = []
 
     def interrupt(phase, share, note):

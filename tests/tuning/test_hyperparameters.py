@@ -9,6 +9,7 @@ import pytest
 from edgebrush.cli.main import run as command
 from edgebrush.errors import UserError
 from edgebrush.evaluation.episodes import play
+from edgebrush.jobs.local import LocalExecutor
 from edgebrush.learning import launcher as seeds
 from edgebrush.learning import registry as algorithms
 from edgebrush.learning.registry import ALGORITHMS, configure, tuned_settings
@@ -35,8 +36,8 @@ def drawn_by_settings(drawn, monkeypatch):
 
 
 def tiny_search(tiny, out, **changes):
-    options = {"algorithms": NAMES, "trials": 3, "decisions": 64, "workers": 1, "command": "edgebrush tune-learners"}
-    return search_hyperparameters(tiny, out, **(options | changes))
+    options = {"algorithms": NAMES, "trials": 3, "decisions": 64, "command": "edgebrush tune-learners"}
+    return search_hyperparameters(tiny, out, executor=LocalExecutor(1), **(options | changes))
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -156,3 +157,27 @@ def test_trainings_use_the_chosen_settings_of_their_preset(tiny, rule, monkeypat
     train_policies(tiny, tmp_path / "a", seeds=1, decisions=9, prices=prices)
     train_policies(tiny, tmp_path / "b", seeds=1, decisions=9, prices=prices, settings={"epochs": 2})
     assert [(config.learning_rate, config.epochs) for config in configs] == [(5e-4, 5), (5e-4, 2)]
+
+
+def test_a_learner_with_a_failed_trial_has_no_settings_until_it_is_tried_again(
+    tiny, quick, drawn_by_settings, tmp_path, monkeypatch
+):
+    out, train = tmp_path / "out.json", seeds.train
+    broken = trial_settings("mappo", 3)[1]
+
+    def failing(scenario, algorithm, config, *rest):
+        if algorithm == "mappo" and all(getattr(config, name) == value for name, value in broken.items()):
+            raise RuntimeError("no good")
+        train(scenario, algorithm, config, *rest)
+
+    monkeypatch.setattr(seeds, "train", failing)
+    about = tiny_search(tiny, out)
+    assert [(each["job"], each["error"]) for each in about["failed_jobs"]] == [
+        ("mappo, trial 1", "RuntimeError: no good")
+    ]
+    assert set(about["algorithms"]) == {"ippo+common"} and json.loads(out.read_text()) == about
+    monkeypatch.setattr(seeds, "train", train)
+    drawn_by_settings.clear()
+    again = tiny_search(tiny, out)
+    assert set(again["algorithms"]) == set(NAMES) and again["failed_jobs"] == []
+    assert len(drawn_by_settings) == 1

@@ -48,6 +48,15 @@ EpisodesOption = Annotated[
 TasksOption = Annotated[bool, typer.Option("--tasks-csv", help="Also write every task of every policy to tasks.csv.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run folder if it exists.")]
 JobsOption = Annotated[int | None, typer.Option(min=1, help="Jobs in parallel.", show_default="one per core")]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Run the jobs on Ray instead of in local processes: local starts Ray on this machine; auto or HOST:PORT "
+        "joins a cluster.",
+    ),
+]
 AllowHostOption = Annotated[
     list[str],
     typer.Option(

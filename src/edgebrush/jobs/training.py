@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -45,6 +45,13 @@ class TrainingJob:
     def policy(self) -> Path:
         """The folder of the trained policy."""
         return self.path / f"seed-{self.seed}"
+
+    @property
+    def inputs(self) -> list[Path]:
+        return []
+
+    def moved(self, scenario: Scenario, cache: Path) -> Self:
+        return replace(self, scenario=scenario, cache=cache)
 
     def run(self, on_progress: ShareCallback, processes: Processes) -> None:
         from edgebrush.learning.launcher import train

@@ -26,13 +26,14 @@ from edgebrush.errors import UserError
 from edgebrush.files import write_csv, write_text
 from edgebrush.scenario.schema import Scenario
 
-from . import CHECKPOINT, CURVE
+from . import CHECKPOINT, CURVE, WorkerLost
 from .registry import Config, algorithm_of
 
 RowCallback = Callable[[dict[str, Any]], None]  # gets each row of the curve
 
 SPECIFICATION = "work.json"  # in the checkpoint's folder: the training that a worker is to run
 CHECKPOINT_INTERVAL_S = 30.0
+STOPPED = 130  # exit code of a worker that saved its checkpoint after a signal
 ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "OMP_NUM_THREADS": "1",
@@ -62,9 +63,10 @@ def train(
     With more seeds than cores, the seeds run in waves that share ``config.seconds``.
 
     ``workers`` receives every process. A caller who runs this in a thread needs it, because no Ctrl-C arrives there:
-    on SIGINT a worker saves its checkpoint and exits.
+    on SIGINT or SIGTERM a worker saves its checkpoint and exits.
 
-    Raises ``UserError`` if the checkpoint is of another training, ``RuntimeError`` if a worker fails.
+    Raises ``UserError`` if the checkpoint is of another training, ``WorkerLost`` if a worker is stopped by a signal,
+    ``RuntimeError`` if it fails.
     """
     checkpoint = folder / CHECKPOINT
     checkpoint.mkdir(parents=True, exist_ok=True)
@@ -82,8 +84,7 @@ def train(
     path = checkpoint / SPECIFICATION
     if path.exists():
         check_same_training(path, specification)
-    else:
-        write_text(path, json.dumps(specification))
+    write_text(path, json.dumps(specification))  # also when resuming: the scenario's folder may be another one
     workers = [] if workers is None else workers
     with ThreadPoolExecutor(parallel) as pool:
         futures = [pool.submit(run_worker, folder, seed, workers, progress) for seed in seeds]
@@ -95,7 +96,7 @@ def train(
                 future.cancel()
             for worker in workers:
                 if worker.poll() is None:
-                    worker.send_signal(signal.SIGINT)  # it saves its checkpoint and exits
+                    worker.terminate()  # it saves its checkpoint and exits
             raise
     write_curve(checkpoint, folder / CURVE)
     shutil.rmtree(checkpoint)
@@ -127,14 +128,17 @@ def check_same_training(path: Path, specification: dict[str, Any]) -> None:
 
 
 def run_worker(folder: Path, seed: int, workers: list[subprocess.Popen[bytes]], progress: RowCallback) -> None:
-    """Run the worker of one seed and wait for it. Raises ``RuntimeError`` if it fails."""
+    """Run the worker of one seed and wait for it. Raises ``WorkerLost`` or ``RuntimeError``, see ``train``."""
     command = [sys.executable, "-m", "edgebrush.learning.launcher", str(folder), str(seed)]
     with open(folder / CHECKPOINT / f"seed-{seed}.log", "w+b") as log:
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env={**os.environ, **ONE_THREAD})
         workers.append(worker)
         for line in worker.stdout or ():
             progress(json.loads(line))
-        if worker.wait() != 0:
+        code = worker.wait()
+        if code < 0 or code == STOPPED:
+            raise WorkerLost(f"the process of training seed {seed} was stopped by a signal (exit code {code})")
+        if code != 0:
             log.seek(0)
             raise RuntimeError(f"training seed {seed} failed:\n{log.read().decode(errors='replace')[-2000:]}")
 
@@ -153,7 +157,8 @@ def worker_main(folder: Path, seed: int) -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edgebrush" / "jax"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     stop = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: stop.set())
     started = json.loads((folder / CHECKPOINT / SPECIFICATION).read_text(encoding="utf-8"))
     scenario = Scenario.model_validate({**started["scenario"], "directory": started["directory"]})
     rule_parameters = None if started["rule_parameters"] is None else np.array(started["rule_parameters"])
@@ -174,7 +179,7 @@ def worker_main(folder: Path, seed: int) -> None:
                 saved = time.monotonic()
     training.save(checkpoint)
     if stop.is_set():
-        raise SystemExit(130)
+        raise SystemExit(STOPPED)
     rows = "".join(json.dumps(row) + "\n" for row in training.rows)
     write_text(folder / CHECKPOINT / f"seed-{seed}.jsonl", rows)
     training.save_policy(folder / f"seed-{seed}")

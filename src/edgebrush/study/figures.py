@@ -56,6 +56,15 @@ class FigureSpec(NamedTuple):
     plot: Callable[[Rows], Figure]
 
 
+def drawable(findings: Findings) -> list[str]:
+    """The figures for which there are results; where no job failed, all that the study was made for."""
+    missing = {name for name in SWEEPS if not findings.variations.get(name)}
+    missing |= set() if findings.complete_points else {"profiles"}
+    missing |= set() if findings.ablations else {"ablations"}
+    missing |= set() if "nothing" in [fixed.decision for fixed, _ in findings.fixed_costs] else {"decisions"}
+    return [name for name in FIGURES if name not in missing] if findings.comparable else []
+
+
 def draw(name: str, findings: Findings, folder: Path) -> None:
     """Write ``name.csv`` and, from its rows, ``name.png``. Raises ``UserError`` where that fails."""
     spec = FIGURES[name]
@@ -157,7 +166,7 @@ def _sweep_rows(sweep: Sweep, findings: Findings) -> Rows:
             "relative_cost": relative,
             **{metric: means[metric] for metric in METRICS},
         }
-        for policy in (*findings.learners, *KINDS)
+        for policy in findings.policies
         for variation in variations
         for seed, (means, relative) in enumerate(_runs(findings, variation.name, policy), 1)
     ]
@@ -165,18 +174,19 @@ def _sweep_rows(sweep: Sweep, findings: Findings) -> Rows:
 
 def _runs(findings: Findings, variation: str, policy: str) -> Iterator[tuple[dict[str, float], float]]:
     """The metrics and the relative cost of each training seed on a variation."""
-    return zip(findings.means[variation][policy], findings.relative(variation, policy).tolist(), strict=True)
+    return zip(findings.means[variation].get(policy, ()), findings.relative(variation, policy).tolist(), strict=True)
 
 
 def _sweep_plot(sweep: Sweep, rows: Rows) -> Figure:
     """Lines through the means over training seeds, with a dot per seed; the upper panel zooms in on the learners."""
     figure = Figure(figsize=(11, 9.5), layout="constrained")
+    ticks = sorted({row[sweep.name] for row in rows})
     named = figure.subplot_mosaic([["relative_cost"] * 2, ["cost", "delay_s"], ["energy_ue_j", "quality"]])
-    at = sorted({row[sweep.name] for row in rows})
     for metric, axes in named.items():
         shown = []
         for policy in _policies(rows):
             mine, line = _rows_of(rows, policy), line_style(policy)
+            at = sorted({row[sweep.name] for row in mine})
             means = [float(np.mean([row[metric] for row in mine if row[sweep.name] == x])) for x in at]
             axes.plot(at, means, label=policy, markersize=4, **line)
             axes.plot(
@@ -196,7 +206,7 @@ def _sweep_plot(sweep: Sweep, rows: Rows) -> Figure:
             _limit(axes, shown)
         axes.set_title(PANELS[metric])
         axes.set_xlabel(sweep.label)
-        axes.set_xticks(at, [f"{x:.3g}" for x in at])
+        axes.set_xticks(ticks, [f"{x:.3g}" for x in ticks])
     _legend(figure, named["relative_cost"])
     return figure
 
@@ -206,7 +216,7 @@ def _comparison_rows(findings: Findings) -> Rows:
     aggregates = findings.results["aggregates"]
     rows = [
         {"policy": policy, "seeds": aggregates[policy]["seeds"], "cost": middle.mean, **_bounds(middle)}
-        for policy in (*findings.learners, *KINDS)
+        for policy in findings.policies
         for middle in [Interval(**aggregates[policy]["interquartile_mean"])]
     ]
     return sorted(rows, key=lambda row: row["cost"])
@@ -231,7 +241,7 @@ def _comparison_plot(rows: Rows) -> Figure:
 
 def _improvement_rows(findings: Findings) -> Rows:
     rows = []
-    for policy in (*findings.learners, *KINDS):
+    for policy in findings.policies:
         if policy == SUBJECT:
             continue
         chance = Interval(**findings.results["aggregates"][policy]["mappo_is_cheaper"])

@@ -1,4 +1,7 @@
-"""The plan of a study, and its findings, from which all figures and tables are made."""
+"""The plan of a study, and its findings, from which all figures and tables are made.
+
+Where jobs failed, the findings hold less: fewer training seeds, policies or points.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 
 from edgebrush.evaluation.aggregates import aggregate, interquartile_mean, mean, probability_of_improvement
 from edgebrush.evaluation.statistics import Digest, mean_of
+from edgebrush.jobs.executor import Failure
 from edgebrush.policies.rules import KINDS
 from edgebrush.scenario.schema import Scenario
 from edgebrush.tuning.cmaes import Budget
@@ -49,31 +53,54 @@ class Findings:
     means: dict[str, dict[str, list[dict[str, float]]]]  # by variation and policy: metrics of each training seed
     variations: dict[str, list[Scenario]]  # by sweep; the unchanged scenario is one of them
     curves: dict[str, list[list[dict[str, float]]]]  # by learner and training seed
-    rule_validation_cost: float  # of the best rule, on the episodes of the curves' ``validation_cost``
+    rule_validation_cost: float | None  # of the best rule, on the episodes of the curves' ``validation_cost``
     ablations: list[Ablation]
     fixed_costs: list[tuple[FixedDecision, float]]  # cost of the best rule, tuned anew, on validation episodes
+    failures: list[Failure]  # the jobs whose results are missing
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there are the learner that the study is about and the rule to beat."""
+        return SUBJECT in self.played and BEST_RULE in self.played
+
+    @property
+    def policies(self) -> list[str]:
+        """The learners and rules that were played on the scenario itself."""
+        return [*self.learners, *(name for name in KINDS if name in self.played)]
+
+    @property
+    def complete_points(self) -> list[str]:
+        """The variations on which every one of ``policies`` has all its runs."""
+        runs = {name: self.plan.point_seeds if name in self.learners else 1 for name in self.policies}
+        return [
+            variation
+            for variation, means in self.means.items()
+            if all(len(means.get(name, ())) == count for name, count in runs.items())
+        ]
 
     def costs(self, policy: str) -> np.ndarray:
         """Mean cost per task of each training seed ``(S,)`` on the scenario itself."""
         return np.array([mean_of(digest, "cost") for digest in self.played[policy]])
 
     def relative_runs(self) -> dict[str, np.ndarray]:
-        """By learner and rule ``(S, P)``: cost of S seeds on P variations, divided by the best rule's cost on each."""
+        """By policy ``(S, P)``: cost of S seeds on the P complete points, divided by the best rule's cost on each."""
         return {
-            policy: np.stack([self.relative(variation, policy) for variation in self.means], 1)
-            for policy in (*self.learners, *KINDS)
+            policy: np.stack([self.relative(variation, policy) for variation in self.complete_points], 1)
+            for policy in self.policies
         }
 
     def relative(self, variation: str, policy: str) -> np.ndarray:
         """Cost of each training seed ``(S,)`` on a variation, divided by the best rule's cost there."""
-        runs, rule = (self.means[variation][name] for name in (policy, BEST_RULE))
+        runs, rule = (self.means[variation].get(name, []) for name in (policy, BEST_RULE))
         return np.array([run["cost"] for run in runs]) / rule[0]["cost"]
 
     def aggregates(self) -> dict[str, dict]:
         """Statistics over the trainings of each policy on the scenario itself, see ``evaluation.aggregates``.
 
-        A rule has no training seeds: its interval is that of its mean over episodes.
+        A rule has no training seeds: its interval is that of its mean over episodes. Empty where nothing is comparable.
         """
+        if not self.comparable:
+            return {}
         ours, aggregates = self.costs(SUBJECT)[:, None], {}
         for policy, metrics in self.results["policies"].items():
             runs = self.costs(policy)[:, None]

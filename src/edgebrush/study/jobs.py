@@ -7,10 +7,10 @@ The hash covers the scenario with its profiles and trace, the policy, the budget
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -52,6 +52,13 @@ class TuningJob:
     def done(self) -> bool:
         return self.path.is_file()
 
+    @property
+    def inputs(self) -> list[Path]:
+        return []
+
+    def moved(self, scenario: Scenario, cache: Path) -> Self:
+        return replace(self, scenario=scenario, cache=cache)
+
     def run(self, on_progress: ShareCallback, processes: Processes) -> None:
         tuned = tune(self.scenario, self.rule, self.budget, on_progress)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +94,19 @@ class PlayJob:
     @property
     def done(self) -> bool:
         return self.path.is_file()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can run, or has run: not where the training of its policy failed."""
+        return self.done or not isinstance(self.source, TrainingJob) or self.source.done
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.source.policy] if isinstance(self.source, TrainingJob) else []
+
+    def moved(self, scenario: Scenario, cache: Path) -> Self:
+        source = self.source.moved(scenario, cache) if isinstance(self.source, TrainingJob) else self.source
+        return replace(self, scenario=scenario, source=source, cache=cache)
 
     def run(self, on_progress: ShareCallback, processes: Processes) -> None:
         source = self.source

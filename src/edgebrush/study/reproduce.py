@@ -2,6 +2,7 @@
 
 Rules are tuned and learners trained anew on every variation, all learners with the same number of decisions, and all
 policies play the same held-out episodes. An interrupted study resumes: the results of finished jobs are in its cache.
+A failed job costs only what depends on it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from edgebrush.evaluation.held_out import default_episodes
 from edgebrush.evaluation.results import Stopwatch
 from edgebrush.evaluation.run_folder import RESULTS, store_scenario
 from edgebrush.files import check_writable, write_text
+from edgebrush.jobs.executor import Executor
 from edgebrush.learning.registry import ALGORITHMS, LIKE_FOR_LIKE, algorithm_of
 from edgebrush.progress import ProgressCallback, no_progress
 from edgebrush.scenario.parameters import check_usable
 from edgebrush.scenario.schema import Scenario
 
-from .figures import FIGURES, draw
+from .figures import FIGURES, draw, drawable
 from .findings import SUBJECT, Findings, Plan
 from .runner import StudyRunner, seeds
 from .tables import tables, write_tables
@@ -38,14 +40,16 @@ def reproduce(
     *,
     figures: Sequence[str] = (),
     algorithms: Sequence[str] = (),
-    workers: int,
+    executor: Executor,
     command: str = "edgebrush reproduce",
     progress: ProgressCallback = no_progress,
 ) -> Findings:
     """Run or resume the study; ``out`` then holds figures with their CSV, tables and ``results.json``.
 
-    ``figures`` and ``algorithms`` restrict the study to these names; the default is all. ``workers`` jobs run at a
-    time. Raises ``UserError`` before any job where a name is unknown or ``out`` cannot be used.
+    ``figures`` and ``algorithms`` restrict the study to these names; the default is all. ``executor`` runs the jobs.
+    Where some fail, the findings list them in ``failures``, and ``out`` holds the results that do not depend on them,
+    marked as incomplete; the same study again runs only what is missing. Raises ``UserError`` before any job where a
+    name is unknown or ``out`` cannot be used.
     """
     figures, learners = _select(figures, algorithms)
     check_usable(scenario)
@@ -63,10 +67,14 @@ def reproduce(
     }
     write_text(folder / STUDY, json.dumps(about, indent=2))
     store_scenario(scenario, folder)
-    runner = StudyRunner(scenario, plan, folder / CACHE, workers, progress, stopwatch)
+    runner = StudyRunner(scenario, plan, folder / CACHE, executor, progress, stopwatch)
     sweeps = [name for name in SWEEPS if name in figures or "profiles" in figures]
     findings = runner.run(learners, sweeps, ablate="ablations" in figures, fix="decisions" in figures)
+    failed = [asdict(failure) for failure in findings.failures]
     findings.results |= {"command": command, "aggregates": findings.aggregates()}
+    if failed:
+        findings.results["failed_jobs"] = failed
+    figures = [name for name in drawable(findings) if name in figures]
     with stopwatch("report"):
         for number, name in enumerate(figures):
             progress("drawing figures", number / len(figures), name)
@@ -75,8 +83,8 @@ def reproduce(
     findings.results["timings_s"] = stopwatch.seconds
     write_text(folder / RESULTS, json.dumps(findings.results, indent=2))
     about |= {"finished": _now(), "training_seeds": list(seeds(plan.seeds)), "done_anew": runner.jobs_run}
-    about |= {key: findings.results[key] for key in ("versions", "machine", "timings_s")}
-    about["training_s"] = runner.training_s()
+    about |= {"failed_jobs": failed, "training_s": runner.training_s()}
+    about |= {key: findings.results.get(key) for key in ("versions", "machine", "timings_s")}
     write_text(folder / STUDY, json.dumps(about, indent=2))
     progress("drawing figures", 1.0, "")
     return findings

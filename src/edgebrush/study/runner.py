@@ -11,7 +11,7 @@ import numpy as np
 from edgebrush.evaluation.episodes import RuleEvaluator
 from edgebrush.evaluation.results import Stopwatch, results_of
 from edgebrush.evaluation.run_folder import load_curve
-from edgebrush.jobs.executor import Job, run_jobs
+from edgebrush.jobs.executor import Executor, Failure, Job, run_jobs
 from edgebrush.jobs.training import TrainingJob
 from edgebrush.learning import CURVE
 from edgebrush.learning.registry import configure, tuned_settings
@@ -34,56 +34,66 @@ class StudyRunner:
         scenario: Scenario,
         plan: Plan,
         cache: Path,
-        workers: int,
+        executor: Executor,
         progress: ProgressCallback,
         stopwatch: Stopwatch,
     ):
-        self.scenario, self.plan, self.cache, self.workers = scenario, plan, cache, workers
+        self.scenario, self.plan, self.cache, self.executor = scenario, plan, cache, executor
         self.progress, self.stopwatch = progress, stopwatch
         self.trainings: list[TrainingJob] = []  # on the scenario itself, and of the ablations
-        self.jobs_run: dict[str, int] = {}  # by phase, the jobs whose results were not in the cache
+        self.jobs_run: dict[str, int] = {}  # by phase, the jobs that finished and were not in the cache
+        self.failures: list[Failure] = []
 
     def run(self, learners: Sequence[str], sweeps: Sequence[str], *, ablate: bool, fix: bool) -> Findings:
-        """Tune, train and play all that these learners and sweeps need, with ablations and fixed decisions or not."""
+        """Tune, train and play all that these learners and sweeps need, with ablations and fixed decisions or not.
+
+        What depends on a failed job is missing in the findings, which list the failures.
+        """
         base, plan = self.scenario, self.plan
         by_sweep = {name: self._variations(name) for name in sweeps}
         variations = {each.name: each for group in by_sweep.values() for each in group}
         fixed = list(fixed_decisions(base)) if fix else []
         ablated = self._tune([base, *variations.values()], fixed, ablate)
         plays, variation_plays = self._train(learners, list(variations.values()), ablated)
-        plays += [self._play(PlayJob, base, self._rule(base, name)) for name in KINDS]
+        plays += self._rule_plays(PlayJob, base)
         for variation in variations.values():
-            variation_plays += [self._play(VariationPlayJob, variation, self._rule(variation, name)) for name in KINDS]
+            variation_plays += self._rule_plays(VariationPlayJob, variation)
         self._run([*plays, *variation_plays], "playing held-out episodes")
         played = _read_by_policy(plays)
+        means = {
+            name: _read_by_policy([play for play in variation_plays if play.scenario is variation])
+            for name, variation in variations.items()
+        }
+        means = {name: each for name, each in means.items() if BEST_RULE in each}  # costs are relative to it
+        tuned = [(each, self._tuning(each.scenario(base), BEST_RULE)) for each in fixed]
         return Findings(
             scenario=base,
             plan=plan,
-            learners=list(learners),
-            results=results_of(base, played, plan.episodes or 0, "", {}),
+            learners=[name for name in learners if name in played],
+            results=results_of(base, played, plan.episodes or 0, "", {}) if played else {},
             played=played,
-            means={
-                name: _read_by_policy([play for play in variation_plays if play.scenario is variation])
-                for name, variation in variations.items()
-            },
-            variations=by_sweep,
+            means=means,
+            variations={name: [each for each in group if each.name in means] for name, group in by_sweep.items()},
             curves=self._curves(learners),
-            rule_validation_cost=self._validation_cost(self._rule(base, BEST_RULE)),
-            ablations=ablated,
-            fixed_costs=[(each, self._tuning(each.scenario(base), BEST_RULE).read()[1]) for each in fixed],
+            rule_validation_cost=self._validation_cost(),
+            ablations=[each for each in ablated if each.name in played],
+            fixed_costs=[(each, job.read()[1]) for each, job in tuned if job.done],
+            failures=self.failures,
         )
 
     def training_s(self) -> dict[str, float]:
         """Mean seconds of a training on the scenario itself by learner, compilation included."""
         seconds: dict[str, list[float]] = {}
         for job in self.trainings:
-            if job.scenario is self.scenario:
+            if job.scenario is self.scenario and job.done:
                 seconds.setdefault(job.name, []).append(load_curve(job.path / CURVE)[-1]["seconds"])
         return {name: round(float(np.mean(each)), 1) for name, each in seconds.items()}
 
     def _run(self, jobs: Sequence[Job], phase: str) -> None:
         with self.stopwatch(phase):
-            self.jobs_run[phase] = run_jobs(jobs, self.workers, phase, self.progress)
+            outcome = run_jobs(jobs, self.executor, phase, self.progress)
+        self.jobs_run[phase] = outcome.finished
+        self.failures += outcome.failures
 
     def _variations(self, name: str) -> list[Scenario]:
         sweep = SWEEPS[name]
@@ -105,7 +115,8 @@ class StudyRunner:
         self._run(jobs, "tuning the rules")
         if not ablate:
             return []
-        costs = [self._tuning(scenario, BEST_RULE).read()[1] for scenario in one_step_count]
+        tuned = [self._tuning(scenario, BEST_RULE) for scenario in one_step_count]
+        costs = [job.read()[1] if job.done else np.inf for job in tuned]
         return list(ablations(grid[int(np.argmin(costs))]))
 
     def _train(
@@ -119,36 +130,48 @@ class StudyRunner:
             for each in ablated
             if each.name not in learners  # an algorithm that is also a learner of the study
         ]
-        self.trainings = [self._training(*each, seed, plan.decisions) for each in trained for seed in seeds(plan.seeds)]
+        self.trainings = [job for each in trained for job in self._trainings(*each, plan.seeds, plan.decisions)]
         on_variations = [
-            self._training(variation, name, name, {}, seed, plan.point_decisions)
+            job
             for variation in variations
             for name in learners
-            for seed in seeds(plan.point_seeds)
+            for job in self._trainings(variation, name, name, {}, plan.point_seeds, plan.point_decisions)
         ]
         plays = [self._play(PlayJob, base, job) for job in self.trainings]
         variation_plays = [self._play(VariationPlayJob, job.scenario, job) for job in on_variations]
         # A variation's policy is needed only until it has been played; curves of the scenario itself are drawn.
         needed = [job for job, play in zip(on_variations, variation_plays, strict=True) if not play.done]
         self._run([*self.trainings, *needed], "training the learners")
-        return plays, variation_plays
+        return [play for play in plays if play.ready], [play for play in variation_plays if play.ready]
 
     def _tuning(self, scenario: Scenario, rule: str) -> TuningJob:
         parameters = tunable_parameters(KINDS[rule], scenario.bs_count)
         return TuningJob(scenario, rule, self.plan.budget.for_parameters(len(parameters)), self.cache)
 
-    def _rule(self, scenario: Scenario, name: str) -> Rule:
-        """A rule with the parameters that ship with a preset, else as it was tuned."""
-        shipped = _shipped(scenario)
-        return shipped[name] if shipped else self._tuning(scenario, name).read()[0]
+    def _rule(self, scenario: Scenario, name: str) -> Rule | None:
+        """A rule with the parameters that ship with a preset, else as it was tuned; None where that failed."""
+        shipped, job = _shipped(scenario), self._tuning(scenario, name)
+        if shipped:
+            return shipped[name]
+        return job.read()[0] if job.done else None
 
-    def _training(
-        self, scenario: Scenario, name: str, algorithm: str, settings: dict[str, Any], seed: int, decisions: int
-    ) -> TrainingJob:
+    def _trainings(
+        self, scenario: Scenario, name: str, algorithm: str, settings: dict[str, Any], count: int, decisions: int
+    ) -> list[TrainingJob]:
+        """Trainings with seeds 1 to ``count``; none where the rule is missing with whose prices they start."""
+        rule = self._rule(scenario, BEST_RULE)
+        if rule is None:
+            return []
         chosen = tuned_settings(self.scenario.name, algorithm) | settings
         config = configure(algorithm, chosen, seconds=None, decisions=decisions)
-        prices = self._rule(scenario, BEST_RULE).parameters
-        return TrainingJob(scenario, name, algorithm, config, seed, prices, self.cache)
+        return [
+            TrainingJob(scenario, name, algorithm, config, seed, rule.parameters, self.cache) for seed in seeds(count)
+        ]
+
+    def _rule_plays(self, kind: type[PlayJob], scenario: Scenario) -> list[PlayJob]:
+        """Play every rule that could be tuned."""
+        rules = [self._rule(scenario, name) for name in KINDS]
+        return [self._play(kind, scenario, rule) for rule in rules if rule]
 
     def _play(self, kind: type[PlayJob], scenario: Scenario, source: Rule | TrainingJob) -> PlayJob:
         """Play a policy; one of an ablation plays in the scenario that it was trained in."""
@@ -157,13 +180,16 @@ class StudyRunner:
         return kind(world, source.name, source, episodes or 0, self.cache)
 
     def _curves(self, learners: Sequence[str]) -> dict[str, list[list[dict[str, float]]]]:
-        jobs = [job for job in self.trainings if job.scenario is self.scenario]
+        jobs = [job for job in self.trainings if job.scenario is self.scenario and job.done]
         return {name: [load_curve(job.path / CURVE) for job in jobs if job.name == name] for name in learners}
 
-    def _validation_cost(self, rule: Rule) -> float:
-        """The rule's cost on the episodes on which trainings are validated."""
+    def _validation_cost(self) -> float | None:
+        """The best rule's cost on the episodes on which trainings are validated; None where it could not be tuned."""
         from edgebrush.learning.rollout import VALIDATION_EPISODES
 
+        rule = self._rule(self.scenario, BEST_RULE)
+        if rule is None:
+            return None
         episodes = VALIDATION_SEEDS + np.arange(VALIDATION_EPISODES)
         return float(RuleEvaluator(self.scenario, rule.name, episodes, 1).costs([rule.parameters])[0])
 
@@ -178,8 +204,9 @@ def _shipped(scenario: Scenario) -> dict[str, Rule]:
 
 
 def _read_by_policy(plays: Sequence[PlayJob]) -> dict[str, list]:
-    """The results of the plays, by the policy's name."""
+    """The results of the plays that did not fail, by the policy's name."""
     results: dict[str, list] = {}
     for play in plays:
-        results.setdefault(play.name, []).append(play.read())
+        if play.done:
+            results.setdefault(play.name, []).append(play.read())
     return results

@@ -13,7 +13,6 @@ from edgebrush.evaluation.aggregates import aggregate, interquartile_mean, mean
 from edgebrush.files import write_text
 from edgebrush.learning.registry import ALGORITHMS, COPIES, COST_TABLE, PRICES
 from edgebrush.plotting import percent
-from edgebrush.policies.rules import KINDS
 from edgebrush.report.pages import TEMPLATES, fill
 
 from .figures import FIGURES
@@ -30,9 +29,12 @@ class Table(NamedTuple):
 
 
 def tables(findings: Findings) -> list[Table]:
-    """The tables for which the study has results."""
-    built = [_comparison(findings)]
-    if findings.variations:
+    """The tables for which the study has results; first the failed jobs, where there are any."""
+    built = [_failures(findings)] if findings.failures else []
+    if not findings.comparable:
+        return built
+    built.append(_comparison(findings))
+    if findings.complete_points:
         built.append(_all_points(findings))
     if findings.ablations:
         built.append(_ablations(findings))
@@ -54,7 +56,8 @@ def write_tables(tables: list[Table], findings: Findings, figures: Sequence[str]
 
 def _markdown(table: Table) -> str:
     lines = [f"## {table.title}", table.note, "", f"| {' | '.join(table.headers)} |", "|---" * len(table.headers) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table.rows)]) + "\n"
+    rows = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in table.rows]
+    return "\n".join([*lines, *(f"| {row} |" for row in rows)]) + "\n"
 
 
 def _between(interval: dict, digits: int = 4) -> str:
@@ -65,9 +68,18 @@ def _relative(interval: dict) -> str:
     return f"{percent(interval['mean'])} [{percent(interval['ci_low'])}, {percent(interval['ci_high'])}]"
 
 
+def _failures(findings: Findings) -> Table:
+    note = (
+        "This study is incomplete: the jobs below failed, and what depends on them is missing (training seeds, "
+        "policies, points, figures). The same command runs them again, and nothing else; study.json has their errors "
+        "in full."
+    )
+    return Table("Failed jobs", note, ("job", "error"), [(each.job, each.error) for each in findings.failures])
+
+
 def _comparison(findings: Findings) -> Table:
     policies, aggregates = findings.results["policies"], findings.results["aggregates"]
-    names = sorted((*findings.learners, *KINDS), key=lambda name: policies[name]["cost"]["mean"])
+    names = sorted(findings.policies, key=lambda name: policies[name]["cost"]["mean"])
     rows = []
     for name in names:
         metrics, over_seeds = policies[name], aggregates[name]

@@ -13,11 +13,11 @@ import json
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.stats import qmc
@@ -26,7 +26,7 @@ from edgebrush.errors import UserError
 from edgebrush.evaluation.episodes import play
 from edgebrush.evaluation.run_folder import load_curve
 from edgebrush.files import check_writable, write_csv, write_text
-from edgebrush.jobs.executor import Processes, run_jobs
+from edgebrush.jobs.executor import Executor, Processes, run_jobs
 from edgebrush.jobs.training import TrainingJob
 from edgebrush.learning import CURVE
 from edgebrush.learning.registry import ALGORITHMS, algorithm_of, configure
@@ -106,16 +106,16 @@ class TrialLog:
 
 @dataclass(frozen=True)
 class TrialJob:
-    """Train one seed with the trial's settings, evaluate it, and add the trial to the log."""
+    """Train one seed with the trial's settings and evaluate it. The result is the row of the trial's log."""
 
     training: TrainingJob
     number: int
     settings: dict[str, Any]
-    log: TrialLog
+    logged: bool  # whether the log already holds the trial
 
     @property
     def path(self) -> Path:
-        return self.training.path
+        return self.training.cache / "trials" / f"{self.training.path.name}.json"
 
     @property
     def title(self) -> str:
@@ -123,24 +123,38 @@ class TrialJob:
 
     @property
     def done(self) -> bool:
-        return self.log.find(self.training.algorithm, self.settings) is not None
+        return self.logged or self.path.is_file()
+
+    @property
+    def scenario(self) -> Scenario:
+        return self.training.scenario
+
+    @property
+    def inputs(self) -> list[Path]:
+        return []
+
+    def moved(self, scenario: Scenario, cache: Path) -> Self:
+        return replace(self, training=self.training.moved(scenario, cache))
 
     def run(self, on_progress: ShareCallback, processes: Processes) -> None:
         self.training.run(on_progress, processes)
-        scenario = self.training.scenario
-        policy = load_policy(self.training.policy, scenario)
-        cost = play(scenario, policy, VALIDATION_SEEDS + np.arange(TRIAL_EPISODES))["cost"].mean()
-        self.log.add(
-            {
-                "scenario": fields_hash(scenario),
-                "algorithm": self.training.algorithm,
-                "trial": self.number,
-                "decisions": self.training.config.decisions,
-                "settings": json.dumps(self.settings),
-                "cost": f"{cost:.6f}",
-                "seconds": load_curve(self.training.path / CURVE)[-1]["seconds"],
-            }
-        )
+        policy = load_policy(self.training.policy, self.scenario)
+        cost = play(self.scenario, policy, VALIDATION_SEEDS + np.arange(TRIAL_EPISODES))["cost"].mean()
+        row = {
+            "scenario": fields_hash(self.scenario),
+            "algorithm": self.training.algorithm,
+            "trial": self.number,
+            "decisions": self.training.config.decisions,
+            "settings": json.dumps(self.settings),
+            "cost": f"{cost:.6f}",
+            "seconds": load_curve(self.training.path / CURVE)[-1]["seconds"],
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.path, json.dumps(row))
+
+    def read(self) -> dict[str, Any]:
+        """The row of the log."""
+        return json.loads(self.path.read_text(encoding="utf-8"))
 
 
 def search_hyperparameters(
@@ -150,15 +164,16 @@ def search_hyperparameters(
     algorithms: Sequence[str] = (),
     trials: int,
     decisions: int,
-    workers: int,
+    executor: Executor,
     command: str,
     progress: ProgressCallback = no_progress,
 ) -> dict:
     """Search the settings of ``algorithms`` (default: all) with ``trials`` of ``decisions`` each.
 
     Writes the chosen settings to ``out`` as JSON and returns them; the log is beside it (``.csv``). Algorithms that
-    the log holds from earlier searches stay in both. Raises ``UserError`` before any training where a name is
-    unknown, a file cannot be written, or the log is of another search.
+    the log holds from earlier searches stay in both. One with a failed trial has no settings in ``out``, where
+    ``failed_jobs`` lists the failures; the same search again tries only what is missing. Raises ``UserError`` before
+    any training where a name is unknown, a file cannot be written, or the log is of another search.
     """
     settings = {name: trial_settings(name, trials) for name in algorithms or ALGORITHMS}
     check_writable(out.parent)
@@ -170,16 +185,18 @@ def search_hyperparameters(
             for number, values in enumerate(tried):
                 config = configure(name, values, seconds=None, decisions=decisions)
                 training = TrainingJob(scenario, name, name, config, 1, prices, Path(folder))
-                jobs.append(TrialJob(training, number, values, log))
-        run_jobs(jobs, workers, "trying settings", progress)
-    logged = {row["algorithm"] for row in log.rows}
+                jobs.append(TrialJob(training, number, values, log.find(name, values) is not None))
+        outcome = run_jobs(jobs, executor, "trying settings", progress, lambda job: log.add(job.read()))
+    incomplete = {name for name, tried in settings.items() if not all(log.find(name, values) for values in tried)}
+    chosen = {row["algorithm"] for row in log.rows} - incomplete
     content = {
         "command": command,
         "date": f"{date.today()}",
         "scenario": fields_hash(scenario),
         "decisions": decisions,
         "judged_on": f"{TRIAL_EPISODES} validation episodes",  # the key of files that exist
-        "algorithms": {name: log.best(name) for name in ALGORITHMS if name in logged},
+        "algorithms": {name: log.best(name) for name in ALGORITHMS if name in chosen},
+        "failed_jobs": [asdict(failure) for failure in outcome.failures],
     }
     write_text(out, json.dumps(content, indent=2) + "\n")
     return content
