@@ -257,7 +257,7 @@ def test_an_agent_logs_failovers_and_ends_with_the_tasks_fields(tmp_path, caplog
     records = [vars(each) for each in caplog.records if getattr(each, "task", "") == "k-0"]
     failover, end = records
     assert (failover["place"], failover["status"]) == ("large", "failed") and "out of memory" in failover["reason"]
-    assert (end["place"], end["status"], end["reason"]) == ("small", "image", None) and end["seconds"] >= 0
+    assert (end["place"], end["status"]) == ("small", "image") and end["seconds"] >= 0
 
 
 def test_a_station_logs_ends_and_refusals_with_their_fields(caplog):
@@ -271,3 +271,17 @@ def test_a_station_logs_ends_and_refusals_with_their_fields(caplog):
     assert (without_token["status"], without_token["reason"]) == (401, "invalid_api_key")
     assert (end["station"], end["status"], end["reason"]) == ("bs", "image", None) and end["task"].startswith("img-")
     assert (refused["status"], refused["reason"]) == (422, "invalid_value")
+
+
+def test_prompts_are_not_logged(tmp_path, caplog):
+    """Error messages quote them: the station's, and the agent's own."""
+    caplog.set_level(logging.INFO, "edgebrush")
+    station, full = FakeStation(), FakeStation()
+    station.status, station.reply = 422, {"error": {"message": "class = 'my secret': unknown"}}
+    full.status = 429
+    task = make_task("k-0", prompt="my secret")
+    generate_all(tmp_path, PreferSlots(1, 2), {"large": station, "small": full}, [task])
+    with in_memory(make_station()) as client:
+        assert "my secret" in client.post(IMAGES, json={**CIRCLE, "prompt": "my secret"}).text
+        assert "my secret" in client.post(IMAGES, json={**CIRCLE, "negative_prompt": ["my secret"]}).text
+    assert len(caplog.records) >= 4 and "my secret" not in str([vars(each) for each in caplog.records])

@@ -10,13 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
 
 from edgebrush import traces
 from edgebrush.agent.app import create_app as agent_app
 from edgebrush.cli.main import run
 from edgebrush.logs import JsonFormatter
 from edgebrush.serving.app import create_app as station_app
-from tests.support.agents import LARGE, SMALL, PreferSlots, generate_all, make_agent, make_task
+from tests.support.agents import LARGE, SMALL, PreferSlots, generate_all, make_agent, make_task, running_agent
 from tests.support.fakes import FakeStation
 from tests.support.models import Formula, RecordingBackend
 from tests.support.processes import free_port
@@ -154,6 +155,15 @@ def test_the_own_device_and_a_task_without_image(tmp_path, spans):
     assert not by_id["k-1"].status.is_ok and by_id["k-1"].attributes["edgebrush.outcome"] == "invalid"
 
 
+def test_spans_hold_no_prompts_where_errors_quote_them(tmp_path, spans):
+    station = FakeStation()
+    station.status, station.reply = 422, {"error": {"message": "class = 'my secret': unknown"}}
+    task = make_task("k-0", prompt="my secret")
+    generate_all(tmp_path, PreferSlots(LARGE), {"large": station}, [task])
+    (attempt,) = named(spans, "attempt")
+    assert attempt.status.description == "invalid" and "secret" not in "".join(span.to_json() for span in spans())
+
+
 def test_load_requests_are_in_no_trace(tmp_path, spans):
     station = FakeStation()
     generate_all(tmp_path, PreferSlots(LARGE), {"large": station}, [make_task("k-0")])
@@ -166,6 +176,30 @@ def test_an_agents_clients_do_not_set_the_parent(tmp_path, monkeypatch, spans):
     generate_at_a_station(tmp_path, monkeypatch, {"traceparent": PARENT, "tracestate": "a=b", "baggage": "c=d"})
     (task,) = named(spans, "task")
     assert task.parent is None and f"{task.context.trace_id:032x}" not in PARENT
+
+
+def test_a_task_begins_a_trace_whatever_span_is_current(tmp_path, spans):
+    """Such as a web framework's own span, whose parent any client may set."""
+
+    async def generate():
+        with traces.span("framework", parent=traces.remote_parent({"traceparent": PARENT})):
+            async with running_agent(tmp_path, PreferSlots(0), {}) as agent:
+                await agent.generate(make_task("k-0"))
+
+    asyncio.run(generate())
+    (task,) = named(spans, "task")
+    assert task.parent is None and f"{task.context.trace_id:032x}" not in PARENT
+
+
+def test_the_web_framework_has_no_traces_of_its_own(tmp_path, monkeypatch):
+    """FastAPI's take the parent from any client, and hold bodies and errors."""
+    api = pytest.importorskip("opentelemetry.trace")
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    agent = make_agent(tmp_path, PreferSlots(0), {})
+    with in_memory(make_station()) as station, TestClient(agent_app(agent)) as client:
+        assert station.get("/healthz").status_code == client.get("/healthz").status_code == 200
+    assert isinstance(api.get_tracer_provider(), api.ProxyTracerProvider), "no provider was set"
 
 
 def test_only_a_station_s_devices_set_the_parent(spans):

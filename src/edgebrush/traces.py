@@ -1,4 +1,4 @@
-"""OpenTelemetry traces of tasks, an option: before ``start_traces``, nothing is imported and nothing is recorded.
+"""OpenTelemetry traces of tasks, an option: before ``start_traces``, nothing is imported here and nothing recorded.
 
 An agent's span of a task is the root of a trace. It has one child per attempt at a place, and the span of the station
 that served an attempt is a child of that. The W3C header `traceparent` takes the ids to the station. Spans hold no
@@ -111,7 +111,7 @@ def trace_headers() -> dict[str, str]:
 
 
 def remote_parent(headers: Mapping[str, str]) -> Any:
-    """The sender's span by its HTTP headers, for ``span``. Invalid headers count as none, so a new trace begins."""
+    """The sender's span by its HTTP headers, for ``span``. Without valid ones, the span begins a new trace."""
     if _tracer is None:
         return None
     from opentelemetry.context import Context

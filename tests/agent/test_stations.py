@@ -15,7 +15,7 @@ from edgebrush.decision import observation as obs
 from edgebrush.errors import UserError
 from edgebrush.scenario.expand import bs_names
 from edgebrush.scenario.load import fields_hash, load_scenario
-from edgebrush.scenario.schema import Endpoint, Scenario
+from edgebrush.scenario.schema import Endpoint, Link, Scenario
 from tests.support.agents import (
     LARGE,
     SMALL,
@@ -38,6 +38,33 @@ vllm:num_requests_running{model="a",worker="1"} 1.0
 vllm:num_requests_running_total 17.0
 vllm:num_requests_waiting 5.0
 """
+
+
+class FarStation(FakeStation):
+    """A station whose pages take a round trip of 0.1 s."""
+
+    async def page_delay(self):
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("link", [None, Link(up_bps=4e6, down_bps=1e7, round_trip_s=0.1)], ids=["radio", "link"])
+def test_a_measured_link_is_where_the_estimate_of_the_rates_begins(tmp_path, link):
+    """Small pages cannot show how fast a far station is, so without it no image would go there."""
+
+    async def run():
+        large = TESTBED.bss[0].model_copy(update={"link": link})
+        scenario = TESTBED.model_copy(update={"bss": (large, TESTBED.bss[1])})
+        async with running_agent(tmp_path, PreferSlots(LARGE), {"large": FarStation()}, scenario=scenario) as agent:
+            await asyncio.sleep(10.0)  # of load queries
+            return agent.stations[0].view
+
+    view = run_virtual(run())
+    bits_in, bits_out = 4e3, 8e3  # of all of the testbed's requests
+    if link is None:
+        assert view.up_bps < 1e5
+    else:
+        assert view.up_bps == pytest.approx(bits_in / (0.05 + bits_in / 4e6), rel=1e-3)
+        assert view.down_bps == pytest.approx(bits_out / (0.05 + bits_out / 1e7), rel=1e-3)
 
 
 def with_endpoint(**fields) -> Scenario:

@@ -13,7 +13,8 @@ import yaml
 
 from tests.support.deployment import DEPLOY, RULE_FILES, dashboard_queries, metrics_pages, rules
 from tests.support.processes import edgebrush_process, free_port
-from tests.support.serving import IMAGES, until
+from tests.support.serving import IMAGES
+from tests.support.serving import until as until_seconds
 
 pytestmark = [
     pytest.mark.process,
@@ -24,7 +25,12 @@ pytestmark = [
 ]
 JSON_LOGS = ("--log-format", "json", "--log-level", "info")
 INTERVAL, INTERVAL_S = "500ms", 0.5
+PATIENCE_S = 60.0  # on a busy machine
 IMAGES_MADE = 6
+
+
+def until(condition):
+    until_seconds(condition, PATIENCE_S)
 
 
 def promtool(*arguments, **options):

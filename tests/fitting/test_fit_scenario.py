@@ -137,6 +137,40 @@ def test_a_second_fit_changes_nothing(tmp_path, recorded):
     assert {name for name, each in estimates.items() if each.changed} == set()
 
 
+def test_few_requests_change_the_rate_but_not_the_kind_of_arrivals(tmp_path):
+    _, journals = journals_of(tmp_path, span_s=1_500.0)
+    bursty = "{kind: bursty, rate_hz: 0.01, calm: 0.5, burst: 2.0, calm_s: 10, burst_s: 20}"
+    scenario = base(tmp_path, BASE.replace("{kind: poisson, rate_hz: 0.02}", bursty))
+    estimate = fitted(scenario, journals)["arrivals.rate_hz"]
+    assert 30 < estimate.count < 300 and "kind left" in estimate.note
+    assert 1.5 * estimate.after == pytest.approx(0.04, rel=0.2)  # the mean of the factors is 1.5
+    assert estimate.interval[0] < estimate.after < estimate.interval[1]
+
+
+def test_a_round_trip_that_is_most_of_the_transfer_is_fitted_itself(tmp_path):
+    world = RecordedWorld(round_trip_s=0.9)
+    journals = world.write(tmp_path, draw_requests(world.random, 2_000.0, RATES_HZ, KINDS, IMAGES))
+    text = BASE.replace(
+        "up_bps: 2.0e+6, down_bps: 5.0e+6, round_trip_s: 0.03", "up_bps: 4e+6, down_bps: 1e+7, round_trip_s: 0.6"
+    )
+    link = fitted(base(tmp_path, text), journals)["bss.0.link"].after
+    assert link == pytest.approx({"up_bps": 4e6, "down_bps": 1e7, "round_trip_s": 0.9}, rel=0.02)
+
+
+def test_a_trace_keeps_its_times_and_gets_the_rate_of_images(tmp_path):
+    (tmp_path / "old").mkdir()
+    rows = [f"2026-01-01 00:{minute:02d}:00,user-{minute % 7},1" for minute in range(60)]
+    (tmp_path / "old" / "requests.csv").write_text("\n".join(["gmt_create,groupId,num_images_per_prompt", *rows]))
+    text = BASE.replace("{kind: poisson, rate_hz: 0.02}", "{kind: trace, file: requests.csv, rate_hz: 0.02}")
+    base(tmp_path / "old", text)
+    _, journals = journals_of(tmp_path, span_s=4_000.0)
+    options = ["--scenario", f"{tmp_path}/old/fleet.yaml", "--out", f"{tmp_path}/fitted.yaml"]
+    assert run(["fit-scenario", *map(str, journals), *options]) == 0
+    arrivals = load_scenario(tmp_path / "fitted.yaml").arrivals
+    assert (arrivals.kind, str(arrivals.file)) == ("trace", "old/requests.csv")
+    assert arrivals.rate_hz == pytest.approx(0.04 * 1.4, rel=0.15)
+
+
 def test_few_tasks_leave_the_fields_as_they_were(tmp_path):
     _, journals = journals_of(tmp_path, span_s=150.0)
     estimates = fitted(base(tmp_path), journals)
@@ -204,7 +238,8 @@ def test_the_file_keeps_its_comments_and_states_each_change(tmp_path, recorded, 
     assert "bss.0.speed" in out and "fields changed: mine.yaml" in out
     text = (tmp_path / "mine.yaml").read_text()
     assert text.startswith("# My fleet.\nname: mine\n") and "name: large   # the only one" in text
-    assert "# fitted: was 1; " in text and "    # fitted: was up_bps 2e+06, down_bps 5e+06, round_trip_s 0.03; " in text
+    assert "records; speed was 1\n" in text
+    assert "records; link was up_bps 2e+06, down_bps 5e+06, round_trip_s 0.03\n" in text
     assert load_scenario("mine.yaml").arrivals.kind == "bursty"
     content = yaml.safe_load(text)
     assert {name for name in content if content[name] != yaml.safe_load(BASE).get(name)} == {

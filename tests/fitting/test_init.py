@@ -3,21 +3,25 @@
 import asyncio
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from edgebrush.cli.main import run
 from edgebrush.errors import UserError
 from edgebrush.fitting.fleet import describe_fleet
+from edgebrush.fitting.nearest_profile import alone_s
 from edgebrush.fitting.servers import Measurement, measure_servers, named_urls
 from edgebrush.fitting.stations import image_sizes_px
 from edgebrush.profiles.catalogue import load_profile
 from edgebrush.scenario.capacity import offered_load
 from edgebrush.scenario.load import load_scenario
 from edgebrush.scenario.schema import Scenario
+from edgebrush.sim.simulator import Simulator, records_needed
 from tests.support.measured import MeasuredNetwork, MeasuredServer
 from tests.support.processes import edgebrush_process
 from tests.support.virtual_time import run_virtual
+from tests.support.worlds import play
 
 
 def measured(steps=(4, 12), **servers):
@@ -109,10 +113,15 @@ def test_stations_without_a_name_are_numbered():
     assert named_urls(["http://x/v1", "b=http://y/"]) == {"station-1": "http://x", "b": "http://y"}
 
 
+SERVERS = (
+    MeasuredServer(side=512),
+    MeasuredServer("vllm-omni", fixed_s=0.5, step_s=0.2, up_bps=2e6, down_bps=5e6, side=1024),
+)
+
+
 @pytest.fixture(scope="module")
 def two_servers():
-    slow = MeasuredServer("vllm-omni", fixed_s=0.5, step_s=0.2, up_bps=2e6, down_bps=5e6, side=1024)
-    return measured(large=MeasuredServer(side=512), small=slow)
+    return measured(large=SERVERS[0], small=SERVERS[1])
 
 
 def test_the_file_is_a_valid_scenario_with_what_was_measured(tmp_path, two_servers):
@@ -137,6 +146,22 @@ def test_the_profile_is_the_nearest_of_the_images_size_and_scaled_to_the_measure
         for steps, seconds in expected.items():
             own = compute.encode_s + compute.decode_s + steps * (compute.round_intercept_s + compute.round_slope_s)
             assert own / bs.speed == pytest.approx(seconds, rel=0.25)
+
+
+@pytest.mark.parametrize("bs", [0, 1])
+def test_the_simulator_moves_images_as_fast_as_the_measured_links(tmp_path, two_servers, bs):
+    content = yaml.safe_load(fleet_of(tmp_path, two_servers, ues=1).text)
+    content |= {"horizon_s": 2e5, "arrivals": {"kind": "poisson", "rate_hz": 1e-4}}  # one task at a time
+    scenario = scenario_of(tmp_path, yaml.safe_dump(content))
+    simulator = Simulator(scenario, 1, records=records_needed(scenario))
+    play(simulator, [1], lambda simulator: np.array([simulator.action_space.encode(bs + 1, 1, 0)]))
+    fields, server = scenario.bss[bs], SERVERS[bs]
+    service_s = alone_s(load_profile(fields.profile), scenario.decision.step_grid[1]) / fields.speed
+    kind = scenario.requests[0]
+    moved_s = server.round_trip_s + kind.bits_in / server.up_bps + kind.bits_out / server.down_bps
+    outcomes = simulator.outcomes()
+    assert len(outcomes) > 10
+    assert np.median(outcomes["delay_s"]) - service_s == pytest.approx(moved_s, rel=0.03)
 
 
 def test_a_given_profile_is_used_relative_to_the_file(tmp_path, two_servers):

@@ -8,6 +8,7 @@ from edgebrush.errors import UserError
 from edgebrush.evaluation.episodes import play
 from edgebrush.policies.load import load_policy
 from edgebrush.scenario.load import load_scenario
+from edgebrush.scenario.schema import Endpoint, Link
 from edgebrush.sim.simulator import Simulator
 from edgebrush.testbed.episode import draw_episode, simulate
 
@@ -47,6 +48,22 @@ def test_link_rates_are_the_simulators(episode):
         # Half of the band gives more than half of the uplink rate (all power) and exactly half of the downlink rate.
         assert 0.5 < up(ue, 2) / up(ue, 1) < 1
         assert down(ue, 2) == pytest.approx(0.5 * down(ue, 1))
+
+
+def measured(kind="edgebrush"):
+    """The testbed with measured links, as `edgebrush init` writes it, in a radio channel that does not matter."""
+    endpoint = Endpoint(base_url="http://10.0.0.5:8000/v1", kind=kind)
+    link = Link(up_bps=1e6, down_bps=2e6, round_trip_s=0.01)
+    bss = tuple(bs.model_copy(update={"endpoint": endpoint, "link": link}) for bs in TESTBED.bss)
+    radio = TESTBED.radio.model_copy(update={"fading": "rayleigh", "shadowing_db": 8.0})
+    return TESTBED.model_copy(update={"bss": bss, "radio": radio})
+
+
+def test_a_scenario_of_measured_servers_is_played_without_them():
+    episode = draw_episode(measured(), SEED, SECONDS)
+    assert len(episode.tasks) > 50 and episode.uplink(0)(0, 1) == 1e6 and episode.downlink(1)(0, 2) == 1e6
+    with pytest.raises(UserError, match="large is a server of kind localai, and the testbed runs `edgebrush serve`"):
+        draw_episode(measured("localai"), SEED, SECONDS)
 
 
 @pytest.mark.parametrize(

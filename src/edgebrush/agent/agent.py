@@ -125,7 +125,7 @@ class Agent:
 
     async def _run(self, task: Task, is_accepted: bool) -> TaskResult:
         """Take a task to its end and record that. This is the only place where a task ends."""
-        with traces.span("task", task=task.id, request=task.request):
+        with traces.span("task", parent=traces.remote_parent({}), task=task.id, request=task.request):
             result = replace(await self._result_of(task, is_accepted), delay_s=self.clock() - task.accepted_s)
             self.history.on_end(result)
             await self.journal.end(result)
@@ -167,16 +167,16 @@ class Agent:
             self._record_decision(task, decision)
             attempts += 1
             start = self.clock()
-            try:
-                with traces.span("attempt", "client" if decision.slot else "internal", **decision.attributes):
+            with traces.span("attempt", "client" if decision.slot else "internal", **decision.attributes):
+                try:
                     result = await self._generate_at(decision, task, context)
-            except PlaceError as error:
-                self.journal.write(task.id, "failed over", place=decision.place, reason=str(error))
-                self.history.on_failover(task.id, decision.place, error)
-                failures[decision.slot] = error
-                if decision.slot > 0:
-                    spent_j += self._charge(float(self.observer.device["standby_w"]) * (self.clock() - start))
-                continue
+                except PlaceError as error:
+                    self.journal.write(task.id, "failed over", place=decision.place, reason=str(error))
+                    self.history.on_failover(task.id, decision.place, error)
+                    failures[decision.slot] = error
+                    if decision.slot > 0:
+                        spent_j += self._charge(float(self.observer.device["standby_w"]) * (self.clock() - start))
+                    continue
             return replace(
                 result,
                 place=decision.place,

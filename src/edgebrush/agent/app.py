@@ -15,6 +15,7 @@ from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
+from edgebrush.api.application import new_app
 from edgebrush.api.disconnects import ClientLeft, unless_disconnected
 from edgebrush.api.errors import ApiError, add_error_handlers, error_response, error_responses
 from edgebrush.api.files import FileStore, add_file_route
@@ -57,7 +58,7 @@ def create_app(agent: Agent) -> FastAPI:
         yield
         await agent.stop()
 
-    app = FastAPI(title="edgebrush ue", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = new_app("edgebrush ue", lifespan)
     files, model, sizes = FileStore(), MODEL, image_sizes(agent)
     app.add_middleware(BodyMiddleware)
     add_error_handlers(app)

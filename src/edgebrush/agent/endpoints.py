@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import httpx2
@@ -14,7 +14,7 @@ from edgebrush.clients.client import ImagesClient
 from edgebrush.clients.dialects import DIALECTS, STEPS
 from edgebrush.clients.loads import ServerSpec
 from edgebrush.errors import UserError
-from edgebrush.scenario.schema import Scenario
+from edgebrush.scenario.schema import Link, RequestKind, Scenario
 
 from .observer import Observer
 from .stations import RemoteStation
@@ -42,13 +42,22 @@ def build_stations(
         spec = server_spec(observer, each)
         client = ImagesClient(each.endpoint, spec.size_px, each.key, transport, clock, trust)
         model = each.endpoint.model or each.bs.profile
-        stations.append(RemoteStation(each.name, each.number, client, spec, space.classes, model, clock))
+        rates_bps = mean_rates_bps(each.bs.link, scenario.requests) if each.bs.link else None
+        stations.append(RemoteStation(each.name, each.number, client, spec, space.classes, model, clock, rates_bps))
     if len(stations) > space.slots - 1:
         raise UserError(
             f"station: {len(stations)} given, but a UE of {scenario.name} considers {space.slots - 1} "
             "(decision.neighbours); give the ones with the best links"
         )
     return stations
+
+
+def mean_rates_bps(link: Link, requests: Sequence[RequestKind]) -> tuple[float, float]:
+    """The rates to and from a BS over a link: of a request and an image of mean size, latency included, as measured."""
+    latency_s = 0.5 * link.round_trip_s
+    bits_in = sum(kind.share * kind.bits_in for kind in requests)
+    bits_out = sum(kind.share * kind.bits_out for kind in requests)
+    return bits_in / (latency_s + bits_in / link.up_bps), bits_out / (latency_s + bits_out / link.down_bps)
 
 
 def log_if_without_steps(server: Server, scenario: Scenario) -> None:

@@ -43,21 +43,22 @@ class History:
         self.decisions.appendleft(PastDecision(task_id, decision, time.time()))
 
     def on_failover(self, task_id: str, place: str, error: PlaceError) -> None:
-        """The place of a task's last decision has failed."""
+        """The place of a task's last decision has failed. Called within the attempt's span."""
         self.metrics.on_failover(place, error.kind)
         self._set_outcome(task_id, f"failed: {error}")
-        fields = {"task": task_id, "place": place, "status": error.kind, "reason": str(error)}
-        log.info("task %s: failed over from %s", task_id, error, extra=fields)
+        fields = {"task": task_id, "place": place, "status": error.kind, "reason": error.shareable}
+        log.info("task %s: failed at %s: %s", task_id, place, error.shareable, extra=fields)
+        traces.describe_span(error=error.shareable)
 
     def on_end(self, result: TaskResult) -> None:
-        """A task has ended."""
+        """A task has ended. Called within its span."""
         outcome = outcome_of(result)
         self.metrics.on_end(result)
         self.counts[result.place or NO_PLACE, outcome] += 1
         self._set_outcome(result.task, f"{outcome} after {result.delay_s:.3g} s")
         self._log_end(result, outcome)
         traces.describe_span(
-            error=result.error,
+            error=outcome if result.error else "",
             place=result.place or NO_PLACE,
             outcome=outcome,
             steps=result.steps,
@@ -69,15 +70,11 @@ class History:
         )
 
     def _log_end(self, result: TaskResult, outcome: str) -> None:
-        fields = {
-            "task": result.task,
-            "place": result.place or None,
-            "status": outcome,
-            "reason": result.error or None,
-            "seconds": round(result.delay_s, 4),
-        }
-        where, why = (outcome, f": {result.error}") if result.error else (f"image at {result.place}", "")
-        log.info("task %s: %s after %.3g s%s", result.task, where, result.delay_s, why, extra=fields)
+        """Log the end, without the text of an error, which may quote the prompt: the failed attempts were logged."""
+        seconds = round(result.delay_s, 4)
+        fields = {"task": result.task, "place": result.place or None, "status": outcome, "seconds": seconds}
+        what = outcome if result.error else f"image at {result.place}"
+        log.info("task %s: %s after %.3g s", result.task, what, seconds, extra=fields)
 
     def _set_outcome(self, task_id: str, outcome: str) -> None:
         """Set the outcome of a task's last decision, unless its place has given one."""

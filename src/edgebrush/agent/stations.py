@@ -64,7 +64,8 @@ class OffloadResult:
 class RemoteStation:
     """One BS. ``view`` is what the UE knows about it. Times are on ``clock``, monotonic.
 
-    ``model`` names the model that it runs: two BSs with equal names accept the same requests.
+    ``model`` names the model that it runs: two BSs with equal names accept the same requests. ``rates_bps`` are the
+    rates to and from the BS, if they were measured before.
     """
 
     def __init__(
@@ -76,13 +77,15 @@ class RemoteStation:
         classes: int,
         model: str,
         clock: Callable[[], float] = time.monotonic,
+        rates_bps: tuple[float, float] | None = None,
     ):
         self.name, self.client, self.server, self.clock, self.classes = name, client, server, clock, classes
         self.model = model
-        self.view = StationView(number, LoadReport.empty(clock(), classes), INITIAL_BPS, INITIAL_BPS)
+        rates = rates_bps or (INITIAL_BPS, INITIAL_BPS)
+        self.view = StationView(number, LoadReport.empty(clock(), classes), *rates)
         self.health = Health(clock)
         self.probes_bps: deque[float] = deque(maxlen=PROBES)  # of load requests since the last image
-        self.measured_at = -math.inf  # when an image last measured the rates
+        self.measured_at = clock() if rates_bps else -math.inf  # when an image last measured the rates
         self.open_since: list[float] = []  # when this UE's tasks there were sent
         self.counts_tasks = True  # whether a report without tasks means an idle server
         self.load_readable = True  # whether the last load report could be read

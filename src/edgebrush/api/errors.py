@@ -31,6 +31,7 @@ STATUS_DESCRIPTIONS = {  # the table in docs/serving.md
     503: "The server is shutting down or failed. Another one may be available.",
     504: "The deadline passed.",
 }
+QUOTING = (400, 422)  # statuses whose messages may quote a prompt, so they are not logged
 CODES = {
     "extra_forbidden": "unknown_parameter",
     "missing": "missing_required_parameter",
@@ -66,8 +67,8 @@ def overload_error(message: str, code: str, wait_s: float) -> ApiError:
 
 def error_response(error: ApiError, close: bool = False) -> JSONResponse:
     """Log an error and make its HTTP response, in OpenAI's format; ``close`` also ends the connection."""
-    fields = {"status": error.status, "reason": error.detail.code}
-    log.info("status %d: %s", error.status, error.detail.message, extra=fields)
+    reason = error.detail.code if error.status in QUOTING else error.detail.message
+    log.info("status %d: %s", error.status, reason, extra={"status": error.status, "reason": error.detail.code})
     headers = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)

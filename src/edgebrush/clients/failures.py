@@ -17,6 +17,11 @@ class PlaceError(Exception):
         super().__init__(reason)
         self.kind, self.retry_after_s = kind, retry_after_s
 
+    @property
+    def shareable(self) -> str:
+        """The reason for logs and traces: that of an invalid request may quote its prompt, so it is left out."""
+        return self.kind if self.kind == "invalid" else str(self)
+
 
 def kind_of_task(errors: Iterable[PlaceError]) -> FailureKind:
     """The kind of a task's failure, from the errors of its places.

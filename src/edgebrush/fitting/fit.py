@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from edgebrush.errors import UserError
+from edgebrush.errors import UserError, explain
 from edgebrush.scenario.load import load_scenario, read_yaml, scenario_path
 from edgebrush.scenario.schema import Scenario, TraceArrivals
 
 from .demand import fit_demand
-from .estimate import Estimate
+from .estimate import Estimate, left
 from .records import Records
 from .supply import fit_supply
 from .yaml_edit import edit
-
-RECORDED_STEPS = ("decision", "step_grid")
 
 
 def fit(scenario: Scenario, records: Records, needed: int) -> list[Estimate]:
@@ -33,10 +32,10 @@ def fit(scenario: Scenario, records: Records, needed: int) -> list[Estimate]:
 
 def steps_made(scenario: Scenario, records: Records) -> Estimate:
     """The step grid, which is the operator's choice and stays, with the steps that were chosen from it."""
-    grid = list(scenario.decision.step_grid)
     steps = sorted({task.steps for task in records.made})
-    note = f"left: it is your choice; made: {', '.join(map(str, steps))}" if steps else "left: it is your choice"
-    return Estimate(RECORDED_STEPS, grid, None, len(records.made), note=note)
+    made = f"; made: {', '.join(map(str, steps))}" if steps else ""
+    grid = f"{len(scenario.decision.step_grid)} step counts"
+    return left(("decision", "step_grid"), grid, len(records.made), f"left: it is your choice{made}")
 
 
 def fitted_text(base: str, name: str, estimates: Sequence[Estimate], target: Path) -> str:
@@ -49,7 +48,9 @@ def fitted_text(base: str, name: str, estimates: Sequence[Estimate], target: Pat
     changes: dict[tuple[str | int, ...], Any] = {("name",): name}
     changes |= moved_files(load_scenario(base), path.parent, target.parent)
     changes |= {each.path: each.after for each in changed}
-    comments = {each.path: f"fitted: was {shown(each.before)}; {each.count:,} records" for each in changed}
+    comments = {
+        each.path: f"fitted from {each.count:,} records; {each.path[-1]} was {shown(each.before)}" for each in changed
+    }
     return edit(read_yaml(path), changes, comments)
 
 
@@ -81,5 +82,5 @@ def check_fitted(text: str, target: Path) -> None:
     """Raises ``UserError`` where a fitted text is no valid scenario."""
     try:
         Scenario.model_validate({**yaml.safe_load(text), "directory": target.parent})
-    except ValueError as error:
-        raise UserError(f"the fitted scenario is not valid: {error}") from None
+    except ValidationError as error:
+        raise UserError(explain(error, "the fitted scenario")) from None

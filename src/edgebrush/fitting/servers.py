@@ -31,6 +31,7 @@ from edgebrush.clients.guess import guess_kind
 from edgebrush.clients.offload import Offload
 from edgebrush.clients.reasons import reason_of
 from edgebrush.clients.replies import StationError
+from edgebrush.clients.transfers import SENDING
 from edgebrush.errors import UserError
 from edgebrush.journal.records import Task
 from edgebrush.scenario.schema import Endpoint
@@ -40,7 +41,7 @@ LONG_ENOUGH_S = 0.05  # a longer transfer needs no larger one
 SHORTEST_S = 1e-4  # of a transfer or a service; shorter ones are noise
 MEASURABLE_S = 2e-3  # of an image's transfer
 HEADER_BYTES = 200  # of a request or a response, beside its body
-SENDING, ANSWERED = "http11.send_request_headers.started", "http11.receive_response_headers.complete"
+ANSWERED = "http11.receive_response_headers.complete"
 Failure = (TimeoutError, httpx2.HTTPError, StationError)
 
 

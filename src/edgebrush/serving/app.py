@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 
+from edgebrush.api.application import new_app
 from edgebrush.api.disconnects import unless_disconnected
 from edgebrush.api.errors import ApiError, add_error_handlers, error_responses
 from edgebrush.api.files import add_file_route
@@ -40,8 +41,7 @@ def create_app(station: Station, token: str | None = None) -> FastAPI:
         yield
         await station.close()
 
-    title = f"edgebrush station {station.name}"
-    app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = new_app(f"edgebrush station {station.name}", lifespan)
     add_middleware(app, station, token)
     add_error_handlers(app)
     # TokenMiddleware checks the token, before the body is read. This dependency only documents it in the schema.

@@ -147,19 +147,22 @@ def check_scenario(scenario: Scenario) -> None:
     """Raises ``UserError`` for a scenario that processes on one machine cannot reproduce."""
     radio, classes = scenario.radio, load_model("light").classes
     names = [content.name for content in scenario.contents]
+    on_radio = any(bs.link is None for bs in scenario.bss)  # the others have measured rates, which are constant
     problems = {
-        "radio.fading: link rates must be constant; set none": radio.fading != "none",
-        "radio.shadowing_db: link rates must be constant; set 0": radio.shadowing_db != 0,
-        "radio.interference: links must not interfere; set false": radio.interference,
-        "mobility.speed_mps: UEs must not move; set 0": scenario.mobility.speed_mps > 0,
+        "radio.fading: link rates must be constant; set none": on_radio and radio.fading != "none",
+        "radio.shadowing_db: link rates must be constant; set 0": on_radio and radio.shadowing_db != 0,
+        "radio.interference: links must not interfere; set false": on_radio and radio.interference,
+        "mobility.speed_mps: UEs must not move; set 0": on_radio and scenario.mobility.speed_mps > 0,
         "decision.interval_s: agents decide at arrival; set 0": scenario.decision.interval_s > 0,
         f"contents: {', '.join(names)} are not all names of {', '.join(classes)}": (
             len(names) > 1 and not set(names) <= set(classes)
         ),
     }
     problems |= {
-        f"bss: {bs.name} has an endpoint; the testbed starts its own BSs, so remove it": bs.endpoint is not None
+        f"bss: {bs.name} is a server of kind {bs.endpoint.kind}, and the testbed runs `edgebrush serve`; "
+        "remove its endpoint": bs.endpoint.kind != "edgebrush"
         for bs in scenario.bss
+        if bs.endpoint is not None  # of an edgebrush serve: the testbed starts another one in its place
     }
     for problem, present in problems.items():
         if present:

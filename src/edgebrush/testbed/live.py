@@ -19,6 +19,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, format_sse_event
 
 from edgebrush.agent.agent import OWN
+from edgebrush.api.application import new_app
 from edgebrush.api.pages import page_response
 from edgebrush.api.schema import LOAD_PATH
 from edgebrush.api.server import Address, Server
@@ -61,7 +62,7 @@ class LivePage:
             await self.serving
 
     def _app(self) -> FastAPI:
-        app = FastAPI(title="edgebrush testbed", docs_url=None, redoc_url=None)
+        app = new_app("edgebrush testbed")
 
         @app.get("/")
         async def page() -> HTMLResponse:
