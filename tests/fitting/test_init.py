@@ -79,6 +79,7 @@ def test_a_server_that_ignores_steps_is_noticed(tmp_path):
     [
         (dict(status=500), "large at http://large: no image: status 500: no image today"),
         (dict(refuses=False), "large at http://large: it accepts a request without a prompt"),
+        (dict(locked=True), "large at http://large: status 401 to its load request; give its token by --station-token"),
         (dict(fixed_s=500.0), "large at http://large: no image: no answer in time"),
     ],
 )
@@ -162,6 +163,13 @@ def test_the_simulator_moves_images_as_fast_as_the_measured_links(tmp_path, two_
     outcomes = simulator.outcomes()
     assert len(outcomes) > 10
     assert np.median(outcomes["delay_s"]) - service_s == pytest.approx(moved_s, rel=0.03)
+
+
+def test_names_from_a_server_cannot_break_the_file(tmp_path):
+    server = MeasuredServer()
+    server.model = "evil\nbss: []\n# [red]" + 500 * "x"
+    scenario = scenario_of(tmp_path, fleet_of(tmp_path, measured(large=server)).text)
+    assert [bs.name for bs in scenario.bss] == ["large"]
 
 
 def test_a_given_profile_is_used_relative_to_the_file(tmp_path, two_servers):

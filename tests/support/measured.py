@@ -40,6 +40,7 @@ class MeasuredServer:
         self.side, self.model, self.owner = side, "some-model", "vllm"
         self.load, self.status, self.honours_steps, self.refuses = LOAD, 200, True, True
         self.pictures = {}  # by steps
+        self.locked = False
         self.images = 0
 
     async def respond(self, request):
@@ -54,6 +55,8 @@ class MeasuredServer:
     def answer(self, request):
         """Status, reply and seconds at the server."""
         path = request.url.path
+        if self.locked:
+            return 401, {"error": {"message": "a valid token is needed"}}, 0.0
         if path == "/v1/models":
             return 200, {"object": "list", "data": [{"id": self.model, "created": 0, "owned_by": self.owner}]}, 0.0
         if path == "/v1/load" and self.kind == "edgebrush":

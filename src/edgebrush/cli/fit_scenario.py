@@ -83,7 +83,7 @@ def fit_scenario(
     check_fitted(text, out)
     write_text(out, text)
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(estimate_table(estimates))
     console.print(
         f"\n{len(records.requests):,} requests, {len(records.tasks):,} tasks of {len(records.ues)} UEs in "

@@ -102,11 +102,11 @@ def init(
     write_text(out, fleet.text)
     load_scenario(out)
 
-    output = Console(highlight=False)
+    output = Console(highlight=False, markup=False)  # names of models come from the servers
     output.print(station_table(fleet))
     output.print("\nAssumed, not measured (edit the file):")
     for line in fleet.assumptions:
-        output.print(f"- {line}", markup=False)
+        output.print(f"- {line}")
     output.print(f"\n{out}: try `edgebrush scenarios check {out}`, then `edgebrush compare {out}`", soft_wrap=True)
 
 

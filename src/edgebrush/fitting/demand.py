@@ -212,7 +212,7 @@ def fit_kinds(scenario: Scenario, records: Records, needed: int) -> list[Estimat
 
 
 def fit_images(scenario: Scenario, records: Records, needed: int) -> list[Estimate]:
-    """How often a request asks for how many images; without an interval, because it is several numbers."""
+    """How often a request asks for how many images; as it was if each share lies within its interval."""
     path, before, total = ("images_per_request",), dict(scenario.images_per_request), len(records.requests)
     if total < needed:
         return [too_few(path, before, total, needed)]
@@ -220,5 +220,8 @@ def fit_images(scenario: Scenario, records: Records, needed: int) -> list[Estima
         return [left(path, before, total, "left: the trace has its own")]
     counts = Counter(request.images for request in records.requests)
     sizes = sorted(counts)
+    intervals = {size: share_interval(counts[size], total) for size in sizes}
+    if sizes == sorted(before) and all(low <= before[size] <= high for size, (low, high) in intervals.items()):
+        return [left(path, before, total, "left: all within their intervals")]
     shares = shares_of([counts[size] for size in sizes]) if len(sizes) > 1 else [1.0]
     return [Estimate(path, before, dict(zip(sizes, shares, strict=True)), total)]

@@ -17,6 +17,7 @@ from edgebrush.scenario.schema import Scenario
 from .nearest_profile import alone_s
 from .servers import MeasuredServer
 from .stations import Station, assign_profile, reference_of, rounded, usual_device
+from .yaml_edit import flow
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ requests:
         return f"""\
 # Assumed: the users' devices, and the model that they run. `edgebrush profiles` lists profiles.
 ues:
-  - {{name: device, count: {self.ues}, profile: {self.device_reference}}}
+  - {{name: device, count: {self.ues}, profile: {flow(self.device_reference)}}}
 """
 
     def _bss(self) -> str:
@@ -134,7 +135,7 @@ ues:
         speed_note = f"measured: {ignored}{times}"
         lines = [
             f"  - name: {server.name}",
-            f"    profile: {station.reference}   # {self._profile_note(station)}",
+            f"    profile: {flow(station.reference)}   # {self._profile_note(station)}",
             f"    speed: {station.speed:g}   # {speed_note}",
             f"    batch_limit: {station.batch_limit}   # {stated}",
         ]

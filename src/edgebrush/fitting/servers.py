@@ -21,7 +21,8 @@ from typing import Any
 
 import httpx2
 
-from edgebrush.api.schema import Load
+from edgebrush.api.errors import printable
+from edgebrush.api.schema import MAX_NAME, Load
 from edgebrush.api.timing import NAME as SERVER_TIMING
 from edgebrush.api.timing import server_seconds
 from edgebrush.clients.access import check_address, read_key, tls_context
@@ -71,8 +72,8 @@ class MeasuredServer:
 
     @property
     def model(self) -> str:
-        """The first model that the server lists; "" if it lists none."""
-        return self.check.models[0] if self.check.models else ""
+        """The first model that the server lists, on one line; "" if it lists none."""
+        return printable(self.check.models[0])[:MAX_NAME] if self.check.models else ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from edgebrush.profiles.schema import Profile
 from edgebrush.scenario.expand import bs_names
 from edgebrush.scenario.schema import Bs, Scenario
 
-from .estimate import Estimate, left, measured, median, rounded, too_few
+from .estimate import Estimate, Z, left, measured, median, rounded, too_few
 from .nearest_profile import alone_s
 from .records import OWN, RecordedTask, Records
 from .servers import HEADER_BYTES
@@ -38,8 +39,9 @@ def fit_sizes(scenario: Scenario, records: Records, needed: int) -> list[Estimat
             if len(tasks) < needed:
                 estimates.append(too_few(path, before, len(tasks), needed))
             else:
-                mean = float(np.mean([size_of(task) for task in tasks]))
-                estimates.append(Estimate(path, before, rounded(mean), len(tasks)))
+                bits = [size_of(task) for task in tasks]
+                mean, reach = float(np.mean(bits)), Z * float(np.std(bits)) / math.sqrt(len(bits))
+                estimates.append(measured(path, before, rounded(mean), len(tasks), (mean - reach, mean + reach)))
     return estimates
 
 
