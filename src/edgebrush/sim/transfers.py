@@ -100,7 +100,7 @@ def _set_rates(params, world, j, direction, time):
     interference_w = 0.0
     if common.interference == 1 and direction == UP:
         interference_w = _uplink_interference_w(params, world, j, block)
-    flowing = _count_flowing(world, band, time)
+    flowing = _count_flowing(world, band, time) if fixed.latency_s > 0.0 else band.count
     soonest, first = np.inf, NONE
     t = band.head
     while t != NONE:
@@ -129,7 +129,7 @@ def _set_rates(params, world, j, direction, time):
 
 @compiled
 def _count_flowing(world, band, time):
-    """How many of the band's transfers send now; all of them, unless a link has a latency."""
+    """How many of a link's transfers send now: those whose latency has passed."""
     count = 0
     t = band.head
     while t != NONE:
