@@ -6,7 +6,7 @@ The whole training runs: collection, updates, validation. Only the world is a to
 import numpy as np
 import pytest
 
-from edgebrush.learning import rollout
+from edgebrush.learning import rollout, trainer
 from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.scenario.load import load_scenario
 from tests.support import toys
@@ -54,6 +54,7 @@ SETTINGS = {**OURS, **PUBLISHED}
 
 def trained(name, toy, monkeypatch):
     monkeypatch.setattr(rollout, "Simulator", toy)
+    monkeypatch.setattr(trainer, "VALIDATIONS", 2)  # which would take longer than the training
     config = configure(name, SETTINGS[name], seconds=None, decisions=50 * 64 * 32)
     training = ALGORITHMS[name].training(load_scenario("pair"), config, 1, None)
     while training.share < 1.0:

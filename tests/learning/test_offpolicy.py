@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from edgebrush.decision.action_space import ActionSpace
-from edgebrush.learning.algorithms import d3qn, qmix
+from edgebrush.learning.algorithms import d2sac, d3qn, qmix, vdn
 from edgebrush.learning.algorithms.maddpg import sample_one_hot
-from edgebrush.learning.networks import dueling
-from edgebrush.learning.offpolicy import EpsilonGreedy, InitContext, join_decisions
+from edgebrush.learning.networks import MlpActor, PricedActor
+from edgebrush.learning.offpolicy import EpsilonGreedy, InitContext, join_decisions, update
 from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.learning.replay_buffer import Sequences
 from edgebrush.learning.returns import lambda_returns
@@ -64,17 +64,26 @@ def test_a_joint_decision_has_its_deciders_in_order_and_rewards_discounted_to_th
     np.testing.assert_array_equal(joined.gaps_s, 4.0)
 
 
-def test_dueling_values_are_those_of_the_softmax():
-    logits, values = jnp.array([[1.0, 3.0, -1e9]]), jnp.array([0.7])
-    q = dueling(logits, values, jnp.float32(0.1))
-    assert float((jax.nn.softmax(logits) * q).sum()) == pytest.approx(0.7, abs=1e-5)
-    assert float(q[0, 1] - q[0, 0]) == pytest.approx(0.2, abs=1e-5)
+def fixed_logits(kind, *logits):
+    """An actor of this kind with these logits for every observation."""
+
+    class Fixed(kind):
+        def __call__(self, observations, draws=None):
+            return jnp.array([logits])
+
+    sizes = {"bs_count": 1} if kind is MlpActor else {}
+    return Fixed({}, jnp.ones(1), None, **sizes)
 
 
-def test_dueling_as_published_has_a_mean_advantage_of_0_over_the_present_choices():
-    logits, values = jnp.array([[1.0, 3.0, -1e9]]), jnp.array([0.7])
-    q = dueling(logits, values, jnp.float32(0.1), uniform=True)
-    np.testing.assert_allclose(q[0, :2], [0.6, 0.8], atol=1e-5)
+def test_advantages_have_a_mean_of_0_under_the_policy():
+    advantages = fixed_logits(PricedActor, 1.0, 3.0, -1e9).advantages(None)
+    assert float((jax.nn.softmax(jnp.array([1.0, 3.0])) * advantages[0, :2]).sum()) == pytest.approx(0.0, abs=1e-5)
+    assert float(advantages[0, 1] - advantages[0, 0]) == pytest.approx(2.0, abs=1e-5)
+
+
+def test_advantages_as_published_have_a_mean_of_0_over_the_present_choices():
+    advantages = fixed_logits(MlpActor, 1.0, 3.0, -1e9).advantages(None)
+    np.testing.assert_allclose(advantages[0, :2], [-1.0, 1.0], atol=1e-5)
 
 
 def test_greedy_exploration_tries_every_present_choice():
@@ -109,20 +118,20 @@ def fit(training, sequences, updates, rate=0.02):
     for n in range(updates):
         keys = jax.random.split(jax.random.key(n), 32)
         many = Sequences(*(jnp.tile(x, (32, *[1] * x.ndim)) for x in sequences))
-        training.learner, stats = training.update(many, keys, jnp.float32(rate * (1.0 - n / updates)))
+        step = jnp.float32(rate * (1.0 - n / updates))
+        training.learner, stats = update(training.config, type(training), training.learner, many, keys, step)
     return stats
 
 
-class UpdateOnly:
-    """The part of a training that an update needs."""
+def fresh(module, config, context):
+    """A training without a world: its learner before the first update."""
+    training = object.__new__(module.Training)
+    training.config = config
+    training.learner = training.new_learner(context, np.random.default_rng(0))
+    return training
 
-    def __init__(self, module, config, context):
-        self.config, self.learner = config, None
-        self.update = lambda sequences, keys, rate: module.update(config, self.learner, sequences, rate)
-        self.learner = module.Training.new_learner(self, context, np.random.default_rng(0))
 
-
-def fit_and_game(mixing):
+def fit_and_game(module, make_config):
     """Values and best choices of QMIX or VDN, fitted to a game that pays only if both players choose 1."""
     toy = MatrixGame(None, 2)
     toy.action_space = ActionSpace(1, (1, 2), 1)
@@ -141,12 +150,11 @@ def fit_and_game(mixing):
         jnp.asarray(rewards),
         jnp.asarray(gaps),
     )
-    config = qmix.QmixConfig(
+    config = make_config(
         copies=1,
-        length=4,
+        length=2,
         horizon=2,
         window=2,
-        mixing=mixing,
         actor_hidden=16,
         critic_hidden=16,
         value_updates=0,
@@ -154,19 +162,19 @@ def fit_and_game(mixing):
         max_grad_norm=10.0,
     )
     toy.observations = observed
-    training = UpdateOnly(qmix, config, init_context(config, toy))
+    training = fresh(module, config, init_context(config, toy))
     fit(training, sequences, 25)
-    joint = training.learner.joint
+    joint = module.Training.online(training.learner.networks, training.learner.logit_cost)
     q = joint.q(jnp.asarray(observed))
     utilities = jnp.stack([q[0, choices[:, 0]], q[1, choices[:, 1]]], -1)
     return np.asarray(joint(utilities, jnp.ones((4, 4)))), np.asarray(q.argmax(-1))
 
 
 def test_qmix_represents_the_monotone_game_that_vdn_cannot():
-    exact, best = fit_and_game(mixing=True)
+    exact, best = fit_and_game(qmix, qmix.QmixConfig)
     np.testing.assert_allclose(exact, [0, 0, 0, 1], atol=0.08)
     assert best.tolist() == [1, 1]
-    sums, best = fit_and_game(mixing=False)
+    sums, best = fit_and_game(vdn, vdn.VdnConfig)
     np.testing.assert_allclose(sums, [-0.25, 0.25, 0.25, 0.75], atol=0.08)  # the least-squares fit of a sum
     assert best.tolist() == [1, 1]
 
@@ -191,7 +199,7 @@ def test_d3qn_learns_the_values_that_value_iteration_finds():
     )
     config = d3qn.D3qnConfig(
         copies=1,
-        length=65,
+        length=64,
         horizon=1,
         trace_decay_per_s=1e9,
         discount_per_s=TwoStates.DISCOUNT_PER_S,
@@ -203,9 +211,42 @@ def test_d3qn_learns_the_values_that_value_iteration_finds():
         target_share=0.1,
     )
     world.observations = world.observe(np.array([0, 1]))
-    training = UpdateOnly(d3qn, config, init_context(config, world))
+    training = fresh(d3qn, config, init_context(config, world))
     fit(training, sequences, 30)
-    np.testing.assert_allclose(training.learner.q(jnp.asarray(world.observations)), expected, rtol=0.06)
+    q = d3qn.Training.online(training.learner.networks, training.learner.logit_cost).q
+    np.testing.assert_allclose(q(jnp.asarray(world.observations)), expected, rtol=0.06)
+
+
+def test_d2sac_returns_earn_the_bonus_of_every_later_decision(monkeypatch):
+    """Two choices without reward or bootstrap: a decision's return is the discounted bonus of the ones after it."""
+    toy, gap_s, length = TwoStates(None, 2), 2.0, 3
+    config = d2sac.D2sacConfig(copies=1, length=length, horizon=2, alpha=0.5, discount_per_s=0.1, trace_decay_per_s=0.0)
+    shape = (1, length + 2, 1)
+    choices = np.array([0, 1, 1, 0, 1]).reshape(shape)
+    sequences = Sequences(
+        jnp.asarray(np.tile(toy.observe(np.array([0])), (*shape, 1))),
+        jnp.zeros((*shape, toy.state_size)),
+        jnp.asarray(choices),
+        jnp.zeros(shape),
+        jnp.full(shape, gap_s),
+    )
+    toy.observations = toy.observe(np.array([0, 1]))
+    learner = fresh(d2sac, config, init_context(config, toy)).learner._replace(logit_cost=jnp.float32(2.0))
+    log_probs = jnp.log(jnp.array([0.25, 0.75]))
+    monkeypatch.setattr(
+        d2sac, "log_policy", lambda actor, observations, key: jnp.tile(log_probs, (len(observations), 1))
+    )
+    soft_value = float(-(0.25 * log_probs[0] + 0.75 * log_probs[1]))  # of a policy whose Q is 0, in alpha x logit_cost
+    learner = learner._replace(target=lambda observations, states: (jnp.zeros((len(observations), 2)),) * 2)
+    seen = []
+    monkeypatch.setattr(d2sac, "value_loss", lambda config, values, returns: (seen.append(returns), (0.0, {}))[1])
+    d2sac.critic_loss(learner.networks, learner, sequences, jax.random.key(0), config)
+    gamma, bonus = np.exp(-0.1 * gap_s), -np.asarray(log_probs)[choices.reshape(-1)]
+    expected, later = np.zeros(5), soft_value  # the last decision is only the bootstrap
+    for t in reversed(range(4)):
+        expected[t] = gamma * later
+        later = bonus[t] + expected[t]
+    np.testing.assert_allclose(np.asarray(seen[0]).reshape(-1), expected[:length], rtol=1e-5)
 
 
 def test_sharpen_multiplies_the_logits():
@@ -231,6 +272,21 @@ def test_the_noise_of_a_decision_is_standard_normal_and_independent_of_others():
     np.testing.assert_allclose(noise_from_draws(jnp.asarray(draws, jnp.float32), 8, jnp), noise, atol=2e-4)
 
 
+@pytest.mark.parametrize(("name", "field"), [("maddpg", "entropy"), ("d2sac", "alpha"), ("maddpg+common", "entropy")])
+def test_the_deployed_policy_is_the_softmax_of_q_over_the_temperature(name, field):
+    """Entropy-regularised actors are the softmax of Q over ``field`` × ``logit_cost``."""
+    pair = load_scenario("pair")
+    config = configure(name, {**TINY, "temperature": 0.02, field: 0.3}, seconds=None, decisions=128)
+    training = ALGORITHMS[name].training(pair, config, 1, None)
+    observations, draws = training.collector.simulator.observations, np.full(8, 0.5, np.float32)
+    factor = 0.3 * float(training.learner.logit_cost) / 0.02
+    logits, deployed = training.actor(observations, draws), training.deployed(observations, draws)
+    present = np.asarray(logits) > -1e8
+    np.testing.assert_allclose(
+        np.asarray(deployed)[present], factor * np.asarray(logits)[present], rtol=1e-3, atol=1e-3 * factor
+    )
+
+
 @pytest.mark.parametrize("name", ["qmix+common", "d2sac+common", "qmix", "d2sac"])  # each kind of network
 def test_a_policy_decides_in_numpy_as_in_jax(name, tmp_path):
     pair = load_scenario("pair")
@@ -240,7 +296,7 @@ def test_a_policy_decides_in_numpy_as_in_jax(name, tmp_path):
     training.learner = jax.tree.map(  # any weights, as after training
         lambda x: x + 0.1 * rng.standard_normal(x.shape).astype(np.float32) if x.ndim == 2 else x, training.learner
     )
-    training.rows.append({"decisions": 128})
+    training.rows.append({"decisions": 128, "validation_cost": training.validate()})
     training.save_policy(tmp_path)
     simulator = Simulator(pair, 64)
     simulator.reset(np.arange(64))

@@ -1,9 +1,13 @@
 """Every algorithm's training: the same seed gives the same numbers, and a checkpoint resumes exactly."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
+from edgebrush.learning import trainer
 from edgebrush.learning.registry import ALGORITHMS, configure
 from edgebrush.scenario.load import load_scenario
 
@@ -55,3 +59,41 @@ def test_a_resumed_training_is_the_uninterrupted_one(name, tmp_path):
     assert training(seed=2).step()["cost"] != rows[0]["cost"]
     with pytest.raises(ValueError, match="other settings"):
         training(discount_per_s=0.5).load(tmp_path / "checkpoint.npz")
+
+
+def test_the_policy_that_is_saved_is_the_best_that_was_validated(tmp_path, monkeypatch):
+    costs = iter([0.9, 0.5, 0.7, 0.6])
+    monkeypatch.setattr(trainer, "validate", lambda scenario, actor: next(costs))
+    config = configure("mappo", TINY["mappo"], seconds=None, decisions=4 * 128)
+    training = ALGORITHMS["mappo"].training(load_scenario("pair"), config, 1, None)
+    weights = []
+    while training.share < 1.0:
+        training.step()
+        weights.append({name: np.asarray(value) for name, value in training.deployed.all_weights().items()})
+    training.save_policy(tmp_path)
+    saved = safetensors.numpy.load_file(tmp_path / "actor.safetensors")
+    for name, value in weights[1].items():
+        np.testing.assert_array_equal(saved[name], value)
+    about = json.loads((tmp_path / "policy.json").read_text())
+    assert about["best_validation"] == {"decisions": 256, "cost": 0.5}
+    assert about["last_validation"] == {"decisions": 512, "cost": 0.6}
+
+
+def test_validations_are_spread_evenly_over_the_decisions(monkeypatch):
+    monkeypatch.setattr(trainer, "validate", lambda scenario, actor: 1.0)
+    config = configure("mappo", TINY["mappo"], seconds=None, decisions=60 * 128)
+    training = ALGORITHMS["mappo"].training(load_scenario("pair"), config, 1, None)
+    while training.share < 1.0:
+        training.step()
+    validated = [row["update"] for row in training.rows if "validation_cost" in row]
+    assert validated == [1, *range(3, 61, 3)]
+
+
+def test_a_training_without_a_better_validation_ends_after_its_patience(monkeypatch):
+    costs = iter([0.9, 0.8, *[0.85] * 60])
+    monkeypatch.setattr(trainer, "validate", lambda scenario, actor: next(costs))
+    config = configure("mappo", {**TINY["mappo"], "patience": 5 * 128}, seconds=None, decisions=40 * 128)
+    training = ALGORITHMS["mappo"].training(load_scenario("pair"), config, 1, None)
+    while training.share < 1.0:
+        training.step()
+    assert training.best.decisions == 2 * 128 and training.decisions == 7 * 128

@@ -67,6 +67,16 @@ class Actor(eqx.Module):
         """Logits ``(B, C)`` of prepared observations."""
         raise NotImplementedError
 
+    def advantages(self, observations: jax.Array) -> jax.Array:
+        """The logits ``(B, C)`` minus their mean over the choices, see ``choice_weights``: a dueling network's part."""
+        logits = self(observations)
+        present = logits > 0.5 * acting.FORBIDDEN
+        return logits - (self.choice_weights(logits, present) * logits).sum(-1, keepdims=True)
+
+    def choice_weights(self, logits: jax.Array, present: jax.Array) -> jax.Array:
+        """The weight of every choice ``(B, C)`` in the mean that ``advantages`` subtracts."""
+        raise NotImplementedError
+
     def sharpened(self, inverse_temperature: jax.Array) -> Self:
         """The actor with its logits multiplied by ``inverse_temperature``."""
         raise NotImplementedError
@@ -83,6 +93,13 @@ class PricedActor(Actor):
     def logits(self, inputs: ActorInputs) -> jax.Array:
         outputs = acting.forward(self.weights, inputs.scaled, jnp)
         return acting.combine_logits(self.weights, self.layout, inputs.observations, outputs, jnp)
+
+    def choice_weights(self, logits: jax.Array, present: jax.Array) -> jax.Array:
+        """The softmax: a uniform mean would give absurd choices the same weight as sensible ones.
+
+        A dueling network's value is then that of the policy that acts.
+        """
+        return jax.nn.softmax(logits)
 
     def sharpened(self, inverse_temperature: jax.Array) -> PricedActor:
         weights, prices = dict(self.weights), self.layout.action_space.classes  # the network's first outputs are prices
@@ -105,6 +122,10 @@ class MlpActor(Actor):
     def logits(self, inputs: ActorInputs) -> jax.Array:
         scores = mlp.forward(self.weights, inputs.scaled, jnp)
         return mlp.forbid_absent(self.layout, inputs.observations, scores, jnp)
+
+    def choice_weights(self, logits: jax.Array, present: jax.Array) -> jax.Array:
+        """Uniform over the present choices (Wang et al. 2016)."""
+        return present / present.sum(-1, keepdims=True)
 
     def sharpened(self, inverse_temperature: jax.Array) -> MlpActor:
         last = {name: self.weights[name] * inverse_temperature for name in ("w_3", "b_3")}
@@ -215,6 +236,27 @@ class MlpDiffusion(Diffusion):
         return denoising.mlp_logits(self.all_weights(), self.layout, observations, noise, self.bs_count, jnp)
 
 
+def new_diffusion(
+    rng: np.random.Generator, actor: Actor, hidden: int, bs_count: int, rule_parameters: np.ndarray | None
+) -> Diffusion:
+    """A diffusion policy of the actor's kind, with its input scales.
+
+    It starts as the softmax of the tuned rule; a perceptron, with nearly equal scores.
+    """
+    layout, action_space = actor.layout, actor.layout.action_space
+    if actor.kind == MLP:
+        inputs = denoising.mlp_input_size(layout, bs_count)
+        weights = mlp_weights(rng, inputs, hidden, action_space.count)
+        return MlpDiffusion(weights, _padded(actor.scale, inputs), jnp.zeros(()), layout, bs_count)
+    inputs, outputs = denoising.input_size(action_space), acting.output_size(action_space)
+    weights = init_weights(rng, inputs, outputs, hidden, bs_count, rule_parameters)
+    return Diffusion(weights, _padded(actor.scale, inputs), jnp.zeros(()), layout)
+
+
+def _padded(scale: jax.Array, size: int) -> jax.Array:
+    return jnp.concatenate([scale, jnp.ones(size - len(scale))])
+
+
 class Critic(eqx.Module):
     """A value network: of the global state, or of a local observation. Scales are not trained."""
 
@@ -254,19 +296,6 @@ def new_critic(rng: np.random.Generator, state_size: int, hidden: int, gain: flo
     )
     b = tuple(jnp.zeros(columns) for columns in sizes[1:])
     return Critic(w, b, jnp.ones(state_size), jnp.zeros(()), jnp.ones(()))
-
-
-def dueling(logits: jax.Array, values: jax.Array, logit_cost: jax.Array, uniform: bool = False) -> jax.Array:
-    """Q ``(B, C)`` from an actor's logits ``(B, C)``, each worth ``logit_cost``, and values ``(B,)``.
-
-    ``uniform`` is the decomposition of Wang et al. 2016: the mean advantage of the present choices is 0. Otherwise the
-    mean is taken under the softmax of the logits, because the uniform mean gives absurd choices the same weight as
-    sensible ones. The values are then those of the policy that acts.
-    """
-    present = logits > 0.5 * acting.FORBIDDEN
-    weights = present / present.sum(-1, keepdims=True) if uniform else jax.nn.softmax(logits)
-    mean = (weights * logits).sum(-1)
-    return values[:, None] + logit_cost * (logits - mean[:, None])
 
 
 def logit_cost_of(actor: Actor) -> jax.Array:

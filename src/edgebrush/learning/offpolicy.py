@@ -2,8 +2,8 @@
 
 *Long returns.* The effects of a choice last for half a minute, about 100 decisions, and a UE's view of the BSs is
 stale. With one-step targets, or short traces on a local value, policies become selfish. The targets are therefore
-Q(lambda) (Peng and Williams 1996; Hu et al. 2021 use it in QMIX) over whole sequences from the replay buffer, and only
-decisions that ``horizon`` others follow are learnt from. The traces are not corrected for the older policies that
+Q(lambda) (Peng and Williams 1996; Hu et al. 2021 use it in QMIX) over whole sequences from the replay buffer. Every
+decision that ``horizon`` others follow is learnt from. The traces are not corrected for the older policies that
 collected them, so the buffer is small.
 
 *Copies.* The copies of a group share arrivals, tasks and gaps. Their mean, most of which is the arrivals' noise, is
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -31,15 +31,14 @@ from edgebrush.policies.actor import FORBIDDEN
 from edgebrush.policies.folder import MLP
 
 from .networks import Actor, Critic, fit_input_scale, logit_cost_of, new_actor, new_critic
-from .optimiser import Stats, gradient_step, make_optimiser
+from .optimiser import Stats, TrainState, gradient_step, make_optimiser, new_train_state, polyak_update
 from .replay_buffer import ReplayBuffer, Sequences
 from .returns import gae, subtract_group_mean
 from .rollout import Array, Rollout
 from .trainer import SeedTraining, TrainingConfig
 
-AnyLearner = TypeVar("AnyLearner", bound=tuple[Any, ...])
-Loss = Callable[..., tuple[jax.Array, Stats]]  # (networks, learner, sequences, [key,] config), see ``gradient_step``
-Rates = tuple[jax.Array, jax.Array]  # learning rates of actors and advantages, and of values and mixers
+Networks = dict[str, Any]  # by name; "value" and "mixer" have their own learning rate
+Loss = Callable[..., tuple[jax.Array, Stats]]  # (networks, learner, sequences, key, config), see ``gradient_step``
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,8 @@ class OffPolicyConfig(TrainingConfig):
     """Hyperparameters of every off-policy learner; see ``TrainingConfig`` for the rest."""
 
     decisions: PositiveInt = 3_000_000
-    groups: PositiveInt = 16
-    length: PositiveInt = 256  # decisions per episode and update; one sequence of the replay buffer
     horizon: PositiveInt = 128  # decisions that must follow one that is learnt from
-    replay: PositiveInt = 131_072  # capacity of the replay buffer in decisions, at least one update's
+    replay: PositiveInt = 131_072  # decisions in the replay buffer that are learnt from, at least one update's
     gradient_steps: PositiveInt = 32  # per update
     minibatch: PositiveInt = 2  # sequences of a group per gradient step
     learning_rate: PositiveFloat = 1.5e-4  # of actors and advantages; falls linearly to 0 over the training
@@ -66,10 +63,6 @@ class OffPolicyConfig(TrainingConfig):
     epsilon: NonNegativeFloat = 0.05  # perceptrons only: final share of random choices of D3QN, VDN and QMIX
     epsilon_decisions: PositiveFloat = 0.1  # until then it falls from 1, as a share of the training
 
-    def __post_init__(self) -> None:
-        if self.horizon >= self.length:
-            raise ValueError(f"horizon = {self.horizon}: must be below length = {self.length}")
-
 
 @dataclass(frozen=True)
 class JointConfig(OffPolicyConfig):
@@ -78,7 +71,6 @@ class JointConfig(OffPolicyConfig):
     window: PositiveInt = 4  # deciders of a joint decision
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name in ("length", "horizon"):
             if getattr(self, name) % self.window:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be a multiple of window = {self.window}")
@@ -100,9 +92,15 @@ class InitContext(NamedTuple):
         observations = self.rollout.observations.reshape(-1, self.layout.size)[::7]
         return fit_input_scale(actor, actor.raw_inputs(observations, np))
 
-    def logit_cost(self, actor: Actor) -> jax.Array:
-        """The cost of one logit of a new actor: the price of the rule's own, or the returns' standard deviation."""
-        return jnp.float32(self.returns.std()) if self.config.network == MLP else logit_cost_of(actor)
+    @property
+    def logit_cost(self) -> jax.Array:
+        """The cost of one logit of a new actor: with it, Q starts as minus the social cost under the rule's prices.
+
+        A perceptron's is the returns' standard deviation.
+        """
+        if self.config.network == MLP:
+            return jnp.float32(self.returns.std())
+        return logit_cost_of(new_actor(np.random.default_rng(), self.layout, 1, self.bs_count, self.rule_parameters))
 
     def new_network(self, rng: np.random.Generator, inputs: np.ndarray, outputs: int = 1) -> Critic:
         """A network for inputs like these, ``(..., n)``. Its outputs are close to zero."""
@@ -118,19 +116,15 @@ class InitContext(NamedTuple):
         value = self.new_network(rng, inputs)
         if self.config.network != MLP:
             return value
-        returns = self.returns
-        scales = jnp.float32(returns.mean()), jnp.float32(returns.std())
+        scales = jnp.float32(self.returns.mean()), jnp.float32(self.returns.std())
         return eqx.tree_at(lambda value: (value.mean, value.deviation), value, scales)
 
     @property
     def returns(self) -> np.ndarray:
         """Returns of the first half of the first rollout, without traces or bootstrap."""
-        rollout = self.rollout
-        rewards, no_values = (
-            jnp.asarray(rollout.rewards),
-            jnp.zeros((len(rollout.rewards) + 1, rollout.rewards.shape[1])),
-        )
-        returns = gae(rewards, jnp.asarray(rollout.gaps_s), no_values, self.config.discount_per_s, 0.0)
+        rewards, gaps_s = jnp.asarray(self.rollout.rewards), jnp.asarray(self.rollout.gaps_s)
+        no_values = jnp.zeros((len(rewards) + 1, rewards.shape[1]))
+        returns = gae(rewards, gaps_s, no_values, self.config.discount_per_s, 0.0)
         return np.asarray(returns)[: len(returns) // 2]
 
 
@@ -188,44 +182,55 @@ def split_windows(x: Array, window: int) -> Array:
     return x.reshape(groups, length // window, window, *x.shape[2:]).swapaxes(2, 3)
 
 
-def learning_rates(config: OffPolicyConfig, updates: jax.Array, learning_rate: jax.Array) -> Rates:
-    """The rates of this update; actors and advantages wait for ``value_updates``."""
-    return learning_rate * (updates >= config.value_updates), config.value_speed * learning_rate
+class Learner(NamedTuple):
+    """Everything that learns, as one pytree."""
+
+    parts: dict[str, TrainState[Any]]  # the networks, each with its optimiser's state
+    target: Any  # a slower copy of what the targets bootstrap from, see ``OffPolicyTraining.online``
+    logit_cost: jax.Array
+    updates: jax.Array
+
+    @property
+    def networks(self) -> Networks:
+        return {name: part.network for name, part in self.parts.items()}
 
 
-def q_step(config: OffPolicyConfig, learner: Any, sequences: Sequences, rates: Rates, loss: Loss) -> tuple[Any, Stats]:
-    """A gradient step of a learner's ``actor`` and ``value`` on one loss: D3QN, QMIX."""
-    states = (learner.actor, learner.value)
-    (actor, value), stats = gradient_step(loss, states, rates, make_optimiser(config), learner, sequences, config)
-    return learner._replace(actor=actor, value=value), stats
-
-
-def actor_critic_step(
+@eqx.filter_jit(donate="all-except-first")
+def update(
     config: OffPolicyConfig,
-    learner: Any,
+    method: type[OffPolicyTraining],
+    learner: Learner,
     sequences: Sequences,
-    key: jax.Array,
-    rates: Rates,
-    critic_loss: Loss,
-    actor_loss: Loss,
-) -> tuple[Any, Stats]:
-    """A gradient step of a learner's critic, ``advantage`` and ``value``, and one of its ``actor``: MADDPG, D2SAC."""
-    optimiser, critic = make_optimiser(config), (learner.advantage, learner.value)
-    (advantage, value), critic_stats = gradient_step(
-        critic_loss, critic, rates, optimiser, learner, sequences, key, config
-    )
-    actor, actor_stats = gradient_step(
-        actor_loss, learner.actor, rates[0], optimiser, learner, sequences, jax.random.fold_in(key, 1), config
-    )
-    return learner._replace(actor=actor, advantage=advantage, value=value), {**critic_stats, **actor_stats}
+    keys: jax.Array,
+    learning_rate: jax.Array,
+) -> tuple[Learner, Stats]:
+    """A gradient step of every loss on each of ``sequences (steps, G, T, C, ...)``, with ``keys (steps,)``."""
+    optimiser, rates = make_optimiser(config), learning_rates(config, learner, learning_rate)
+
+    def step(learner: Learner, batch: tuple[Sequences, jax.Array]) -> tuple[Learner, Stats]:
+        sequences, key = batch
+        parts, stats = dict(learner.parts), Stats()
+        for number, (names, loss) in enumerate(method.losses):
+            trained = {name: learner.parts[name] for name in names if name in learner.parts}
+            inputs = (learner, sequences, jax.random.fold_in(key, number), config)
+            trained, loss_stats = gradient_step(
+                loss, trained, {name: rates[name] for name in trained}, optimiser, *inputs
+            )
+            parts |= trained
+            stats |= loss_stats
+        learner = learner._replace(parts=parts)
+        online = method.online(learner.networks, learner.logit_cost)
+        return learner._replace(target=polyak_update(learner.target, online, config.target_share)), stats
+
+    learner, stats = jax.lax.scan(step, learner, (sequences, keys))
+    return learner._replace(updates=learner.updates + 1), jax.tree.map(jnp.mean, stats)
 
 
-def scan_steps(
-    step: Callable[[AnyLearner, Any], tuple[AnyLearner, Stats]], learner: AnyLearner, batches: Any
-) -> tuple[AnyLearner, Stats]:
-    """The learner after a ``step`` on each of ``batches (steps, ...)``, one update in all, and the mean stats."""
-    learner, stats = jax.lax.scan(step, learner, batches)
-    return learner._replace(updates=learner.updates + 1), jax.tree.map(jnp.mean, stats)  # type: ignore[attr-defined]
+def learning_rates(config: OffPolicyConfig, learner: Learner, learning_rate: jax.Array) -> dict[str, jax.Array]:
+    """The rate of every part in this update; actors and advantages wait for ``value_updates``."""
+    waiting = learning_rate * (learner.updates >= config.value_updates)
+    fast = config.value_speed * learning_rate
+    return {name: fast if name in ("value", "mixer") else waiting for name in learner.parts}
 
 
 class EpsilonGreedy(eqx.Module):
@@ -244,38 +249,63 @@ class EpsilonGreedy(eqx.Module):
 
 
 class OffPolicyTraining(SeedTraining):
-    """The training of one seed of an off-policy learner. An algorithm adds ``new_learner`` and ``update``."""
+    """The training of one seed of an off-policy learner. An algorithm adds its networks and losses."""
 
     config: OffPolicyConfig
+    learner: Learner
+    losses: ClassVar[tuple[tuple[tuple[str, ...], Loss], ...]]  # the parts that each loss trains
 
-    def init_learner(self, rule_parameters: np.ndarray | None) -> Any:
-        """A new learner, from a first rollout of the rule, and an empty replay buffer."""
+    def new_networks(self, context: InitContext, rng: np.random.Generator) -> Networks:
+        """The networks before training; ``actor`` is the one that acts."""
+        raise NotImplementedError
+
+    @staticmethod
+    def online(networks: Networks, logit_cost: jax.Array) -> Any:
+        """What the targets bootstrap from, with the present networks."""
+        raise NotImplementedError
+
+    def init_learner(self, rule_parameters: np.ndarray | None) -> Learner:
+        """A new learner, and a replay buffer with the first rollouts of the rule."""
         config, simulator = self.config, self.collector.simulator
         rng, bs_count = np.random.default_rng(self.seed), self.scenario.bs_count
         start = new_actor(rng, simulator.layout, 1, bs_count, rule_parameters, config.network)
-        context = InitContext(config, self.collector.collect(start), simulator.layout, bs_count, rule_parameters)
-        capacity = max(config.groups, config.replay // (config.length * config.copies))
-        self.replay = ReplayBuffer(capacity, config.length, config.copies, simulator.layout.size, simulator.state_size)
-        return self.new_learner(context, rng)
+        sizes = simulator.layout.size, simulator.state_size
+        self.replay = ReplayBuffer(config.replay, config.groups, config.length, config.horizon, config.copies, *sizes)
+        for _ in range(-(-config.horizon // config.length)):  # so that the first update has whole sequences
+            rollout = self.collector.collect(start)
+            self.replay.add(rollout, self.collector.restarted)
+        return self.new_learner(InitContext(config, rollout, simulator.layout, bs_count, rule_parameters), rng)
 
-    def new_learner(self, context: InitContext, rng: np.random.Generator) -> Any:
+    def new_learner(self, context: InitContext, rng: np.random.Generator) -> Learner:
         """The learner before its first update."""
-        raise NotImplementedError
+        networks, optimiser = self.new_networks(context, rng), make_optimiser(self.config)
+        parts = {name: new_train_state(optimiser, network) for name, network in networks.items()}
+        logit_cost = context.logit_cost
+        target = jax.tree.map(jnp.copy, self.online(networks, logit_cost))
+        return Learner(parts, target, logit_cost, jnp.zeros((), jnp.int32))
 
-    def update(self, sequences: Sequences, keys: jax.Array, learning_rate: jax.Array) -> tuple[Any, Stats]:
-        """The learner after a gradient step on each of ``sequences (gradient_steps, minibatch, T, C, ...)``."""
-        raise NotImplementedError
-
-    def learn(self, rollout: Rollout, key: jax.Array, learning_rate: jax.Array) -> tuple[Any, Stats]:
-        self.replay.add(rollout)
+    def learn(self, rollout: Rollout, key: jax.Array, learning_rate: jax.Array) -> tuple[Learner, Stats]:
+        config = self.config
+        self.replay.add(rollout, self.collector.restarted)
         rng = np.random.default_rng([self.seed, 2, len(self.rows)])
-        sequences = self.replay.sample(rng, self.config.gradient_steps, self.config.minibatch)
-        return self.update(sequences, jax.random.split(key, self.config.gradient_steps), learning_rate)
+        sequences = self.replay.sample(rng, config.gradient_steps, config.minibatch)
+        keys = jax.random.split(key, config.gradient_steps)
+        return update(config, type(self), self.learner, sequences, keys, learning_rate)
+
+    @property
+    def actor(self) -> Any:
+        return self.learner.parts["actor"].network
+
+    @property
+    def logit_temperature(self) -> float:
+        """The temperature at which the actor's logits are Q, in multiples of ``logit_cost``."""
+        return 1.0
 
     @property
     def deployed(self) -> Any:
         """The softmax of Q over ``temperature``."""
-        return self.learner.actor.network.sharpened(self.learner.logit_cost / self.config.temperature)
+        network = self.learner.parts["actor"].network
+        return network.sharpened(self.logit_temperature * self.learner.logit_cost / self.config.temperature)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {**super().state_dict(), **self.replay.state_dict()}
@@ -291,7 +321,7 @@ class QTraining(OffPolicyTraining):
     @property
     def actor(self) -> Actor | EpsilonGreedy:
         """Epsilon-greedy as published; ours explores by the softmax itself."""
-        actor: Actor = self.learner.actor.network
+        actor: Actor = super().actor
         if self.config.network != MLP:
             return actor
         passed = min(self.share / self.config.epsilon_decisions, 1.0)

@@ -101,39 +101,61 @@ class Algorithm:
         return import_module(f".algorithms.{self.module}", __package__).Training
 
 
+# What the equal search tries: for every learner its rates, discount and traces, the batch's geometry, and the
+# temperature of the deployed policy, and what is its own.
+DISCOUNTS = (0.0005, 0.002, 0.01, 0.03)
+SHARPNESS = (1.0, 2.0, 4.0, 8.0)
 PPO_GRID = {
     "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
+    "discount_per_s": DISCOUNTS,
     "trace_decay_per_s": (0.02, 0.05, 0.1, 0.2),
-    "entropy": (0.0, 0.001, 0.003, 0.01),
+    "length": (64, 128, 256),
+    "minibatches": (4, 8, 16, 32),
     "epochs": (1, 2, 3, 5),
+    "entropy": (0.0, 0.001, 0.003, 0.01, 0.03),
+    "deploy_inverse_temperature": SHARPNESS,
 }
 A2C_GRID = {
     "learning_rate": (2e-4, 5e-4, 1e-3, 2e-3),
+    "discount_per_s": DISCOUNTS,
     "trace_decay_per_s": (0.02, 0.05, 0.1, 0.2),
-    "entropy": (0.0, 0.001, 0.003, 0.01),
+    "length": (16, 32, 64, 128),
     "minibatches": (1, 4, 16, 64),
+    "entropy": (0.0, 0.001, 0.003, 0.01, 0.03),
+    "deploy_inverse_temperature": SHARPNESS,
 }
 MASL_GRID = {
     "learning_rate": (3e-4, 1e-3, 3e-3, 1e-2),
+    "discount_per_s": DISCOUNTS,
     "trace_decay_per_s": (0.02, 0.05, 0.1, 0.2),
+    "length": (64, 128, 256),
     "width": (1.0, 2.0, 3.0, 4.0),
     "bins": (1, 2, 3, 4),
+    "deploy_inverse_temperature": SHARPNESS,
 }
 OFF_POLICY_GRID = {
     "learning_rate": (7e-5, 1.5e-4, 3e-4, 6e-4),
+    "discount_per_s": DISCOUNTS,
     "trace_decay_per_s": (0.005, 0.02, 0.05, 0.1),
-    "gradient_steps": (16, 32, 64, 128),
+    "gradient_steps": (16, 32, 64),
+    "temperature": (1e-4, 1e-3, 3e-3, 1e-2),
 }
-Q_GRID = {**OFF_POLICY_GRID, "target_share": (0.005, 0.02, 0.1, 0.5)}
-MADDPG_GRID = {**OFF_POLICY_GRID, "entropy": (0.003, 0.01, 0.03, 0.1)}  # in standard deviations of the returns
-MADDPG_COMMON_GRID = {**OFF_POLICY_GRID, "entropy": (0.3, 1.0, 3.0, 10.0)}  # in costs of a logit
-D2SAC_GRID = {**OFF_POLICY_GRID, "alpha": (0.003, 0.01, 0.03, 0.1)}
-D2SAC_COMMON_GRID = {**OFF_POLICY_GRID, "alpha": (0.3, 1.0, 3.0, 10.0)}
+OFF_POLICY_COMMON_GRID = {**OFF_POLICY_GRID, "minibatch": (1, 2, 4)}
+OFF_POLICY_PUBLISHED_GRID = {**OFF_POLICY_GRID, "minibatch": (8, 16, 32)}
+TARGETS = {"target_share": (0.005, 0.02, 0.1, 0.5)}
+EXPLORATION = {"epsilon": (0.01, 0.05, 0.1)}
+Q_GRID = {**OFF_POLICY_PUBLISHED_GRID, **TARGETS, **EXPLORATION}
+Q_COMMON_GRID = {**OFF_POLICY_COMMON_GRID, **TARGETS}
+LOW, HIGH = (0.003, 0.01, 0.03, 0.1), (0.3, 1.0, 3.0, 10.0)  # in deviations of the returns; in costs of a logit
+MADDPG_GRID = {**OFF_POLICY_PUBLISHED_GRID, "entropy": LOW}
+MADDPG_COMMON_GRID = {**OFF_POLICY_COMMON_GRID, "entropy": HIGH}
+D2SAC_GRID = {**OFF_POLICY_PUBLISHED_GRID, "alpha": LOW}
+D2SAC_COMMON_GRID = {**OFF_POLICY_COMMON_GRID, "alpha": HIGH}
 ALL = (COST_TABLE, PRICES, COPIES)
 # As published: a perceptron of the usual size over the observation vector, nothing of ours.
 PUBLISHED = {"network": "mlp", "actor_hidden": 64, "copies": 1, "init_from_rule": False}
 ON_POLICY = {**PUBLISHED, "groups": 256, "entropy": 0.01}
-OFF_POLICY = {**PUBLISHED, "groups": 128, "minibatch": 16, "learning_rate": 3e-4, "value_speed": 1.0}
+OFF_POLICY = {**PUBLISHED, "groups": 256, "minibatch": 16, "learning_rate": 3e-4, "value_speed": 1.0}
 COMMON = "+common"  # suffix of the rivals that get all that MAPPO has here
 ALGORITHMS = {
     "mappo": Algorithm("MAPPO", "mappo", "MappoConfig", ALL, PPO_GRID),
@@ -144,7 +166,7 @@ ALGORITHMS = {
     "ippo": Algorithm("IPPO", "ippo", "IppoConfig", (), PPO_GRID, ON_POLICY),
     "maa2c": Algorithm("MAA2C", "maa2c", "Maa2cConfig", (), A2C_GRID, {**ON_POLICY, "length": 16, "minibatches": 1}),
     "d3qn": Algorithm("D3QN", "d3qn", "D3qnConfig", (), Q_GRID, OFF_POLICY),
-    "vdn": Algorithm("VDN", "qmix", "QmixConfig", (), Q_GRID, {**OFF_POLICY, "mixing": False}),
+    "vdn": Algorithm("VDN", "vdn", "VdnConfig", (), Q_GRID, OFF_POLICY),
     "qmix": Algorithm("QMIX", "qmix", "QmixConfig", (), Q_GRID, OFF_POLICY),
     "maddpg": Algorithm("MADDPG", "maddpg", "MaddpgConfig", (), MADDPG_GRID, {**OFF_POLICY, "entropy": 0.01}),
     "d2sac": Algorithm("D2SAC", "d2sac", "D2sacConfig", (), D2SAC_GRID, {**OFF_POLICY, "alpha": 0.01}),
@@ -153,9 +175,9 @@ ALGORITHMS = {
     ),
     "ippo+common": Algorithm("IPPO with ours", "ippo", "IppoConfig", ALL, PPO_GRID),
     "maa2c+common": Algorithm("MAA2C with ours", "maa2c", "Maa2cConfig", ALL, A2C_GRID),
-    "d3qn+common": Algorithm("D3QN with ours", "d3qn", "D3qnConfig", ALL, Q_GRID),
-    "vdn+common": Algorithm("VDN with ours", "qmix", "QmixConfig", ALL, Q_GRID, {"mixing": False}),
-    "qmix+common": Algorithm("QMIX with ours", "qmix", "QmixConfig", ALL, Q_GRID),
+    "d3qn+common": Algorithm("D3QN with ours", "d3qn", "D3qnConfig", ALL, Q_COMMON_GRID),
+    "vdn+common": Algorithm("VDN with ours", "vdn", "VdnConfig", ALL, Q_COMMON_GRID),
+    "qmix+common": Algorithm("QMIX with ours", "qmix", "QmixConfig", ALL, Q_COMMON_GRID),
     "maddpg+common": Algorithm("MADDPG with ours", "maddpg", "MaddpgConfig", ALL, MADDPG_COMMON_GRID),
     "d2sac+common": Algorithm("D2SAC with ours", "d2sac", "D2sacConfig", ALL, D2SAC_COMMON_GRID),
     "masl+common": Algorithm("MASL with ours", "masl", "MaslConfig", (PRICES, COPIES), MASL_GRID),

@@ -57,6 +57,8 @@ class RolloutCollector:
         self.states = np.zeros((length + 1, shape[1], self.simulator.state_size), np.float32)
         self.choices = np.zeros(shape, np.int32)
         self.log_probs, self.rewards, self.gaps_s = (np.zeros(shape, np.float32) for _ in range(3))
+        self.restarted = np.zeros(groups, bool)  # groups whose episode starts with the latest rollout
+        self.to_start = np.zeros(groups, bool)  # ... with the next rollout
         self.restart(np.ones(groups, bool))
 
     def restart(self, groups: np.ndarray) -> None:
@@ -64,6 +66,7 @@ class RolloutCollector:
         seeds = TRAINING_SEEDS + self.rng.integers(10**9, size=self.groups)
         which = np.repeat(groups, self.copies)
         self.simulator.reset(np.repeat(seeds, self.copies), horizon_s=np.inf, which=which)
+        self.to_start |= groups
 
     def restart_some(self, mean_duration_s: float) -> None:
         """Restart a few groups at random, so that an episode lasts ``mean_duration_s`` on average."""
@@ -75,6 +78,7 @@ class RolloutCollector:
     def collect(self, actor: ActorFunction) -> Rollout:
         """``length`` decisions of every episode. The arrays are reused by the next call."""
         simulator = self.simulator
+        self.restarted, self.to_start = self.to_start, np.zeros(self.groups, bool)
         for t in range(self.length):
             draws = self.rng.random(simulator.episodes, np.float32)
             choices, log_probs = act(actor, simulator.observations, draws)
@@ -90,7 +94,7 @@ class RolloutCollector:
         simulator = self.simulator
         arrays = {f"world_{name}": array for name, array in simulator.worlds._asdict().items()}
         arrays |= {name: getattr(simulator, name) for name in ("observations", "states", "alive")}
-        return {**arrays, "rng": np.array(json.dumps(self.rng.bit_generator.state))}
+        return {**arrays, "to_start": self.to_start, "rng": np.array(json.dumps(self.rng.bit_generator.state))}
 
     def load_state_dict(self, saved: Mapping[str, np.ndarray]) -> None:
         """Restore the state of ``state_dict``."""
@@ -98,6 +102,7 @@ class RolloutCollector:
             array[...] = saved[f"world_{name}"]
         for name in ("observations", "states", "alive"):
             getattr(self.simulator, name)[...] = saved[name]
+        self.to_start = saved["to_start"].copy()
         self.rng.bit_generator.state = json.loads(str(saved["rng"]))
 
 

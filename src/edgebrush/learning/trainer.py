@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,8 @@ from .optimiser import Stats
 from .registry import COMMON
 from .rollout import Rollout, RolloutCollector, validate
 
-VALIDATION_INTERVAL = 15  # updates
+VALIDATIONS = 20  # per training, spread evenly over it, and one after the first update
+BEST = "best_"  # prefix of the best policy's weights in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,15 @@ class TrainingConfig:
     trace_decay_per_s: NonNegativeFloat = 0.1  # lambda over a gap dt is exp(-decay dt)
     network: Literal["softmax", "mlp"] = "softmax"  # of the actor, as a kind of policy: policies/actor.py or mlp.py
     init_from_rule: bool = True  # start with the prices of the tuned rule; False: start without prices
+    patience: PositiveInt | None = None  # end after so many decisions without a better validation; None: never
+
+
+class Snapshot(NamedTuple):
+    """A deployed policy at one moment of a training."""
+
+    validation_cost: float
+    decisions: int  # collected until then
+    weights: dict[str, np.ndarray]
 
 
 class SeedTraining:
@@ -54,6 +64,7 @@ class SeedTraining:
         self.collector = RolloutCollector(scenario, config.groups, config.copies, config.length, seed)
         self.learner = self.init_learner(rule_parameters if config.init_from_rule else None)
         self.rows: list[dict[str, float]] = []  # the learning curve
+        self.best: Snapshot | None = None  # of those validated; this is the policy that is saved
 
     def init_learner(self, rule_parameters: np.ndarray | None) -> Any:
         """The learner before its first update."""
@@ -75,7 +86,7 @@ class SeedTraining:
 
     @property
     def deployed(self) -> Any:
-        """The network that is validated and saved."""
+        """The network that is validated, and saved where no earlier one was better."""
         return self.actor
 
     @property
@@ -91,14 +102,17 @@ class SeedTraining:
     @property
     def share(self) -> float:
         """The share of the training that is done; 1 or more: finished."""
+        patience = self.config.patience
+        if patience is not None and self.best is not None and self.decisions - self.best.decisions >= patience:
+            return 1.0
         if self.config.seconds is not None:
             return self.seconds / self.config.seconds
         return self.decisions / self.config.decisions
 
     def step(self) -> dict[str, float]:
         """Collect a rollout, update the learner once, and return the new row of the curve."""
-        number = len(self.rows)
-        learning_rate = self.config.learning_rate * max(0.0, 1.0 - self.share)
+        number, share = len(self.rows), self.share
+        learning_rate = self.config.learning_rate * max(0.0, 1.0 - share)
         rollout = self.collector.collect(self.actor)
         key = jax.random.fold_in(jax.random.key(self.seed), number)
         self.learner, stats = self.learn(rollout, key, jnp.float32(learning_rate))
@@ -111,27 +125,37 @@ class SeedTraining:
             "learning_rate": learning_rate,
             **{name: float(value) for name, value in stats.items()},
         }
-        if number % VALIDATION_INTERVAL == 0:
-            row["validation_cost"] = validate(self.scenario, self.deployed)
-        self.collector.restart_some(self.scenario.horizon_s)  # as long as the episodes of the evaluation
         self.rows.append(row)
+        if number == 0 or int(self.share * VALIDATIONS) > int(share * VALIDATIONS):
+            row["validation_cost"] = self.validate()
+        self.collector.restart_some(self.scenario.horizon_s)  # as long as the episodes of the evaluation
         return row
 
+    def validate(self) -> float:
+        """The cost of the deployed policy on the validation episodes; it is kept if it is the best so far."""
+        deployed, cost = self.deployed, validate(self.scenario, self.deployed)
+        if self.best is None or cost < self.best.validation_cost:
+            weights = {name: np.asarray(value) for name, value in deployed.all_weights().items()}
+            self.best = Snapshot(cost, self.decisions, weights)
+        return cost
+
     def save_policy(self, folder: Path) -> None:
-        """Write the deployed policy as a policy folder."""
+        """Write the best deployed policy as a policy folder; there is one after the first ``step``."""
+        assert self.best is not None
+        last = next(row for row in reversed(self.rows) if "validation_cost" in row)
         about = {
             "algorithm": self.name,
             "scenario": self.scenario.name,
             "seed": self.seed,
             "step_grid": list(self.scenario.decision.step_grid),
             "classes": self.scenario.decision.classes,
-            "decisions": self.rows[-1]["decisions"],
+            "decisions": self.decisions,
+            "best_validation": {"decisions": self.best.decisions, "cost": self.best.validation_cost},
+            "last_validation": {"decisions": last["decisions"], "cost": last["validation_cost"]},
             "seconds": round(self.seconds, 1),
             "config": asdict(self.config),
         }
-        deployed = self.deployed
-        weights = {name: np.asarray(value) for name, value in deployed.all_weights().items()}
-        save_policy(folder, self.name, weights, about, deployed.kind)
+        save_policy(folder, self.name, self.best.weights, about, self.deployed.kind)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, an ``.npz`` without pickle."""
@@ -154,8 +178,14 @@ class SeedTraining:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Everything beside the learner that the next ``step`` depends on."""
-        return self.collector.state_dict()
+        assert self.best is not None
+        best = {f"{BEST}{name}": value for name, value in self.best.weights.items()}
+        numbers = np.array([self.best.validation_cost, self.best.decisions])
+        return {**self.collector.state_dict(), **best, "best": numbers}
 
     def load_state_dict(self, saved: Mapping[str, np.ndarray]) -> None:
         """Restore the state of ``state_dict``."""
         self.collector.load_state_dict(saved)
+        cost, decisions = saved["best"].tolist()
+        weights = {name.removeprefix(BEST): saved[name] for name in saved if name.startswith(BEST)}
+        self.best = Snapshot(cost, int(decisions), weights)

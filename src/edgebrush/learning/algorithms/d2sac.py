@@ -6,13 +6,13 @@ twin critics. Its temperature is fixed, as in Du et al.'s code: ``alpha`` times 
 the clean scores rather than the noise, so the chain starts as the tuned rule's softmax. The twins are two advantages of
 the actor's form (they start as minus the social cost) over one value of the global state, which only training sees.
 Because they share the value, the smaller of the two depends on the choices alone. Returns, copies and scale: see
-offpolicy.py. Unlike AGOD's, the targets are soft, and bootstrap with the present actor.
+offpolicy.py. Unlike AGOD's, the targets are soft, bonus of every
+decision of the trace included, and bootstrap with the present actor.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,22 +20,21 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import PositiveFloat
 
-from edgebrush.policies.diffusion import STEPS, input_size, mlp_input_size
+from edgebrush.policies.diffusion import STEPS
 from edgebrush.policies.folder import MLP
 
-from ..networks import Actor, Critic, Diffusion, MlpDiffusion, dueling, init_weights, mlp_weights
+from ..networks import Actor, Critic, Diffusion, new_diffusion
 from ..offpolicy import (
     InitContext,
+    Learner,
+    Networks,
     OffPolicyConfig,
     OffPolicyTraining,
-    actor_critic_step,
     flatten_batch,
-    learning_rates,
-    scan_steps,
     take_along_choices,
     value_loss,
 )
-from ..optimiser import Stats, TrainState, make_optimiser, new_train_state, polyak_update
+from ..optimiser import Stats
 from ..replay_buffer import Sequences
 from ..returns import lambda_returns
 
@@ -53,32 +52,16 @@ class Twins(eqx.Module):
     As published, the value is of the local observation, too.
     """
 
-    advantages: tuple[Actor, Actor]
+    first: Actor
+    second: Actor
     value: Critic
     logit_cost: jax.Array
 
     def __call__(self, observations: jax.Array, states: jax.Array) -> tuple[jax.Array, jax.Array]:
-        published = self.advantages[0].kind == MLP
-        values, logit_cost = self.value(observations if published else states), jax.lax.stop_gradient(self.logit_cost)
-        first, second = (
-            dueling(advantage(observations), values, logit_cost, published) for advantage in self.advantages
-        )
+        values = self.value(observations if self.first.kind == MLP else states)[:, None]
+        logit_cost = jax.lax.stop_gradient(self.logit_cost)
+        first, second = (values + logit_cost * each.advantages(observations) for each in (self.first, self.second))
         return first, second
-
-
-def new_diffusion(context: InitContext, rng: np.random.Generator) -> Diffusion:
-    """A diffusion policy that starts as the softmax of the tuned rule; a perceptron, with nearly equal scores."""
-    actor, hidden = context.new_actor(rng), context.config.actor_hidden  # for its input scales and number of outputs
-    layout, bs_count = context.layout, context.bs_count
-    if context.config.network == MLP:
-        inputs = mlp_input_size(layout, bs_count)
-        weights = mlp_weights(rng, inputs, hidden, layout.action_space.count)
-        scale = jnp.concatenate([actor.scale, jnp.ones(inputs - len(actor.scale))])
-        return MlpDiffusion(weights, scale, jnp.zeros(()), layout, bs_count)
-    inputs, outputs = input_size(layout.action_space), len(actor.weights["b_out"])
-    weights = init_weights(rng, inputs, outputs, hidden, bs_count, context.rule_parameters)
-    scale = jnp.concatenate([actor.scale, jnp.ones(inputs - len(actor.scale))])
-    return Diffusion(weights, scale, jnp.zeros(()), layout)
 
 
 def sample_noise(key: jax.Array, actor: Diffusion, rows: int) -> jax.Array:
@@ -87,79 +70,26 @@ def sample_noise(key: jax.Array, actor: Diffusion, rows: int) -> jax.Array:
     return jax.lax.map(lambda key: jax.random.normal(key, shape), jax.random.split(key, STEPS)).swapaxes(0, 1)
 
 
-class Learner(NamedTuple):
-    """Everything that learns, as one pytree."""
-
-    actor: TrainState[Diffusion]
-    advantage: TrainState[tuple[Actor, Actor]]  # of each twin
-    value: TrainState[Critic]
-    target: Twins
-    logit_cost: jax.Array
-    updates: jax.Array
-
-    @property
-    def twins(self) -> Twins:
-        return Twins(self.advantage.network, self.value.network, self.logit_cost)
-
-
-class Training(OffPolicyTraining):
-    """The training of one seed of D2SAC."""
-
-    algorithm = "d2sac"
-    config: D2sacConfig
-    learner: Learner
-
-    def new_learner(self, context: InitContext, rng: np.random.Generator) -> Learner:
-        config, optimiser = self.config, make_optimiser(self.config)
-        actor = new_diffusion(context, rng)
-        first, second = (context.new_actor(rng) for _ in range(2))
-        seen = context.rollout.observations if config.network == MLP else context.rollout.states
-        value = context.new_value(rng, seen)
-        twins = Twins((first, second), value, context.logit_cost(first))
-        return Learner(
-            new_train_state(optimiser, actor),
-            new_train_state(optimiser, twins.advantages),
-            new_train_state(optimiser, value),
-            jax.tree.map(jnp.copy, twins),
-            twins.logit_cost,
-            jnp.zeros((), jnp.int32),
-        )
-
-    def update(self, sequences: Sequences, keys: jax.Array, learning_rate: jax.Array) -> tuple[Learner, Stats]:
-        return update(self.config, self.learner, sequences, keys, learning_rate)
-
-
-@eqx.filter_jit(donate="all-except-first")
-def update(
-    config: D2sacConfig, learner: Learner, sequences: Sequences, keys: jax.Array, learning_rate: jax.Array
-) -> tuple[Learner, Stats]:
-    """A gradient step on each of ``sequences (steps, G, T, C, ...)``."""
-    rates = learning_rates(config, learner.updates, learning_rate)
-
-    def step(learner: Learner, batch: tuple[Sequences, jax.Array]) -> tuple[Learner, Stats]:
-        learner, stats = actor_critic_step(config, learner, *batch, rates, critic_loss, actor_loss)
-        target = polyak_update(learner.target, learner.twins, config.target_share)
-        return learner._replace(target=target), stats
-
-    return scan_steps(step, learner, (sequences, keys))
+def log_policy(actor: Diffusion, observations: jax.Array, key: jax.Array) -> jax.Array:
+    """Log-probabilities ``(B, C)`` of all choices, denoised from new noise."""
+    return jax.nn.log_softmax(actor.denoise(observations, sample_noise(key, actor, len(observations))))
 
 
 def critic_loss(
-    networks: tuple[tuple[Actor, Actor], Critic],
-    learner: Learner,
-    sequences: Sequences,
-    key: jax.Array,
-    config: D2sacConfig,
+    networks: Networks, learner: Learner, sequences: Sequences, key: jax.Array, config: D2sacConfig
 ) -> tuple[jax.Array, Stats]:
-    """Squared errors of both twins against soft returns."""
-    actor, learnt = learner.actor.network, config.length - config.horizon
+    """Squared errors of both twins against soft returns: every later decision earns its entropy bonus."""
+    learnt, shape = config.length, sequences.choices.shape
     observations, states = flatten_batch(sequences.observations), flatten_batch(sequences.states)
-    log_probs = jax.nn.log_softmax(actor.denoise(observations, sample_noise(key, actor, len(observations))))
-    soft_q = jnp.minimum(*learner.target(observations, states)) - config.alpha * learner.logit_cost * log_probs
-    bootstrap = (jnp.exp(log_probs) * soft_q).sum(-1).reshape(sequences.choices.shape)
-    returns = lambda_returns(config, sequences.rewards, sequences.gaps_s, bootstrap, config.horizon)
+    log_probs = log_policy(learner.parts["actor"].network, observations, key)
+    price = config.alpha * learner.logit_cost
+    soft_q = jnp.minimum(*learner.target(observations, states)) - price * log_probs
+    bootstrap = (jnp.exp(log_probs) * soft_q).sum(-1).reshape(shape)
+    bonus = -price * take_along_choices(log_probs, flatten_batch(sequences.choices, 0)).reshape(shape)
+    returns = lambda_returns(config, sequences.rewards + bonus, sequences.gaps_s, bootstrap, config.horizon)
+    returns = returns - jax.lax.stop_gradient(bonus[:, :learnt])  # Q of a decision is without its own bonus
     choices = flatten_batch(sequences.choices[:, :learnt], 0)
-    first, second = Twins(*networks, learner.logit_cost)(
+    first, second = Training.online(networks, learner.logit_cost)(
         flatten_batch(sequences.observations[:, :learnt]), flatten_batch(sequences.states[:, :learnt])
     )
     first_loss, stats = value_loss(config, take_along_choices(first, choices).reshape(returns.shape), returns)
@@ -168,13 +98,37 @@ def critic_loss(
 
 
 def actor_loss(
-    actor: Diffusion, learner: Learner, sequences: Sequences, key: jax.Array, config: D2sacConfig
+    networks: Networks, learner: Learner, sequences: Sequences, key: jax.Array, config: D2sacConfig
 ) -> tuple[jax.Array, Stats]:
     """Soft actor-critic's loss: minus the policy's mean of the smaller Q, minus the temperature times its entropy."""
-    learnt = config.length - config.horizon
-    observations = flatten_batch(sequences.observations[:, :learnt])
-    log_probs = jax.nn.log_softmax(actor.denoise(observations, sample_noise(key, actor, len(observations))))
-    q = jnp.minimum(*learner.twins(observations, flatten_batch(sequences.states[:, :learnt])))
+    observations = flatten_batch(sequences.observations[:, : config.length])
+    log_probs = log_policy(networks["actor"], observations, key)
+    twins = Training.online(learner.networks, learner.logit_cost)
+    q = jnp.minimum(*twins(observations, flatten_batch(sequences.states[:, : config.length])))
     entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
     value = (jnp.exp(log_probs) * q).sum(-1).mean()
     return -value - config.alpha * learner.logit_cost * entropy, {"entropy": entropy}
+
+
+class Training(OffPolicyTraining):
+    """The training of one seed of D2SAC."""
+
+    algorithm = "d2sac"
+    config: D2sacConfig
+    losses = ((("first", "second", "value"), critic_loss), (("actor",), actor_loss))
+
+    def new_networks(self, context: InitContext, rng: np.random.Generator) -> Networks:
+        first, second = (context.new_actor(rng) for _ in range(2))
+        seen = context.rollout.observations if self.config.network == MLP else context.rollout.states
+        hidden, bs_count = self.config.actor_hidden, context.bs_count
+        actor = new_diffusion(rng, first, hidden, bs_count, context.rule_parameters)
+        return {"actor": actor, "first": first, "second": second, "value": context.new_value(rng, seen)}
+
+    @staticmethod
+    def online(networks: Networks, logit_cost: jax.Array) -> Twins:
+        return Twins(networks["first"], networks["second"], networks["value"], logit_cost)
+
+    @property
+    def logit_temperature(self) -> float:
+        """The actor is the softmax of Q over this many ``logit_cost``."""
+        return self.config.alpha

@@ -6,40 +6,42 @@ returns over the copies' sequences (offpolicy.py). The next decision is that of 
 it: the UEs are one team with one set of weights and one reward, the world is semi-Markov in that sequence, and a UE's
 own next decision comes about 20 decisions later. The learners are independent because no value sees more than one UE's
 observation.
+
+VDN and QMIX are the same learner of *joint* decisions: a mixer makes one value of the Qs of several deciders. D3QN's
+joint decision has one decider.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from edgebrush.policies.folder import MLP
-
-from ..networks import Actor, Critic, dueling
+from ..networks import Actor, Critic
 from ..offpolicy import (
     InitContext,
-    OffPolicyConfig,
+    JointConfig,
+    Learner,
+    Networks,
     QTraining,
     flatten_batch,
-    learning_rates,
-    q_step,
-    scan_steps,
+    join_decisions,
     take_along_choices,
     value_loss,
 )
-from ..optimiser import Stats, TrainState, make_optimiser, new_train_state, polyak_update
+from ..optimiser import Stats
 from ..replay_buffer import Sequences
 from ..returns import lambda_returns
 
 
 @dataclass(frozen=True)
-class D3qnConfig(OffPolicyConfig):
+class D3qnConfig(JointConfig):
     """Hyperparameters: see ``OffPolicyConfig``."""
+
+    window: Literal[1] = 1
 
 
 class Q(eqx.Module):
@@ -51,69 +53,62 @@ class Q(eqx.Module):
 
     def __call__(self, observations: jax.Array) -> jax.Array:
         logit_cost = jax.lax.stop_gradient(self.logit_cost)
-        return dueling(self.actor(observations), self.value(observations), logit_cost, self.actor.kind == MLP)
+        return self.value(observations)[:, None] + logit_cost * self.actor.advantages(observations)
 
 
-def new_q(context: InitContext, rng: np.random.Generator) -> Q:
-    """Q before training: minus the social cost, with values close to zero; of perceptrons, the mean return."""
-    actor = context.new_actor(rng)
-    return Q(actor, context.new_value(rng, context.rollout.observations), context.logit_cost(actor))
+class Sum(eqx.Module):
+    """The mixer of VDN, and of a single decider: the sum of the utilities."""
+
+    def __call__(self, utilities: jax.Array, states: jax.Array) -> jax.Array:
+        """Joint values ``(B,)`` of utilities ``(B, W)`` in states ``(B, Z)``."""
+        return utilities.sum(-1)
 
 
-class Learner(NamedTuple):
-    """Everything that learns, as one pytree."""
+class JointQ(eqx.Module):
+    """The value of a joint decision."""
 
-    actor: TrainState[Actor]
-    value: TrainState[Critic]
-    target: Q
-    logit_cost: jax.Array
-    updates: jax.Array
+    q: Q  # the utilities
+    mixer: Sum  # or one with the same call
 
-    @property
-    def q(self) -> Q:
-        return Q(self.actor.network, self.value.network, self.logit_cost)
+    def __call__(self, utilities: jax.Array, states: jax.Array) -> jax.Array:
+        """Joint values ``(B,)`` of utilities ``(B, W)`` in states ``(B, Z)``."""
+        return self.mixer(utilities, states)
+
+
+def joint_loss(
+    networks: Networks, learner: Learner, sequences: Sequences, key: jax.Array, config: JointConfig
+) -> tuple[jax.Array, Stats]:
+    """Squared error of the joint value against returns that bootstrap by double Q-learning, decider by decider."""
+    joint: JointQ = Training.online(networks, learner.logit_cost)
+    joined = join_decisions(config, sequences)
+    observations, shape = flatten_batch(joined.observations), joined.choices.shape  # (G, n, C, W)
+    best = jax.lax.stop_gradient(joint.q)(observations).argmax(-1)
+    utilities = take_along_choices(learner.target.q(observations), best).reshape(-1, config.window)
+    bootstrap = learner.target(utilities, flatten_batch(joined.states)).reshape(shape[:-1])
+    horizon = config.horizon // config.window
+    returns = lambda_returns(config, joined.rewards, joined.gaps_s, bootstrap, horizon)
+    learnt = jax.tree.map(lambda x: x[:, : shape[1] - horizon], joined)
+    values = joint.q(flatten_batch(learnt.observations))
+    utilities = take_along_choices(values, flatten_batch(learnt.choices, 0)).reshape(-1, config.window)
+    return value_loss(config, joint(utilities, flatten_batch(learnt.states)).reshape(returns.shape), returns)
 
 
 class Training(QTraining):
     """The training of one seed of D3QN."""
 
     algorithm = "d3qn"
-    config: D3qnConfig
-    learner: Learner
+    config: JointConfig
+    losses = ((("actor", "value", "mixer"), joint_loss),)
 
-    def new_learner(self, context: InitContext, rng: np.random.Generator) -> Learner:
-        q, optimiser = new_q(context, rng), make_optimiser(self.config)
-        actor, value = new_train_state(optimiser, q.actor), new_train_state(optimiser, q.value)
-        return Learner(actor, value, jax.tree.map(jnp.copy, q), q.logit_cost, jnp.zeros((), jnp.int32))
+    def new_networks(self, context: InitContext, rng: np.random.Generator) -> Networks:
+        actor = context.new_actor(rng)
+        value = context.new_value(rng, context.rollout.observations)
+        return {"actor": actor, "value": value, "mixer": self.new_mixer(context, rng)}
 
-    def update(self, sequences: Sequences, keys: jax.Array, learning_rate: jax.Array) -> tuple[Learner, Stats]:
-        return update(self.config, self.learner, sequences, learning_rate)
+    def new_mixer(self, context: InitContext, rng: np.random.Generator) -> eqx.Module:
+        """The mixer before training."""
+        return Sum()
 
-
-@eqx.filter_jit(donate="all-except-first")
-def update(
-    config: D3qnConfig, learner: Learner, sequences: Sequences, learning_rate: jax.Array
-) -> tuple[Learner, Stats]:
-    """A gradient step on each of ``sequences (steps, G, T, C, ...)``."""
-    rates = learning_rates(config, learner.updates, learning_rate)
-
-    def step(learner: Learner, sequences: Sequences) -> tuple[Learner, Stats]:
-        learner, stats = q_step(config, learner, sequences, rates, loss)
-        return learner._replace(target=polyak_update(learner.target, learner.q, config.target_share)), stats
-
-    return scan_steps(step, learner, sequences)
-
-
-def loss(
-    networks: tuple[Actor, Critic], learner: Learner, sequences: Sequences, config: D3qnConfig
-) -> tuple[jax.Array, Stats]:
-    """Squared error of the chosen Q against returns that bootstrap by double Q-learning."""
-    q = Q(*networks, learner.logit_cost)
-    learnt = config.length - config.horizon
-    observations = flatten_batch(sequences.observations)
-    best = jax.lax.stop_gradient(q)(observations).argmax(-1)
-    bootstrap = take_along_choices(learner.target(observations), best).reshape(sequences.choices.shape)
-    returns = lambda_returns(config, sequences.rewards, sequences.gaps_s, bootstrap, config.horizon)
-    values = q(flatten_batch(sequences.observations[:, :learnt]))
-    chosen = take_along_choices(values, flatten_batch(sequences.choices[:, :learnt], 0))
-    return value_loss(config, chosen.reshape(returns.shape), returns)
+    @staticmethod
+    def online(networks: Networks, logit_cost: jax.Array) -> JointQ:
+        return JointQ(Q(networks["actor"], networks["value"], logit_cost), networks["mixer"])

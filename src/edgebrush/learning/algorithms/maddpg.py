@@ -28,16 +28,15 @@ from ..networks import Actor, Critic
 from ..offpolicy import (
     InitContext,
     JointConfig,
+    Learner,
+    Networks,
     OffPolicyTraining,
-    actor_critic_step,
     flatten_batch,
     join_decisions,
-    learning_rates,
-    scan_steps,
     split_windows,
     value_loss,
 )
-from ..optimiser import Stats, TrainState, make_optimiser, new_train_state, polyak_update
+from ..optimiser import Stats
 from ..replay_buffer import Sequences
 from ..returns import lambda_returns
 from ..rollout import Array
@@ -54,32 +53,38 @@ class MaddpgConfig(JointConfig):
 class JointCritic(eqx.Module):
     """Value ``(B,)`` of a joint decision: observations ``(B, W, O)``, one-hot choices ``(B, W, C)``, states.
 
-    As published, it has no ``advantage``: one network of all that it gets.
+    As published: one network of the state, every observation and every choice.
     """
 
-    advantage: Actor | None
-    value: Critic  # of the state and the summary of all choices
-    logit_cost: jax.Array
+    value: Critic
     layout: ObservationLayout = eqx.field(static=True)
 
     def __call__(self, observations: jax.Array, choices: jax.Array, states: jax.Array) -> jax.Array:
-        value = self.value(critic_inputs(self.layout, observations, choices, states, self.advantage is None))
-        if self.advantage is None:
-            return value
-        logits = self.advantage(flatten_batch(observations))
-        mean = (jax.nn.softmax(logits) * logits).sum(-1, keepdims=True)
-        gain = jnp.where(logits > 0.5 * FORBIDDEN, logits - mean, 0.0).reshape(choices.shape)
+        return self.value(self.inputs(self.layout, observations, choices, states))
+
+    @staticmethod
+    def inputs(layout: ObservationLayout, observations: Array, choices: Array, states: Array) -> jax.Array:
+        """The value network's inputs ``(B, n)``."""
+        seen = observations[..., : layout.cost.start]
+        return jnp.concatenate([x.reshape(len(states), -1) for x in (states, seen, choices)], -1)
+
+
+class AdvantageCritic(JointCritic):
+    """The joint value as an advantage of every choice, plus a value of the state and a summary of all choices."""
+
+    advantage: Actor
+    logit_cost: jax.Array
+
+    def __call__(self, observations: jax.Array, choices: jax.Array, states: jax.Array) -> jax.Array:
+        flat = flatten_batch(observations)
+        present = self.advantage(flat) > 0.5 * FORBIDDEN
+        gain = jnp.where(present, self.advantage.advantages(flat), 0.0).reshape(choices.shape)
+        value = super().__call__(observations, choices, states)
         return jax.lax.stop_gradient(self.logit_cost) * (choices * gain).sum((-2, -1)) + value
 
-
-def critic_inputs(
-    layout: ObservationLayout, observations: Array, choices: Array, states: Array, published: bool
-) -> jax.Array:
-    """The value network's inputs ``(B, n)``, see ``JointCritic``; as published, every observation and every choice."""
-    if not published:
+    @staticmethod
+    def inputs(layout: ObservationLayout, observations: Array, choices: Array, states: Array) -> jax.Array:
         return jnp.concatenate([states, summarise(layout, observations, choices)], -1)
-    seen = observations[..., : layout.cost.start]
-    return jnp.concatenate([x.reshape(len(states), -1) for x in (states, seen, choices)], -1)
 
 
 def summarise(layout: ObservationLayout, observations: Array, choices: Array) -> jax.Array:
@@ -106,21 +111,52 @@ def sample_one_hot(key: jax.Array, logits: jax.Array, relaxation: float) -> jax.
     return hard + soft - jax.lax.stop_gradient(soft)
 
 
-class Learner(NamedTuple):
-    """Everything that learns, as one pytree."""
+class Target(NamedTuple):
+    """What the targets bootstrap from."""
 
-    actor: TrainState[Actor]
-    advantage: TrainState[Actor | None]
-    value: TrainState[Critic]
-    target_actor: Actor
-    target_critic: JointCritic
-    logit_cost: jax.Array
-    updates: jax.Array
+    actor: Actor
+    critic: JointCritic
 
-    @property
-    def critic(self) -> JointCritic:
-        layout = self.actor.network.layout
-        return JointCritic(self.advantage.network, self.value.network, self.logit_cost, layout)
+
+def critic_loss(
+    networks: Networks, learner: Learner, sequences: Sequences, key: jax.Array, config: MaddpgConfig
+) -> tuple[jax.Array, Stats]:
+    """Squared error of the joint value against returns that bootstrap with the target actors' choices."""
+    joined = join_decisions(config, sequences)
+    observations, shape = flatten_batch(joined.observations, 2), joined.choices.shape  # (G, n, C, W)
+    logits = learner.target.actor(flatten_batch(joined.observations))
+    targets = sample_one_hot(key, logits, config.relaxation).reshape(*observations.shape[:2], -1)
+    bootstrap = learner.target.critic(observations, targets, flatten_batch(joined.states)).reshape(shape[:-1])
+    horizon = config.horizon // config.window
+    returns = lambda_returns(config, joined.rewards, joined.gaps_s, bootstrap, horizon)
+    learnt = jax.tree.map(lambda x: x[:, : shape[1] - horizon], joined)
+    chosen = jax.nn.one_hot(flatten_batch(learnt.choices), logits.shape[-1])
+    critic = new_critic({**learner.networks, **networks}, learner.logit_cost)
+    values = critic(flatten_batch(learnt.observations, 2), chosen, flatten_batch(learnt.states))
+    return value_loss(config, values.reshape(returns.shape), returns)
+
+
+def actor_loss(
+    networks: Networks, learner: Learner, sequences: Sequences, key: jax.Array, config: MaddpgConfig
+) -> tuple[jax.Array, Stats]:
+    """Minus the joint value of the actors' present choices, minus the entropy bonus."""
+    joined = join_decisions(config, sequences)
+    observations = flatten_batch(joined.observations, 2)
+    logits = networks["actor"](flatten_batch(joined.observations))
+    log_probs = jax.nn.log_softmax(logits)
+    entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
+    choices = sample_one_hot(key, logits, config.relaxation).reshape(*observations.shape[:2], -1)
+    critic = new_critic(learner.networks, learner.logit_cost)
+    value = critic(observations, choices, flatten_batch(joined.states)).mean()
+    return -value - config.window * config.entropy * learner.logit_cost * entropy, {"entropy": entropy}
+
+
+def new_critic(networks: Networks, logit_cost: jax.Array) -> JointCritic:
+    """The critic of these networks, in the form that they have."""
+    layout = networks["actor"].layout
+    if "advantage" not in networks:
+        return JointCritic(networks["value"], layout)
+    return AdvantageCritic(networks["value"], layout, networks["advantage"], logit_cost)
 
 
 class Training(OffPolicyTraining):
@@ -128,29 +164,27 @@ class Training(OffPolicyTraining):
 
     algorithm = "maddpg"
     config: MaddpgConfig
-    learner: Learner
+    losses = ((("advantage", "value"), critic_loss), (("actor",), actor_loss))
 
-    def new_learner(self, context: InitContext, rng: np.random.Generator) -> Learner:
-        config, optimiser = self.config, make_optimiser(self.config)
-        actor = context.new_actor(rng)
-        advantage = None if config.network == MLP else context.new_actor(rng)
-        value = context.new_value(rng, np.asarray(first_critic_inputs(context, config.window)))
-        critic = JointCritic(advantage, value, context.logit_cost(actor), context.layout)
-        return Learner(
-            new_train_state(optimiser, actor),
-            new_train_state(optimiser, advantage),
-            new_train_state(optimiser, value),
-            jax.tree.map(jnp.copy, actor),
-            jax.tree.map(jnp.copy, critic),
-            critic.logit_cost,
-            jnp.zeros((), jnp.int32),
-        )
+    def new_networks(self, context: InitContext, rng: np.random.Generator) -> Networks:
+        published = self.config.network == MLP
+        networks = {"actor": context.new_actor(rng)}
+        if not published:
+            networks["advantage"] = context.new_actor(rng)
+        inputs = first_inputs(JointCritic if published else AdvantageCritic, context, self.config.window)
+        return {**networks, "value": context.new_value(rng, inputs)}
 
-    def update(self, sequences: Sequences, keys: jax.Array, learning_rate: jax.Array) -> tuple[Learner, Stats]:
-        return update(self.config, self.learner, sequences, keys, learning_rate)
+    @staticmethod
+    def online(networks: Networks, logit_cost: jax.Array) -> Target:
+        return Target(networks["actor"], new_critic(networks, logit_cost))
+
+    @property
+    def logit_temperature(self) -> float:
+        """The entropy bonus makes the actor the softmax of Q over this many ``logit_cost``."""
+        return self.config.entropy
 
 
-def first_critic_inputs(context: InitContext, window: int) -> jax.Array:
+def first_inputs(critic: type[JointCritic], context: InitContext, window: int) -> np.ndarray:
     """The value network's inputs for the joint decisions of the first rollout, ``(B, n)``."""
     rollout, layout = context.rollout, context.layout
     length = len(rollout.choices) // window * window
@@ -158,52 +192,4 @@ def first_critic_inputs(context: InitContext, window: int) -> jax.Array:
     choices = flatten_batch(split_windows(rollout.choices[None, :length], window))
     one_hot = np.eye(layout.action_space.count, dtype=np.float32)[choices]
     states = flatten_batch(rollout.states[:length:window])
-    return critic_inputs(layout, observations, one_hot, states, context.config.network == MLP)
-
-
-@eqx.filter_jit(donate="all-except-first")
-def update(
-    config: MaddpgConfig, learner: Learner, sequences: Sequences, keys: jax.Array, learning_rate: jax.Array
-) -> tuple[Learner, Stats]:
-    """A gradient step on each of ``sequences (steps, G, T, C, ...)``."""
-    rates = learning_rates(config, learner.updates, learning_rate)
-
-    def step(learner: Learner, batch: tuple[Sequences, jax.Array]) -> tuple[Learner, Stats]:
-        learner, stats = actor_critic_step(config, learner, *batch, rates, critic_loss, actor_loss)
-        target_actor = polyak_update(learner.target_actor, learner.actor.network, config.target_share)
-        target_critic = polyak_update(learner.target_critic, learner.critic, config.target_share)
-        return learner._replace(target_actor=target_actor, target_critic=target_critic), stats
-
-    return scan_steps(step, learner, (sequences, keys))
-
-
-def critic_loss(
-    networks: tuple[Actor | None, Critic], learner: Learner, sequences: Sequences, key: jax.Array, config: MaddpgConfig
-) -> tuple[jax.Array, Stats]:
-    """Squared error of the joint value against returns that bootstrap with the target actors' choices."""
-    joined = join_decisions(config, sequences)
-    observations, shape = flatten_batch(joined.observations, 2), joined.choices.shape  # (G, n, C, W)
-    logits = learner.target_actor(flatten_batch(joined.observations))
-    targets = sample_one_hot(key, logits, config.relaxation).reshape(*observations.shape[:2], -1)
-    bootstrap = learner.target_critic(observations, targets, flatten_batch(joined.states)).reshape(shape[:-1])
-    horizon = config.horizon // config.window
-    returns = lambda_returns(config, joined.rewards, joined.gaps_s, bootstrap, horizon)
-    learnt = jax.tree.map(lambda x: x[:, : shape[1] - horizon], joined)
-    chosen = jax.nn.one_hot(flatten_batch(learnt.choices), logits.shape[-1])
-    critic = JointCritic(*networks, learner.logit_cost, learner.actor.network.layout)
-    values = critic(flatten_batch(learnt.observations, 2), chosen, flatten_batch(learnt.states))
-    return value_loss(config, values.reshape(returns.shape), returns)
-
-
-def actor_loss(
-    actor: Actor, learner: Learner, sequences: Sequences, key: jax.Array, config: MaddpgConfig
-) -> tuple[jax.Array, Stats]:
-    """Minus the joint value of the actors' present choices, minus the entropy bonus."""
-    joined = join_decisions(config, sequences)
-    observations = flatten_batch(joined.observations, 2)
-    logits = actor(flatten_batch(joined.observations))
-    log_probs = jax.nn.log_softmax(logits)
-    entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
-    choices = sample_one_hot(key, logits, config.relaxation).reshape(*observations.shape[:2], -1)
-    value = learner.critic(observations, choices, flatten_batch(joined.states)).mean()
-    return -value - config.window * config.entropy * learner.logit_cost * entropy, {"entropy": entropy}
+    return np.asarray(critic.inputs(layout, observations, one_hot, states))

@@ -31,24 +31,25 @@ from edgebrush.policies import automata
 from edgebrush.policies.folder import AUTOMATA
 
 from ..networks import new_actor
-from ..onpolicy import OnPolicyConfig
 from ..optimiser import Stats
 from ..registry import COMMON
 from ..returns import gae, subtract_group_mean
 from ..rollout import Rollout
-from ..trainer import SeedTraining
+from ..trainer import SeedTraining, TrainingConfig
 
 MAX_KINDS = 5  # a feature with more distinct values is continuous
 
 
 @dataclass(frozen=True)
-class MaslConfig(OnPolicyConfig):
-    """Hyperparameters; see ``OnPolicyConfig`` for the rest. ``learning_rate`` is b."""
+class MaslConfig(TrainingConfig):
+    """Hyperparameters; see ``TrainingConfig`` for the rest. ``learning_rate`` is b."""
 
     learning_rate: PositiveFloat = 3e-3
     width: PositiveFloat = 2.0  # standard deviations between the mean return, utility 0.5, and utilities 0 and 1
     bins: PositiveInt = 3  # of each place's load
     trace_decay_per_s: NonNegativeFloat = 0.05  # a second discount of the team's later costs
+    normaliser_decay: NonNegativeFloat = 0.9  # of the running deviation of the returns
+    deploy_inverse_temperature: PositiveFloat = 4.0  # power of the deployed probabilities: training explores more
 
 
 class Strategies(eqx.Module):
@@ -81,13 +82,12 @@ class Training(SeedTraining):
     """The training of one seed of MASL."""
 
     algorithm = "masl"
+    config: MaslConfig
+    learner: Learner
 
     @property
     def name(self) -> str:
         return self.algorithm + COMMON if self.config.copies > 1 else self.algorithm
-
-    config: MaslConfig
-    learner: Learner
 
     def init_learner(self, rule_parameters: np.ndarray | None) -> Learner:
         """Strategies that start as the rule, in contexts whose bins fit a first rollout."""
