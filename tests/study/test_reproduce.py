@@ -30,11 +30,13 @@ from tests.support.study import PLAN, SMALL, read, tiny_study
 
 
 def test_a_full_study(tiny, drawn, tmp_path):
-    findings = tiny_study(tiny, tmp_path / "study", algorithms=["masl+common"], command="edgebrush reproduce mine.yaml")
+    findings = tiny_study(
+        tiny, tmp_path / "study", algorithms=["masl+common", "masl"], command="edgebrush reproduce mine.yaml"
+    )
     folder = tmp_path / "study"
     results = json.loads((folder / "results.json").read_text())
     taken = {each.name for each in findings.ablations}
-    assert set(results["policies"]) == {"mappo", "masl+common", *KINDS, *taken}
+    assert set(results["policies"]) == {"mappo", "masl", "masl+common", *KINDS, *taken}
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*(\+common)?", name) for name in results["policies"])
     assert results["episodes"] == 6 and results["command"] == "edgebrush reproduce mine.yaml"
     assert len(results["policies"]["mappo"]["training_seeds"]["cost"]) == 3
@@ -52,6 +54,11 @@ def test_a_full_study(tiny, drawn, tmp_path):
     assert "http" not in re.sub(r"base64,[^\"]*", "", page) and "{{" not in page
     markdown = (folder / "study.md").read_text()
     assert all(f"| {name} |" in markdown for name in ("masl+common", *KINDS, *taken))
+    parts = {part.splitlines()[0]: part for part in markdown.split("## ")}
+    published, ours = parts["Rivals as published, on tiny"], parts["Rivals with all of ours, on tiny"]
+    assert "| mappo |" in published and "| masl |" in published and "| masl+common |" not in published
+    assert "| mappo |" in ours and "| masl+common |" in ours and "| masl |" not in ours
+    assert "| mappo | 3 | 64 | 0.5200 | 0.5200 | 100% |" in parts["Trainings on tiny"]
     assert {path.name for path in folder.iterdir()} == {
         "cache",
         "figures",

@@ -17,7 +17,7 @@ from edgebrush.scenario.load import fields_hash
 from edgebrush.sim.episode_seeds import VALIDATION_SEEDS
 from edgebrush.study.train import train_policies
 from edgebrush.tuning import hyperparameters as searching
-from edgebrush.tuning.hyperparameters import search_hyperparameters, trial_settings
+from edgebrush.tuning.hyperparameters import SEEDS, rungs, search_hyperparameters, trial_settings
 
 NAMES = ("mappo", "ippo+common")
 
@@ -36,7 +36,7 @@ def drawn_by_settings(drawn, monkeypatch):
 
 
 def tiny_search(tiny, out, **changes):
-    options = {"algorithms": NAMES, "trials": 3, "decisions": 64, "command": "edgebrush tune-learners"}
+    options = {"algorithms": NAMES, "trials": 4, "decisions": 96, "command": "edgebrush tune-learners"}
     return search_hyperparameters(tiny, out, executor=LocalExecutor(1), **(options | changes))
 
 
@@ -50,31 +50,67 @@ def test_trials_start_with_the_defaults_stay_on_the_grid_and_never_repeat(name):
     assert trial_settings(name, 5) == tried[:5]  # a longer search continues a shorter one
 
 
-def test_every_learner_has_the_same_budget_and_the_cheapest_trial_is_chosen(tiny, quick, drawn_by_settings, tmp_path):
+@pytest.mark.parametrize(
+    ("trials", "expected"),
+    [
+        (1, [(1, 900)]),
+        (3, [(3, 900)]),
+        (9, [(9, 300), (3, 900)]),
+        (27, [(27, 100), (9, 300), (3, 900)]),
+        (10, [(10, 100), (4, 300), (3, 900)]),
+    ],
+)
+def test_each_rung_keeps_a_third_and_trains_it_three_times_as_long(trials, expected):
+    assert rungs(trials, 900) == expected
+
+
+def read_log(out):
+    with open(out.with_suffix(".csv"), newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def mean_costs(rows, name, decisions):
+    """Mean cost over the seeds of every trial of a rung, by its number."""
+    costs = {}
+    for row in rows:
+        if (row["algorithm"], row["decisions"]) == (name, str(decisions)):
+            costs.setdefault(int(row["trial"]), []).append(float(row["cost"]))
+    assert all(len(each) == len(SEEDS) for each in costs.values())
+    return {trial: np.mean(each) for trial, each in costs.items()}
+
+
+def test_every_learner_has_the_same_budget_and_the_cheapest_finalist_is_chosen(
+    tiny, quick, drawn_by_settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(searching, "SEED_NOISE", 0.0)
     out = tmp_path / "tuned" / "tiny.json"
     about = tiny_search(tiny, out)
     assert json.loads(out.read_text()) == about and about["scenario"] == fields_hash(tiny)
-    with open(out.with_suffix(".csv"), newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["algorithm"], row["trial"]) for row in rows] == [(name, str(n)) for name in NAMES for n in range(3)]
-    assert {(row["decisions"], row["scenario"]) for row in rows} == {("64", fields_hash(tiny))}
-    assert {(config.decisions, seed) for _, _, config, seed in drawn_by_settings} == {(64, 1)}
+    rows = read_log(out)
+    assert {(row["search_decisions"], row["scenario"]) for row in rows} == {("96", fields_hash(tiny))}
+    budgets = [(config.decisions, seed) for _, _, config, seed in drawn_by_settings]
+    for seed in SEEDS:
+        assert budgets.count((32, seed)) == 4 * len(NAMES) and budgets.count((96, seed)) == 3 * len(NAMES)
     for name in NAMES:
-        mine = [row for row in rows if row["algorithm"] == name]
-        costs = [float(row["cost"]) for row in mine]
-        best = about["algorithms"][name]
-        assert len(set(costs)) == 3 and best["cost"] == min(costs) and best["cost_as_it_comes"] == costs[0]
-        assert best["settings"] == json.loads(mine[int(np.argmin(costs))]["settings"])
+        short, long = mean_costs(rows, name, 32), mean_costs(rows, name, 96)
+        assert set(short) == {0, 1, 2, 3}
+        assert set(long) == {0, *sorted((1, 2, 3), key=short.get)[:2]}  # the defaults and the two cheapest
+        best, trial = about["algorithms"][name], min(long, key=long.get)
+        assert best["cost"] == pytest.approx(long[trial]) and best["default_cost"] == pytest.approx(long[0])
+        assert best["settings"] == trial_settings(name, 4)[trial]
+        assert best["trainings"] == 7 * len(SEEDS)
 
 
 @pytest.mark.parametrize(("best", "chosen"), [(0.3995, 1e-3), (0.398, 2e-3)])
 def test_a_gain_within_the_noise_of_a_seed_does_not_replace_the_defaults(best, chosen, tiny, tmp_path):
     log = searching.TrialLog(tmp_path / "log.csv", tiny, 64)
-    for trial, (rate, cost) in enumerate([(1e-3, 0.4), (2e-3, best), (3e-3, 0.5)]):
-        settings = json.dumps({"learning_rate": rate})
-        log.add({"algorithm": "mappo", "trial": trial, "settings": settings, "cost": cost})
-    found = log.best("mappo")
-    assert found["settings"] == {"learning_rate": chosen} and found["cost_as_it_comes"] == 0.4
+    finalists = [{"learning_rate": rate} for rate in (1e-3, 2e-3, 3e-3)]
+    for trial, (settings, cost) in enumerate(zip(finalists, (0.4, best, 0.5), strict=True)):
+        for seed, noise in zip(SEEDS, (-0.01, 0.0, 0.01), strict=True):
+            row = {"algorithm": "mappo", "trial": trial, "seed": seed, "decisions": 64, "cost": cost + noise}
+            log.add(row | {"settings": json.dumps(settings)})
+    found = log.choose("mappo", finalists, 64)
+    assert found["settings"] == {"learning_rate": chosen} and found["default_cost"] == pytest.approx(0.4)
 
 
 def test_a_trial_is_evaluated_on_validation_episodes(tiny, quick, drawn_by_settings, tmp_path, monkeypatch):
@@ -86,9 +122,9 @@ def test_a_trial_is_evaluated_on_validation_episodes(tiny, quick, drawn_by_setti
 
     monkeypatch.setattr(searching, "play", record)
     about = tiny_search(tiny, tmp_path / "out.json", algorithms=["mappo"], trials=1)
-    ((policy, episode_seeds),) = calls
-    assert list(episode_seeds) == [VALIDATION_SEEDS + n for n in range(4)]
-    cost = play(tiny, policy, episode_seeds)["cost"].mean()
+    assert len(calls) == len(SEEDS)
+    assert all(list(episode_seeds) == [VALIDATION_SEEDS + n for n in range(4)] for _, episode_seeds in calls)
+    cost = np.mean([play(tiny, *call)["cost"].mean() for call in list(calls)])
     assert about["algorithms"]["mappo"]["cost"] == pytest.approx(cost, abs=1e-6)
 
 
@@ -96,7 +132,7 @@ def test_finished_trials_are_not_run_again(tiny, quick, drawn_by_settings, tmp_p
     out, train = tmp_path / "out.json", seeds.train
 
     def interrupted(*arguments):
-        if len(drawn_by_settings) == 2:
+        if len(drawn_by_settings) == 26:  # in the second rung
             raise KeyboardInterrupt
         train(*arguments)
 
@@ -106,11 +142,12 @@ def test_finished_trials_are_not_run_again(tiny, quick, drawn_by_settings, tmp_p
     assert not out.exists()
     monkeypatch.setattr(seeds, "train", train)
     about = tiny_search(tiny, out)
-    assert len(drawn_by_settings) == 6
+    whole = len(NAMES) * 7 * len(SEEDS)
+    assert len(drawn_by_settings) == whole
     assert tiny_search(tiny, out)["algorithms"] == about["algorithms"]
-    assert len(drawn_by_settings) == 6
+    assert len(drawn_by_settings) == whole
     more = tiny_search(tiny, out, algorithms=["maa2c+common"])  # one more learner; the others stay in the file
-    assert len(drawn_by_settings) == 9
+    assert len(drawn_by_settings) == whole + 7 * len(SEEDS)
     assert (
         set(more["algorithms"]) == {*NAMES, "maa2c+common"}
         and more["algorithms"]["ippo+common"] == about["algorithms"]["ippo+common"]
@@ -121,8 +158,8 @@ def test_finished_trials_are_not_run_again(tiny, quick, drawn_by_settings, tmp_p
 def test_a_log_of_another_search_is_refused(tiny, quick, drawn_by_settings, tmp_path):
     out = tmp_path / "out.json"
     tiny_search(tiny, out, algorithms=["mappo"], trials=1)
-    with pytest.raises(UserError, match="of 64 decisions, not 65"):
-        tiny_search(tiny, out, decisions=65)
+    with pytest.raises(UserError, match="of 96 decisions, not 97"):
+        tiny_search(tiny, out, decisions=97)
     with pytest.raises(UserError, match="another scenario"):
         tiny_search(tiny.model_copy(update={"horizon_s": 21.0}), out)
     out.with_suffix(".csv").write_text("a,b\n1,2\n")
@@ -134,7 +171,7 @@ def test_invalid_requests_are_errors_before_any_work(tmp_path, capsys):
     out = str(tmp_path / "deep" / "out.json")
     for arguments, message in (
         (["--algorithm", "sarsa"], "algorithm = 'sarsa': not known"),
-        (["--trials", "100000"], "trials = 100000: mappo has only"),
+        (["--trials", "10000000"], "trials = 10000000: mappo has only"),
         (["--trials", "0"], "--trials"),
         (["--decisions", "0"], "--decisions"),
     ):
@@ -173,11 +210,11 @@ def test_a_learner_with_a_failed_trial_has_no_settings_until_it_is_tried_again(
     monkeypatch.setattr(seeds, "train", failing)
     about = tiny_search(tiny, out)
     assert [(each["job"], each["error"]) for each in about["failed_jobs"]] == [
-        ("mappo, trial 1", "RuntimeError: no good")
+        (f"mappo, trial 1, seed {seed}", "RuntimeError: no good") for seed in SEEDS
     ]
     assert set(about["algorithms"]) == {"ippo+common"} and json.loads(out.read_text()) == about
     monkeypatch.setattr(seeds, "train", train)
     drawn_by_settings.clear()
     again = tiny_search(tiny, out)
     assert set(again["algorithms"]) == set(NAMES) and again["failed_jobs"] == []
-    assert len(drawn_by_settings) == 1
+    assert len(drawn_by_settings) == (1 + 3) * len(SEEDS)  # what failed, and the rung after it

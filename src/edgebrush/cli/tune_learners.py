@@ -35,12 +35,19 @@ def tune_learners(
             autocompletion=complete_algorithm,
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials per learner.")] = 12,
-    decisions: Annotated[int, typer.Option(min=1, help="Decisions per trial.")] = 1_000_000,
+    trials: Annotated[int, typer.Option(min=1, help="Settings tried per learner, the defaults among them.")] = 9,
+    decisions: Annotated[
+        int,
+        typer.Option(min=9, help="Decisions per training in the last rung; the first rung's are shorter."),
+    ] = 3_000_000,
     jobs: JobsOption = None,
     ray: RayOption = None,
 ) -> None:
-    """Search every learner's hyperparameters with the same budget; an interrupted search resumes."""
+    """Search every learner's hyperparameters with the same budget; an interrupted search resumes.
+
+    Successive halving: every setting gets short trainings with three seeds, the best third gets trainings three times
+    as long, and so on. The defaults take part in every rung.
+    """
     from edgebrush.jobs.executor import Failure
     from edgebrush.scenario.load import load_scenario
     from edgebrush.tuning.hyperparameters import search_hyperparameters
@@ -62,6 +69,6 @@ def tune_learners(
         )
     for name, chosen in about["algorithms"].items():
         settings = ", ".join(f"{number} = {value:g}" for number, value in chosen["settings"].items())
-        typer.echo(f"{name:<14} {chosen['cost']:.4f}   (default {chosen['cost_as_it_comes']:.4f})   {settings}")
+        typer.echo(f"{name:<14} {chosen['cost']:.4f}   (default {chosen['default_cost']:.4f})   {settings}")
     typer.echo(f"settings: {out}, log: {out.with_suffix('.csv')}")
     exit_for([Failure(**failure) for failure in about["failed_jobs"]])

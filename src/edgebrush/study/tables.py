@@ -13,6 +13,7 @@ from edgebrush.evaluation.aggregates import aggregate, interquartile_mean, mean
 from edgebrush.files import write_text
 from edgebrush.learning.registry import ALGORITHMS, COPIES, COST_TABLE, PRICES
 from edgebrush.plotting import percent
+from edgebrush.policies.rules import KINDS
 from edgebrush.report.pages import TEMPLATES, fill
 
 from .figures import FIGURES
@@ -33,7 +34,8 @@ def tables(findings: Findings) -> list[Table]:
     built = [_failures(findings)] if findings.failures else []
     if not findings.comparable:
         return built
-    built.append(_comparison(findings))
+    built += _comparisons(findings)
+    built.append(_trainings(findings))
     if findings.complete_points:
         built.append(_all_points(findings))
     if findings.ablations:
@@ -77,9 +79,28 @@ def _failures(findings: Findings) -> Table:
     return Table("Failed jobs", note, ("job", "error"), [(each.job, each.error) for each in findings.failures])
 
 
-def _comparison(findings: Findings) -> Table:
+def _comparisons(findings: Findings) -> list[Table]:
+    """All learners and rules in one table; or rivals as published in one and rivals with all of ours in another."""
+    name, learners = findings.scenario.name, findings.learners
+    published = [learner for learner in learners if is_published(learner)]
+    if not published:
+        return [_comparison(findings, f"On {name}", learners)]
+    tables = [_comparison(findings, f"Rivals as published, on {name}", [SUBJECT, *published])]
+    like_for_like = [learner for learner in learners if learner not in published]
+    if len(like_for_like) > 1:
+        tables.append(_comparison(findings, f"Rivals with all of ours, on {name}", like_for_like))
+    return tables
+
+
+def is_published(learner: str) -> bool:
+    """Whether a learner is one as its authors published it: it uses nothing of ours."""
+    return learner in ALGORITHMS and not ALGORITHMS[learner].uses
+
+
+def _comparison(findings: Findings, title: str, learners: Sequence[str]) -> Table:
     policies, aggregates = findings.results["policies"], findings.results["aggregates"]
-    names = sorted(findings.policies, key=lambda name: policies[name]["cost"]["mean"])
+    rules = [name for name in findings.policies if name in KINDS]
+    names = sorted((*learners, *rules), key=lambda name: policies[name]["cost"]["mean"])
     rows = []
     for name in names:
         metrics, over_seeds = policies[name], aggregates[name]
@@ -118,7 +139,25 @@ def _comparison(findings: Findings) -> Table:
         "paired bootstraps; intervals over seeds are stratified bootstraps over trainings. The last columns show what "
         "a learner uses."
     )
-    return Table(f"On {findings.scenario.name}", note, headers, rows)
+    return Table(title, note, headers, rows)
+
+
+def _trainings(findings: Findings) -> Table:
+    """The policy that is saved is the best that was validated; the last one shows whether a training is stable."""
+    rows = []
+    for name in findings.learners:
+        validated = [[row for row in curve if "validation_cost" in row] for curve in findings.curves[name]]
+        best = [min(rows, key=lambda row: row["validation_cost"]) for rows in validated]
+        last = [rows[-1] for rows in validated]
+        cells = [f"{np.mean([row['validation_cost'] for row in rows]):.4f}" for rows in (best, last)]
+        share = np.mean([one["decisions"] / end["decisions"] for one, end in zip(best, last, strict=True)])
+        rows.append((name, str(len(validated)), f"{last[0]['decisions']:,.0f}", *cells, f"{share:.0%}"))
+    note = (
+        "Costs on the validation episodes, means over the trainings. The policy that is saved and played is the best "
+        "of the 20 that are validated in a training."
+    )
+    headers = ("learner", "seeds", "decisions", "best validation", "last validation", "share of the training at best")
+    return Table(f"Trainings on {findings.scenario.name}", note, headers, rows)
 
 
 def _all_points(findings: Findings) -> Table:
