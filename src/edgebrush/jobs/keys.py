@@ -9,7 +9,7 @@ from typing import Any
 from edgebrush.profiles.catalogue import load_profile
 from edgebrush.scenario.schema import Scenario, TraceArrivals
 
-FORMAT = 2  # increase it when the same settings mean a different training or evaluation
+FORMAT = 3  # increase it when the same settings mean a different training or evaluation
 
 
 def cache_key(*parts: Any) -> str:
