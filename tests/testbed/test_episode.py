@@ -1,5 +1,7 @@
 """The testbed's episode is the simulator's, and replaying the same decisions gives the same outcomes."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from edgebrush.decision import observation as obs
 from edgebrush.errors import UserError
 from edgebrush.evaluation.episodes import play
 from edgebrush.policies.load import load_policy
+from edgebrush.profiles.catalogue import load_profile
 from edgebrush.scenario.load import load_scenario
 from edgebrush.scenario.schema import Endpoint, Link
 from edgebrush.sim.simulator import Simulator
@@ -64,6 +67,21 @@ def test_a_scenario_of_measured_servers_is_played_without_them():
     assert len(episode.tasks) > 50 and episode.uplink(0)(0, 1) == 1e6 and episode.downlink(1)(0, 2) == 1e6
     with pytest.raises(UserError, match="large is a server of kind localai, and the testbed runs `edgebrush serve`"):
         draw_episode(measured("localai"), SEED, SECONDS)
+
+
+def test_a_profile_whose_images_the_stations_would_refuse_is_an_error(tmp_path):
+    content = load_profile("sd15-a100").model_dump()
+    for side_px in (512, 768):
+        (tmp_path / f"mine-{side_px}.json").write_text(json.dumps(content | {"name": "mine", "resolution_px": side_px}))
+        bss = tuple(bs.model_copy(update={"profile": f"mine-{side_px}.json"}) for bs in TESTBED.bss)
+        scenario = TESTBED.model_copy(update={"bss": bss, "directory": tmp_path})
+        if side_px == 512:
+            assert draw_episode(scenario, SEED, SECONDS).tasks
+            continue
+        with pytest.raises(
+            UserError, match="large: its profile has images of 768 px, and the testbed's stations take 28"
+        ):
+            draw_episode(scenario, SEED, SECONDS)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ class ClipScorer:
     def __init__(self, clip: Clip):
         self.clip = clip
         loaded: Any = lambda: (clip, clip.processor)  # noqa: E731  # torchmetrics takes a function, so that it loads none
-        self.metric = CLIPScore(model_name_or_path=loaded)
+        self.metric = CLIPScore(model_name_or_path=loaded).to(clip.device)
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> Score:
         """Score images; the standard error is that of the mean of ``GROUPS`` groups. Raises ``UserError``."""

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgebrush.api.rules import OPENAI_SIZES
+from edgebrush.diffusion.images import SIDE
 from edgebrush.diffusion.onnx import load_model
 from edgebrush.errors import UserError
 from edgebrush.evaluation.episodes import play
 from edgebrush.policies.protocol import Policy
+from edgebrush.scenario.expand import expand_bss
 from edgebrush.scenario.parameters import Params
 from edgebrush.scenario.schema import Scenario
 from edgebrush.sim.channel import capacity_bps
@@ -164,6 +167,17 @@ def check_scenario(scenario: Scenario) -> None:
         for bs in scenario.bss
         if bs.endpoint is not None  # of an edgebrush serve: the testbed starts another one in its place
     }
+    # Agents ask for images of the profile's size. The shipped model takes its own, and a standard size as its own.
+    problems |= {
+        f"bss: {bs.name}: its profile has images of {profile.resolution_px} px, and the testbed's stations take "
+        f"{SIDE} px, 256, 512 or 1024; set resolution_px in a copy of the profile": not served(profile.resolution_px)
+        for bs, profile in expand_bss(scenario)
+    }
     for problem, present in problems.items():
         if present:
             raise UserError(f"{scenario.name}: {problem}")
+
+
+def served(side_px: int) -> bool:
+    """Whether a station with the shipped model answers a request for square images of a size."""
+    return side_px == SIDE or f"{side_px}x{side_px}" in OPENAI_SIZES
