@@ -41,7 +41,7 @@ test-training: .venv/ready-dev
 	$(BIN)/python -m pytest -m "training and not slow" $(PARALLEL) $(ARGS)
 
 test-process: .venv/ready-dev
-	$(BIN)/python -m pytest -m "process and not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "process and not diffusers and not slow" $(ARGS)
 
 test-diffusers: .venv/ready-diffusers
 	$(BIN)/python -m pytest -m "diffusers and not slow" $(ARGS)

@@ -339,6 +339,24 @@ def save(root, kind):
     return root / kind
 
 
+def save_standard_size(root, name, seed):
+    """Save a tiny Stable Diffusion whose images have a standard size, 256 px; returns its folder."""
+    torch.manual_seed(seed)
+    pipe = stable_diffusion(root / "words")
+    pipe.unet.register_to_config(sample_size=32)
+    diffusers.StableDiffusionPipeline(
+        vae(blocks=4),
+        pipe.text_encoder,
+        pipe.tokenizer,
+        pipe.unet,
+        pipe.scheduler,
+        None,
+        None,
+        requires_safety_checker=False,
+    ).save_pretrained(root / name)
+    return root / name
+
+
 def load(folders, kind, device="cpu"):
     ZImage.own_side = 2 * SIZE
     backend = load_pipeline(folders / kind, device)
