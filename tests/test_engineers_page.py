@@ -143,4 +143,5 @@ def test_the_whole_page(tmp_path):
     assert fitted["arrivals"]["rate_hz"] != 1  # the requests of the page, not the assumed ones
     results = json.loads((tmp_path / "runs" / "fitted" / "results.json").read_text())
     assert {"old", "mappo", "priced-greedy"} <= set(results["policies"])
-    assert load_policy(tmp_path / "runs" / "fitted" / "policies" / "mappo" / "seed-1", load_scenario("testbed"))
+    retrained = tmp_path / "runs" / "fitted" / "policies" / "mappo" / "seed-1"
+    assert load_policy(retrained, load_scenario(str(tmp_path / "fitted.yaml"))).name == "mappo"
