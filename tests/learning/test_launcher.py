@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from edgebrush.errors import UserError
-from edgebrush.learning import CHECKPOINT
+from edgebrush.learning import CHECKPOINT, launcher
 from edgebrush.learning.launcher import train
 from edgebrush.learning.registry import configure
 from edgebrush.scenario.load import load_scenario
@@ -44,3 +44,21 @@ def test_a_training_with_other_settings_is_not_resumed(change, message, tmp_path
     (tmp_path / CHECKPOINT / "work.json").write_text(json.dumps(specification))
     with pytest.raises(UserError, match=message):
         train(load_scenario("pair"), "masl+common", config, (1,), tmp_path, None)
+
+
+def test_a_worker_that_is_stopped_before_its_first_update_saves_nothing(tmp_path, monkeypatch):
+    scenario = load_scenario("pair")
+    specification = {
+        "algorithm": "masl+common",
+        "scenario": scenario.model_dump(mode="json"),
+        "directory": str(scenario.directory),
+        "config": asdict(configure("masl+common", TINY, seconds=None, decisions=1)),
+        "rule_parameters": None,
+    }
+    (tmp_path / CHECKPOINT).mkdir()
+    (tmp_path / CHECKPOINT / "work.json").write_text(json.dumps(specification))
+    monkeypatch.setattr(launcher.signal, "signal", lambda signum, handler: handler())  # it has arrived already
+    with pytest.raises(SystemExit) as stopped:
+        launcher.worker_main(tmp_path, 1)
+    assert stopped.value.code == launcher.STOPPED
+    assert [path.name for path in (tmp_path / CHECKPOINT).iterdir()] == ["work.json"]

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import threading
-import time
 
 import pytest
 
@@ -101,13 +100,22 @@ def test_the_command_reports_failed_jobs_and_exits_with_1(drawn, tmp_path, monke
 
 
 @pytest.mark.process
-def test_sigterm_interrupts_the_study_and_its_trainings_save_checkpoints(tmp_path, capsys):
+def test_sigterm_interrupts_the_study_and_its_trainings_save_checkpoints(tmp_path, monkeypatch, capsys):
+    run_worker, begun = seeds.run_worker, threading.Event()
+
+    def watched(folder, seed, workers, progress):
+        def report(row):
+            begun.set()
+            progress(row)
+
+        run_worker(folder, seed, workers, report)
+
     def terminate():
-        while not list(tmp_path.glob("cache/trainings/*/tensorboard/seed-1")):  # the training has begun
-            time.sleep(0.1)
+        assert begun.wait(200)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=terminate).start()
+    monkeypatch.setattr(seeds, "run_worker", watched)
+    threading.Thread(target=terminate, daemon=True).start()
     options = ["--only", "convergence", "--algorithm", "mappo", "--seeds", "2", "--jobs", "1", "--out", str(tmp_path)]
     assert command(["reproduce", "pair", *options]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "interrupted"

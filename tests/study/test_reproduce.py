@@ -26,7 +26,7 @@ from edgebrush.study.reproduce import reproduce
 from edgebrush.study.runner import StudyRunner
 from edgebrush.study.variations import SWEEPS, ablations, fixed_decisions
 from edgebrush.tuning.rules import tune
-from tests.support.study import PLAN, SMALL, read, tiny_study
+from tests.support.study import PLAN, read, tiny_study
 
 
 def test_a_full_study(tiny, drawn, tmp_path):
@@ -299,31 +299,3 @@ def test_the_command(drawn, tmp_path, monkeypatch, capsys):
 def test_an_invalid_variation_is_named(tiny):
     with pytest.raises(UserError, match="tiny with load-1e\\+09"):
         SWEEPS["load"].variation(tiny, 1e9)
-
-
-@pytest.mark.process
-def test_an_interrupted_training_resumes_from_its_checkpoint(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "tuned_settings", lambda preset, algorithm: SMALL)
-    plan = replace(PLAN, seeds=1, point_seeds=1, decisions=32 * 40)
-    options = {"figures": ["convergence"], "algorithms": ["mappo"], "executor": LocalExecutor(1)}
-    shares = []
-
-    def interrupt(phase, share, note):
-        if phase == "training the learners" and share > 0.0:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        reproduce(tiny, tmp_path, plan, progress=interrupt, **options)
-    (checkpoint,) = tmp_path.glob("cache/trainings/*/checkpoint/seed-1.npz")
-    with np.load(checkpoint) as saved:
-        before = len(json.loads(str(saved["meta"]))["rows"])
-    assert 0 < before < 40
-
-    def record(phase, share, note):
-        if phase == "training the learners":
-            shares.append(share)
-
-    reproduce(tiny, tmp_path, plan, progress=record, **options)
-    assert min(shares) > before / 40  # no update was made twice
-    (curve,) = tmp_path.glob("cache/trainings/*/curve.csv")
-    assert [int(row["update"]) for row in read(curve)] == list(range(1, 41))

@@ -177,7 +177,8 @@ def worker_main(folder: Path, seed: int) -> None:
             if time.monotonic() - saved > CHECKPOINT_INTERVAL_S:
                 training.save(checkpoint)
                 saved = time.monotonic()
-    training.save(checkpoint)
+    if training.rows:  # else it was stopped before its first update
+        training.save(checkpoint)
     if stop.is_set():
         raise SystemExit(STOPPED)
     rows = "".join(json.dumps(row) + "\n" for row in training.rows)
