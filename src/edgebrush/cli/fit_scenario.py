@@ -99,12 +99,11 @@ def estimate_table(estimates: list[Estimate]) -> Table:
     from edgebrush.fitting.fit import shown
 
     table = Table(title="Fit", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("field", style="cyan", no_wrap=True)
-    for column in ("before", "after"):
-        table.add_column(column, justify="right")
-    table.add_column("records", justify="right", no_wrap=True)
-    table.add_column("95% interval", no_wrap=True)
-    table.add_column("", style="dim")
+    table.add_column("field", style="cyan", overflow="fold")
+    for column in ("before", "after", "records"):
+        table.add_column(column, justify="right", overflow="fold")
+    table.add_column("95% interval", overflow="fold")
+    table.add_column("", style="dim", overflow="fold")
     for each in estimates:
         after = shown(each.after) if each.changed else "="
         interval = f"{each.interval[0]:.3g} to {each.interval[1]:.3g}" if each.interval else ""

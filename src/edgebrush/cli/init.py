@@ -116,12 +116,12 @@ def station_table(fleet: Fleet) -> Table:
 
     steps = list(fleet.stations[0].server.service_s)
     table = Table(title="Measured", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("station", style="cyan", no_wrap=True)
-    table.add_column("kind")
-    table.add_column("model")
+    table.add_column("station", style="cyan", overflow="fold")
+    for header in ("kind", "model"):
+        table.add_column(header, overflow="fold")
     for header in ("px", "round trip s", "up Mb/s", "down Mb/s", *(f"{each} steps s" for each in steps), "speed"):
-        table.add_column(header, justify="right")
-    table.add_column("profile")
+        table.add_column(header, justify="right", overflow="fold")
+    table.add_column("profile", overflow="fold")
     for station in fleet.stations:
         server, link = station.server, station.server.link
         down = f"{link.down_bps / 1e6:.3g}" if link.down_measured else ""
