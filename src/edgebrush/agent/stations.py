@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import httpx2
 
 from edgebrush.api.errors import printable
-from edgebrush.clients.client import Exchange, ImagesClient
+from edgebrush.clients.client import EXCHANGE_ERRORS, Exchange, ImagesClient
 from edgebrush.clients.loads import ServerSpec, fade_load, infer_load
 from edgebrush.clients.offload import Offload
 from edgebrush.clients.reasons import reason_of, reason_of_status
@@ -227,7 +227,7 @@ class RemoteStation:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
                 exchange = await self.client.get_load()
-        except (TimeoutError, httpx2.HTTPError, StationError) as error:
+        except EXCHANGE_ERRORS as error:
             self.health.load_unanswered()
             self._log_if_dropped(reason_of(error))
             return False

@@ -16,12 +16,12 @@ from PIL import Image
 from edgebrush.journal.records import Task
 from edgebrush.scenario.schema import Endpoint, EndpointKind
 
-from .client import Exchange, ImagesClient
+from .client import EXCHANGE_ERRORS, Exchange, ImagesClient
 from .dialects import SEED, STEPS
 from .guess import guess_kind, list_models
 from .offload import Offload
 from .reasons import reason_of, reason_of_status
-from .replies import Reply, StationError, parse_reply
+from .replies import Reply, parse_reply
 
 PROMPT = "sneaker"  # a class of the shipped models; other models take any text, or have their own classes
 SEED_SENT = 1
@@ -30,7 +30,6 @@ PAGE_TIMEOUT_S, IMAGE_TIMEOUT_S = 5.0, 120.0  # a server may load its model for 
 SLOWER, AS_FAST = 1.25, 1.1  # ratio of times from which more steps were made, and up to which they were not
 SAME_LEVELS = 1.0  # mean difference of two pictures, of 255 levels: GPUs do not repeat themselves exactly
 MIN_BODY_BYTES, MIN_BODY_S = 2**16, 1e-3  # a smaller body arrives with its headers, which measures no rate
-Failure = (TimeoutError, httpx2.HTTPError, StationError)
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ async def check_pages(client: ImagesClient, found: ServerCheck) -> ServerCheck:
             pages = [await client.get_load() for _ in range(ROUND_TRIPS)]
             looks_like = await guess_kind(client)
             models = [str(model.get("id")) for model in await list_models(client)]
-    except Failure as error:
+    except EXCHANGE_ERRORS as error:
         return replace(found, problem=reason_of(error))
     found = replace(
         found,
@@ -150,7 +149,7 @@ async def check_images(client: ImagesClient, found: ServerCheck, steps: tuple[in
     try:
         for count in (steps[0], steps[1], steps[0]):  # the first one may have to wait for the model
             made.append(await make_image(client, prompt, count))
-    except Failure as error:
+    except EXCHANGE_ERRORS as error:
         return replace(found, problem=f"no image: {reason_of(error)}")
     first, more, few = made
     same_seed = pictures_differ(first.reply, few.reply) <= SAME_LEVELS
@@ -185,10 +184,14 @@ class Probe:
 
 async def make_image(client: ImagesClient, prompt: str, steps: int) -> Probe:
     """Request one image. Raises as ``ImagesClient.post`` does, and ``TimeoutError``."""
-    task = Task("check", prompt, "check", SEED_SENT)
     async with asyncio.timeout(IMAGE_TIMEOUT_S):
-        exchange = await client.post(Offload(task, steps, 0, 0.0, 0.0, None))
+        exchange = await client.post(probe_offload(prompt, steps))
     return Probe(steps, exchange, parse_reply(exchange.body))
+
+
+def probe_offload(prompt: str, steps: int) -> Offload:
+    """What a check asks for: an image of class 0, without a deadline."""
+    return Offload(Task("check", prompt, "check", SEED_SENT), steps, 0, 0.0, 0.0, None)
 
 
 def steps_made(few: Probe, more: Probe, same_seed: bool) -> tuple[bool | None, str]:

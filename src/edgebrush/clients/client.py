@@ -22,6 +22,7 @@ from .offload import Offload
 from .replies import StationError, error_of
 from .transfers import TransferTimer
 
+EXCHANGE_ERRORS = (TimeoutError, httpx2.HTTPError, StationError)  # of a request that fails, under a time limit
 CONNECT_TIMEOUT_S = 2.0
 KEEPALIVE_S = 2.0
 MAX_IMAGE_BYTES, MAX_LOAD_BYTES = 64 * 2**20, 4 * 2**20  # of a response

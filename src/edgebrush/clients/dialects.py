@@ -22,6 +22,12 @@ STEPS, SEED, GUIDANCE, NEGATIVE = "steps", "seed", "guidance", "negative prompt"
 SERVICE_CLASS, DEADLINE = "class", "deadline"
 Names = Mapping[str, str]  # a setting's name in the server's requests, by the setting
 SETTINGS = (STEPS, SEED, GUIDANCE, NEGATIVE, SERVICE_CLASS, DEADLINE)  # of a task, which OpenAI's API lacks
+DIFFUSERS: Names = {  # the names of diffusers' pipelines, which several servers have taken over
+    STEPS: "num_inference_steps",
+    SEED: "seed",
+    GUIDANCE: "guidance_scale",
+    NEGATIVE: "negative_prompt",
+}
 
 
 def settings_of(offload: Offload) -> dict[str, Any]:
@@ -97,10 +103,7 @@ class EdgeBrush(Dialect):
 
     kind = "edgebrush"
     fields: ClassVar[Names] = {
-        STEPS: "num_inference_steps",
-        SEED: "seed",
-        GUIDANCE: "guidance_scale",
-        NEGATIVE: "negative_prompt",
+        **DIFFUSERS,
         SERVICE_CLASS: "service_class",
         DEADLINE: "deadline_s",
     }
@@ -121,12 +124,7 @@ class VllmOmni(Dialect):
     """
 
     kind = "vllm-omni"
-    fields: ClassVar[Names] = {
-        STEPS: "num_inference_steps",  # 1 to 200
-        SEED: "seed",
-        GUIDANCE: "guidance_scale",  # 0 to 20
-        NEGATIVE: "negative_prompt",
-    }
+    fields: ClassVar[Names] = DIFFUSERS  # steps from 1 to 200, guidance from 0 to 20
     reports_load = True
     zero_if_off = True
     # The newest names first. The last ones are of vLLM itself, for an autoregressive stage.
@@ -149,12 +147,7 @@ class SglDiffusion(Dialect):
     """
 
     kind = "sglang"
-    fields: ClassVar[Names] = {
-        STEPS: "num_inference_steps",
-        SEED: "seed",  # 1024 where none is sent
-        GUIDANCE: "guidance_scale",
-        NEGATIVE: "negative_prompt",
-    }
+    fields: ClassVar[Names] = DIFFUSERS  # the seed is 1024 where none is sent
 
 
 class SdCpp(Dialect):

@@ -26,15 +26,13 @@ from edgebrush.api.schema import MAX_NAME, Load
 from edgebrush.api.timing import NAME as SERVER_TIMING
 from edgebrush.api.timing import server_seconds
 from edgebrush.clients.access import check_address, read_key, tls_context
-from edgebrush.clients.check import PAGE_TIMEOUT_S, MadeImage, ServerCheck, check_server
-from edgebrush.clients.client import ImagesClient
+from edgebrush.clients.check import PAGE_TIMEOUT_S, MadeImage, ServerCheck, check_server, probe_offload
+from edgebrush.clients.client import EXCHANGE_ERRORS, ImagesClient
 from edgebrush.clients.guess import guess_kind
-from edgebrush.clients.offload import Offload
 from edgebrush.clients.reasons import reason_of
 from edgebrush.clients.replies import StationError
 from edgebrush.clients.transfers import SENDING
 from edgebrush.errors import UserError
-from edgebrush.journal.records import Task
 from edgebrush.scenario.schema import Endpoint
 
 PADDING_BYTES = (2**14, 2**17, 2**20)  # of the requests that measure the uplink
@@ -43,7 +41,6 @@ SHORTEST_S = 1e-4  # of a transfer or a service; shorter ones are noise
 MEASURABLE_S = 2e-3  # of an image's transfer
 HEADER_BYTES = 200  # of a request or a response, beside its body
 ANSWERED = "http11.receive_response_headers.complete"
-Failure = (TimeoutError, httpx2.HTTPError, StationError)
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ async def measure_servers(
         measurement.on_server(name, url)
         try:
             servers.append(await measure_server(name, url, sizes_px[name], measurement))
-        except Failure as error:
+        except EXCHANGE_ERRORS as error:
             raise UserError(f"{name} at {url}: {reason_of(error)}") from None
     return servers
 
@@ -164,9 +161,8 @@ async def measure_server(name: str, url: str, size_px: int, measurement: Measure
 
 
 def image_request(client: ImagesClient, measurement: Measurement) -> dict[str, Any]:
-    """The body of a request for an image."""
-    task = Task("init", measurement.prompt, "init", seed=1)
-    return client.dialect.body(Offload(task, measurement.steps[0], 0, 0.0, 0.0, None), client.size_px, None)
+    """The body of a request for an image, as the check sends it."""
+    return client.dialect.body(probe_offload(measurement.prompt, measurement.steps[0]), client.size_px, None)
 
 
 def service_s(image: MadeImage, link: MeasuredLink) -> float:

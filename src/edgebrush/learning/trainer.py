@@ -133,7 +133,8 @@ class SeedTraining:
 
     def validate(self) -> float:
         """The cost of the deployed policy on the validation episodes; it is kept if it is the best so far."""
-        deployed, cost = self.deployed, validate(self.scenario, self.deployed)
+        deployed = self.deployed
+        cost = validate(self.scenario, deployed)
         if self.best is None or cost < self.best.validation_cost:
             weights = {name: np.asarray(value) for name, value in deployed.all_weights().items()}
             self.best = Snapshot(cost, self.decisions, weights)

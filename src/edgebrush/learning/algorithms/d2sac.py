@@ -6,8 +6,8 @@ twin critics. Its temperature is fixed, as in Du et al.'s code: ``alpha`` times 
 the clean scores rather than the noise, so the chain starts as the tuned rule's softmax. The twins are two advantages of
 the actor's form (they start as minus the social cost) over one value of the global state, which only training sees.
 Because they share the value, the smaller of the two depends on the choices alone. Returns, copies and scale: see
-offpolicy.py. Unlike AGOD's, the targets are soft, bonus of every
-decision of the trace included, and bootstrap with the present actor.
+offpolicy.py. Unlike AGOD's, the targets are soft (every later decision earns its entropy bonus) and bootstrap with the
+present actor.
 """
 
 from __future__ import annotations
